@@ -1,0 +1,57 @@
+# secretlink: build, install, try, test.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# The Postgres to build for. Without it: the pg_config in PATH, else the newest of Debian's.
+ifdef PG_CONFIG
+export PG_CONFIG
+endif
+
+# What every recipe that needs Postgres or pgrx begins with.
+SETUP := . scripts/env.sh; use_postgres; use_cargo_pgrx
+
+.PHONY: help deps build install install-dev demo sandbox test bench package fmt lint clean
+
+help: ## Show this list
+	@echo "Usage: make <target> [PG_CONFIG=/path/to/pg_config]"; echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+deps: ## Install what is missing: Debian packages, cargo-pgrx, moto (all but the packages below target/)
+	@scripts/deps.sh
+
+build: deps ## Build the extension as it is shipped (optimised; takes minutes)
+	@$(SETUP); cargo build --release --lib $$FEATURES
+
+install: deps ## Install the extension, as it is shipped, into the Postgres of PG_CONFIG
+	@$(SETUP); install_extension release
+
+install-dev: deps ## Install a development build: quicker to build, slower to run
+	@$(SETUP); install_extension dev
+
+demo: install-dev ## Show the main job on throw-away servers
+	@. scripts/env.sh; use_postgres; "$$CARGO_TARGET_DIR/debug/demo" demo
+
+sandbox: install-dev ## Leave the demo's servers running, to try it yourself, until Ctrl-C
+	@. scripts/env.sh; use_postgres; "$$CARGO_TARGET_DIR/debug/demo" sandbox
+
+test: deps ## Run everything: format, lints, unit, in-backend and end-to-end tests
+	@scripts/test.sh
+
+bench: deps ## Measure against contrib dblink, side by side
+	@$(SETUP); install_extension bench-build; cargo run --profile bench-build --package secretlink-benches
+
+package: deps ## Build the files to install, as a directory and a tar archive below target/
+	@scripts/package.sh
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+lint: deps ## Run clippy, warnings denied
+	@$(SETUP); lint
+
+clean: ## Remove everything built, and what deps installed below target/
+	@cargo clean
+	@rm -rf target

@@ -1,0 +1,178 @@
+//! The connection fields of a secret.
+
+use serde_json::{Map, Value};
+
+use secretlink_core::Secret;
+
+use crate::{AwsError, SecretValue};
+
+/// What a secret says about a database (Secrets Manager user guide, "JSON structure of AWS Secrets
+/// Manager database credential secrets"). Other fields are ignored, and so are `null` and `""`. A
+/// secret that RDS manages has a user name and a password only.
+#[derive(Clone, Debug)]
+pub struct DatabaseSecret {
+    /// The kind of server, such as `postgres`.
+    pub engine: Option<String>,
+    /// Where the server is.
+    pub host: Option<String>,
+    /// Its port, 1 to 65535, given as a number or as a string.
+    pub port: Option<u16>,
+    /// The database.
+    pub dbname: Option<String>,
+    /// The role.
+    pub username: Option<String>,
+    /// Its password: not empty, and without the NUL character, which no Postgres password holds.
+    pub password: Secret,
+}
+
+impl DatabaseSecret {
+    /// Takes the fields out of a secret.
+    ///
+    /// # Errors
+    /// [`AwsError::IsBinary`], [`AwsError::NotJson`], [`AwsError::NotAnObject`],
+    /// [`AwsError::NoPasswordField`] if the password is missing, `null` or empty, and
+    /// [`AwsError::InvalidField`], which names a field of the wrong type but never shows its value.
+    pub fn from_value(value: &SecretValue) -> Result<DatabaseSecret, AwsError> {
+        let name = value.name.as_str();
+        let json: Value = serde_json::from_str(value.text()?).map_err(|e| AwsError::not_json(name, &e))?;
+        let Value::Object(mut object) = json else {
+            return Err(AwsError::NotAnObject { secret: name.to_owned() });
+        };
+        let fields = &mut object;
+        Ok(DatabaseSecret {
+            engine: text(name, fields, "engine")?,
+            host: text(name, fields, "host")?,
+            port: port(name, fields)?,
+            dbname: text(name, fields, "dbname")?,
+            username: text(name, fields, "username")?,
+            password: text(name, fields, "password")?
+                .map(Secret::new)
+                .ok_or_else(|| AwsError::NoPasswordField { secret: name.to_owned() })?,
+        })
+    }
+}
+
+fn invalid<T>(secret: &str, field: &'static str, problem: &'static str) -> Result<T, AwsError> {
+    Err(AwsError::InvalidField { secret: secret.to_owned(), field, problem })
+}
+
+fn text(
+    secret: &str,
+    fields: &mut Map<String, Value>,
+    field: &'static str,
+) -> Result<Option<String>, AwsError> {
+    match fields.remove(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) if text.contains('\0') => {
+            invalid(secret, field, "It contains a NUL character.")
+        }
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => invalid(secret, field, "It must be a string."),
+    }
+}
+
+fn port(secret: &str, fields: &mut Map<String, Value>) -> Result<Option<u16>, AwsError> {
+    let number = match fields.remove("port") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::Number(number)) => number.as_u64().and_then(|n| u16::try_from(n).ok()),
+        // u16's own parser would also take "+5432".
+        Some(Value::String(text)) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+        Some(_) => None,
+    };
+    match number {
+        Some(port) if port > 0 => Ok(Some(port)),
+        _ => invalid(secret, "port", "It must be a number from 1 to 65535."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SecretBody;
+    use secretlink_core::Report;
+
+    fn parse(json: &str) -> Result<DatabaseSecret, AwsError> {
+        DatabaseSecret::from_value(&SecretValue {
+            arn: "arn".into(),
+            name: "x".into(),
+            version_id: "v".into(),
+            stages: vec![],
+            created: None,
+            body: SecretBody::String(Secret::new(json)),
+        })
+    }
+
+    #[test]
+    fn all_fields() {
+        let secret = parse(
+            r#"{"engine":"postgres","host":"db.example.com","port":5432,"dbname":"d","username":"u",
+                "password":"\"'\\$ \n\u00e9","masterarn":"arn:…","extra":{"a":[1]}}"#,
+        )
+        .unwrap();
+        assert_eq!(secret.engine.as_deref(), Some("postgres"));
+        assert_eq!(secret.host.as_deref(), Some("db.example.com"));
+        assert_eq!(secret.port, Some(5432));
+        assert_eq!(secret.dbname.as_deref(), Some("d"));
+        assert_eq!(secret.username.as_deref(), Some("u"));
+        assert_eq!(secret.password.expose(), "\"'\\$ \né".as_bytes());
+        assert!(!format!("{secret:?}").contains("\\$"));
+    }
+
+    #[test]
+    fn the_rest_may_be_absent() {
+        for json in [
+            r#"{"username":"u","password":"p"}"#,
+            r#"{"username":"u","password":"p","host":null,"port":null,"dbname":""}"#,
+            r#"{"username":"u","password":"p","port":""}"#,
+        ] {
+            let secret = parse(json).unwrap();
+            assert_eq!((secret.host, secret.port, secret.dbname), (None, None, None), "{json}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        let port = |p: &str| parse(&format!(r#"{{"password":"p","port":{p}}}"#));
+        assert_eq!(port("\"6543\"").unwrap().port, Some(6543));
+        assert_eq!(port("65535").unwrap().port, Some(65535));
+        for bad in ["0", "70000", "-1", "5432.5", "\"+1\"", "\"a\"", "\" 5432\"", "true", "[]", "\"70000\""] {
+            let error = port(bad).unwrap_err();
+            assert!(matches!(error, AwsError::InvalidField { field: "port", .. }), "{bad}: {error:?}");
+            assert_eq!(error.to_string(), "field \"port\" of secret \"x\" is not valid");
+        }
+    }
+
+    #[test]
+    fn no_password() {
+        for json in ["{}", r#"{"password":null}"#, r#"{"password":""}"#, r#"{"Password":"p"}"#] {
+            let error = parse(json).unwrap_err();
+            assert_eq!(error.to_string(), "secret \"x\" has no password field", "{json}");
+        }
+    }
+
+    #[test]
+    fn errors_never_show_a_value() {
+        let marker = "hunter2hunter2";
+        for json in [
+            r#"{"password":["hunter2hunter2"]}"#,
+            r#"{"password":{"hunter2hunter2":1}}"#,
+            r#"{"password":"hunter2hunter2","port":"hunter2hunter2"}"#,
+            r#"{"password":"hunter2hunter2","host":["hunter2hunter2"]}"#,
+            r#"{"password":"hunter2hunter2\u0000"}"#,
+            r#"["hunter2hunter2"]"#,
+            r#""hunter2hunter2""#,
+            r#"{"password":"hunter2hunter2""#,
+            r#"{"password":hunter2hunter2}"#,
+            r#"{"password":"hunter2hunter2\q"}"#,
+            "hunter2hunter2",
+        ] {
+            let error = parse(json).unwrap_err();
+            let shown = format!("{error} {error:?} {:?} {:?}", error.detail(), error.hint());
+            assert!(!shown.contains(marker), "{shown}");
+        }
+        assert!(matches!(parse("[]"), Err(AwsError::NotAnObject { .. })));
+        assert!(matches!(parse("{\n\"a\":}"), Err(AwsError::NotJson { line: 2, column: 5, .. })));
+    }
+}

@@ -1,0 +1,24 @@
+//! Secrets Manager for secretlink.
+//!
+//! Everything here runs on the I/O thread, inside its tokio runtime, and knows nothing of Postgres:
+//! settings come in as a snapshot, errors go out as [`AwsError`], which says what a user must see.
+
+mod call;
+mod credentials;
+mod database_secret;
+mod error;
+mod http;
+mod region;
+mod secret_id;
+mod secret_value;
+mod secrets_manager;
+mod settings;
+
+pub use database_secret::DatabaseSecret;
+pub use error::AwsError;
+pub use secret_id::SecretId;
+pub use secret_value::{
+    NewSecret, SecretBody, SecretDescription, SecretValue, SecretVersion, VersionSelector,
+};
+pub use secrets_manager::SecretsManager;
+pub use settings::Settings;

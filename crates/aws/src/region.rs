@@ -1,0 +1,59 @@
+//! Which region a request goes to.
+
+use aws_config::Region;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+
+use crate::Settings;
+
+/// Whether `text` looks like a region's code.
+///
+/// A region becomes part of a host name, and the one in an ARN comes from whoever calls: nothing
+/// that could end the host name early, and so send a signed request elsewhere, may pass.
+pub(crate) fn is_region(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// The region of the settings, else of the environment, else of the profile: no I/O but two files.
+pub(crate) async fn configured(settings: &Settings) -> Option<Region> {
+    if let Some(region) = &settings.region {
+        return Some(Region::new(region.clone()));
+    }
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &settings.profile {
+        profile = profile.profile_name(name);
+    }
+    let chain =
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build());
+    chain.region().await
+}
+
+/// The region the EC2 instance runs in. Apart from [`configured`], because outside EC2 it costs
+/// seconds to learn that nobody answers: it is asked only when nothing else names a region.
+pub(crate) async fn of_instance(http: &SharedHttpClient) -> Option<Region> {
+    let config = ProviderConfig::without_region().with_http_client(http.clone());
+    ImdsRegionProvider::builder().configure(&config).build().region().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_region;
+
+    #[test]
+    fn only_what_can_be_a_region() {
+        for region in ["us-east-1", "us-gov-west-1", "cn-north-1", "eu-isoe-west-1", "local"] {
+            assert!(is_region(region), "{region}");
+        }
+        for other in ["", "us-east-1.example.com", "a/b", "a#", "a@b", "a:1", "US", "-a", "a-", "é"] {
+            assert!(!is_region(other), "{other}");
+        }
+        assert!(!is_region(&"a".repeat(64)));
+    }
+}

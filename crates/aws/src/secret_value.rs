@@ -1,0 +1,141 @@
+//! What Secrets Manager stores and what it tells about it.
+
+use std::time::SystemTime;
+
+use secretlink_core::Secret;
+
+use crate::AwsError;
+
+/// Which version of a secret; nothing set means the current one (`AWSCURRENT`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VersionSelector {
+    /// A staging label, such as `AWSCURRENT`, `AWSPENDING` or `AWSPREVIOUS`.
+    pub stage: Option<String>,
+    /// A version's id. With `stage`, the version must carry that label.
+    pub version_id: Option<String>,
+}
+
+/// One version of a secret (API reference, GetSecretValue).
+#[derive(Clone, Debug)]
+pub struct SecretValue {
+    /// The secret's full ARN.
+    pub arn: String,
+    /// The secret's name.
+    pub name: String,
+    /// The version's id.
+    pub version_id: String,
+    /// The staging labels of this version.
+    pub stages: Vec<String>,
+    /// When this version was created.
+    pub created: Option<SystemTime>,
+    /// The secret itself.
+    pub body: SecretBody,
+}
+
+/// A secret is text or bytes, as it was stored.
+#[derive(Clone, Debug)]
+pub enum SecretBody {
+    /// Text, valid UTF-8; usually JSON.
+    String(Secret),
+    /// Bytes, already decoded from base64.
+    Binary(Secret),
+}
+
+impl SecretValue {
+    /// The text of the secret.
+    ///
+    /// # Errors
+    /// [`AwsError::IsBinary`] if it was stored as bytes.
+    pub fn text(&self) -> Result<&str, AwsError> {
+        match &self.body {
+            SecretBody::String(secret) => secret.expose_str(),
+            SecretBody::Binary(_) => None,
+        }
+        .ok_or_else(|| AwsError::IsBinary { secret: self.name.clone() })
+    }
+
+    /// The text of the secret, which is JSON.
+    ///
+    /// # Errors
+    /// [`AwsError::IsBinary`] or [`AwsError::NotJson`].
+    pub fn json(&self) -> Result<&str, AwsError> {
+        let text = self.text()?;
+        // Checks the syntax and builds nothing.
+        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => Ok(text),
+            Err(error) => Err(AwsError::not_json(&self.name, &error)),
+        }
+    }
+
+    /// The bytes of the secret.
+    ///
+    /// # Errors
+    /// [`AwsError::IsString`] if it was stored as text.
+    pub fn bytes(&self) -> Result<&[u8], AwsError> {
+        match &self.body {
+            SecretBody::Binary(secret) => Ok(secret.expose()),
+            SecretBody::String(_) => Err(AwsError::IsString { secret: self.name.clone() }),
+        }
+    }
+}
+
+/// A secret to be created (API reference, CreateSecret).
+#[derive(Clone, Debug)]
+pub struct NewSecret {
+    /// 1 to 512 letters, digits and `/_+=.@-`.
+    pub name: String,
+    /// Text, at most 65,536 bytes.
+    pub value: Secret,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Key id, ARN or alias of the KMS key; unset, the account's `aws/secretsmanager`.
+    pub kms_key_id: Option<String>,
+}
+
+/// A secret without its value (API reference, DescribeSecret and ListSecretVersionIds).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretDescription {
+    /// The full ARN.
+    pub arn: String,
+    /// The name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The KMS key; `None` for the account's `aws/secretsmanager`.
+    pub kms_key_id: Option<String>,
+    /// The AWS service that manages the secret, such as `rds`.
+    pub owning_service: Option<String>,
+    /// Where the original is, for a secret that is replicated.
+    pub primary_region: Option<String>,
+    /// Whether it is rotated automatically.
+    pub rotation_enabled: bool,
+    /// The Lambda function that rotates it.
+    pub rotation_lambda_arn: Option<String>,
+    /// When it was created.
+    pub created: Option<SystemTime>,
+    /// When anything about it was last changed.
+    pub last_changed: Option<SystemTime>,
+    /// The day it was last read, to the day.
+    pub last_accessed: Option<SystemTime>,
+    /// When a rotation last succeeded.
+    pub last_rotated: Option<SystemTime>,
+    /// By when it will be rotated next.
+    pub next_rotation: Option<SystemTime>,
+    /// When its deletion was asked for.
+    pub deleted: Option<SystemTime>,
+    /// The versions that carry a staging label.
+    pub versions: Vec<SecretVersion>,
+}
+
+/// One version of a secret without its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretVersion {
+    /// The version's id.
+    pub version_id: String,
+    /// Its staging labels.
+    pub stages: Vec<String>,
+    /// When it was created.
+    pub created: Option<SystemTime>,
+    /// The day it was last read, to the day.
+    pub last_accessed: Option<SystemTime>,
+}

@@ -1,0 +1,414 @@
+//! The calls.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::identity::IdentityCache;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_secretsmanager::Client;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_types::DateTime;
+use tokio::sync::OnceCell;
+
+use secretlink_core::Secret;
+
+use crate::call::{Call, Operation};
+use crate::credentials::RunToEnd;
+use crate::secret_value::{
+    NewSecret, SecretBody, SecretDescription, SecretValue, SecretVersion, VersionSelector,
+};
+use crate::{AwsError, SecretId, Settings, http, region};
+
+/// The most that a secret holds, in bytes (API reference, CreateSecret and PutSecretValue, SecretString).
+const MAX_SECRET_BYTES: usize = 65_536;
+
+/// Pauses between attempts start at a random time up to this, and double. The SDK's own first pause,
+/// up to a second, is long for somebody whose statement waits.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Secrets Manager under one set of settings.
+///
+/// Cheap to make and to clone. The first call looks for region and credentials; what it finds is kept
+/// (and credentials renewed when they expire) until this and its clones are gone. Must be used inside
+/// a tokio runtime with I/O and time.
+#[derive(Clone)]
+pub struct SecretsManager(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    http: SharedHttpClient,
+    /// The region of the settings, the environment or the profile.
+    configured_region: OnceCell<Option<Region>>,
+    /// The region of the instance.
+    instance_region: OnceCell<Option<Region>>,
+    config: OnceCell<SdkConfig>,
+    clients: Mutex<HashMap<String, Client>>,
+}
+
+impl fmt::Debug for SecretsManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsManager").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+impl SecretsManager {
+    /// Does no I/O, and does not look at the settings yet: bad ones are reported by the first call.
+    pub fn new(settings: Settings) -> SecretsManager {
+        SecretsManager(Arc::new(Inner {
+            settings,
+            http: http::client(),
+            configured_region: OnceCell::new(),
+            instance_region: OnceCell::new(),
+            config: OnceCell::new(),
+            clients: Mutex::default(),
+        }))
+    }
+
+    /// The settings it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Reads a secret (API reference, GetSecretValue).
+    ///
+    /// # Errors
+    /// Any [`AwsError`] of region, credentials, network or service; above all
+    /// [`AwsError::SecretNotFound`], [`AwsError::VersionNotFound`] and [`AwsError::NotAuthorized`].
+    pub async fn get_secret_value(
+        &self,
+        id: &SecretId,
+        version: &VersionSelector,
+    ) -> Result<SecretValue, AwsError> {
+        let call = Call::new(Operation::GetSecretValue, id.as_str()).with_version(version);
+        self.in_time(&call, async {
+            let client = self.client(&call, id.region()).await?;
+            let request = client
+                .get_secret_value()
+                .secret_id(id.as_str())
+                .set_version_stage(version.stage.clone())
+                .set_version_id(version.version_id.clone());
+            let output = request.customize().interceptor(call.observer()).send().await;
+            let output = output.map_err(|error| call.failed(error))?;
+            // Moved, not cloned: the only copy of the secret is the one that is handed out.
+            let body = match (output.secret_string, output.secret_binary) {
+                (Some(text), _) => SecretBody::String(Secret::new(text)),
+                (None, Some(bytes)) => SecretBody::Binary(Secret::new(bytes.into_inner())),
+                (None, None) => return Err(call.incomplete()),
+            };
+            Ok(SecretValue {
+                arn: output.arn.ok_or_else(|| call.incomplete())?,
+                name: output.name.ok_or_else(|| call.incomplete())?,
+                version_id: output.version_id.ok_or_else(|| call.incomplete())?,
+                stages: output.version_stages.unwrap_or_default(),
+                created: time(output.created_date),
+                body,
+            })
+        })
+        .await
+    }
+
+    /// Reads everything but the value (API reference, DescribeSecret and ListSecretVersionIds), with
+    /// both calls side by side. Versions without a staging label are not listed.
+    ///
+    /// # Errors
+    /// As [`SecretsManager::get_secret_value`]; both actions must be permitted.
+    pub async fn describe_secret(&self, id: &SecretId) -> Result<SecretDescription, AwsError> {
+        let describe = Call::new(Operation::DescribeSecret, id.as_str());
+        let list = Call::new(Operation::ListSecretVersionIds, id.as_str());
+        self.in_time(&describe, async {
+            let client = self.client(&describe, id.region()).await?;
+            list.set_region(&describe.region());
+            let secret = async {
+                let request = client.describe_secret().secret_id(id.as_str());
+                let output = request.customize().interceptor(describe.observer()).send().await;
+                output.map_err(|error| describe.failed(error))
+            };
+            let (output, versions) = tokio::try_join!(secret, list_versions(&client, id, &list))?;
+            Ok(SecretDescription {
+                arn: output.arn.ok_or_else(|| describe.incomplete())?,
+                name: output.name.ok_or_else(|| describe.incomplete())?,
+                description: output.description.filter(|text| !text.is_empty()),
+                kms_key_id: output.kms_key_id,
+                owning_service: output.owning_service,
+                primary_region: output.primary_region,
+                rotation_enabled: output.rotation_enabled.unwrap_or(false),
+                rotation_lambda_arn: output.rotation_lambda_arn.filter(|arn| !arn.is_empty()),
+                created: time(output.created_date),
+                last_changed: time(output.last_changed_date),
+                last_accessed: time(output.last_accessed_date),
+                last_rotated: time(output.last_rotated_date),
+                next_rotation: time(output.next_rotation_date),
+                deleted: time(output.deleted_date),
+                versions,
+            })
+        })
+        .await
+    }
+
+    /// Creates a secret (API reference, CreateSecret) and returns its ARN. Attempts carry one
+    /// idempotency token, so a repeated one does not create twice.
+    ///
+    /// # Errors
+    /// [`AwsError::InvalidSecretName`], [`AwsError::InvalidParameter`] or [`AwsError::TooLarge`]
+    /// before anything is sent; [`AwsError::AlreadyExists`]; else as
+    /// [`SecretsManager::get_secret_value`].
+    pub async fn create_secret(&self, new: NewSecret) -> Result<String, AwsError> {
+        check_name(&new.name)?;
+        let text = secret_text(&new.name, &new.value)?;
+        let call = Call::new(Operation::CreateSecret, &new.name);
+        self.in_time(&call, async {
+            let client = self.client(&call, None).await?;
+            let request = client
+                .create_secret()
+                .name(&new.name)
+                .secret_string(text)
+                .set_description(new.description.clone())
+                .set_kms_key_id(new.kms_key_id.clone());
+            let output = request.customize().interceptor(call.observer()).send().await;
+            output.map_err(|error| call.failed(error))?.arn.ok_or_else(|| call.incomplete())
+        })
+        .await
+    }
+
+    /// Adds a version with these staging labels (API reference, PutSecretValue) and returns its id.
+    /// Attempts carry one idempotency token, so a repeated one does not add two.
+    ///
+    /// # Errors
+    /// [`AwsError::InvalidParameter`] if `stages` is empty or the value is empty or not text, and
+    /// [`AwsError::TooLarge`], before anything is sent; else as [`SecretsManager::get_secret_value`].
+    pub async fn put_secret_value(
+        &self,
+        id: &SecretId,
+        value: Secret,
+        stages: Vec<String>,
+    ) -> Result<String, AwsError> {
+        let text = secret_text(id.as_str(), &value)?;
+        if stages.is_empty() {
+            // Left out, it would silently mean AWSCURRENT.
+            return Err(invalid_parameter(id.as_str(), "At least one staging label is needed."));
+        }
+        let call = Call::new(Operation::PutSecretValue, id.as_str());
+        self.in_time(&call, async {
+            let client = self.client(&call, id.region()).await?;
+            let request = client
+                .put_secret_value()
+                .secret_id(id.as_str())
+                .secret_string(text)
+                .set_version_stages(Some(stages));
+            let output = request.customize().interceptor(call.observer()).send().await;
+            output.map_err(|error| call.failed(error))?.version_id.ok_or_else(|| call.incomplete())
+        })
+        .await
+    }
+
+    /// Bounds a call as a whole. The SDK's own timeouts begin only once there are credentials.
+    async fn in_time<T>(
+        &self,
+        call: &Call,
+        work: impl Future<Output = Result<T, AwsError>>,
+    ) -> Result<T, AwsError> {
+        tokio::time::timeout(self.0.settings.request_timeout, work)
+            .await
+            .unwrap_or_else(|_| Err(call.timed_out()))
+    }
+
+    /// The client for the region of an ARN, else of the configuration, else of the instance.
+    async fn client(&self, call: &Call, arn_region: Option<&str>) -> Result<Client, AwsError> {
+        self.0.settings.validate()?;
+        let configured = self.configured_region().await;
+        let region = match (arn_region, configured) {
+            (Some(region), _) => Region::new(region.to_owned()),
+            (None, Some(region)) => region.clone(),
+            (None, None) => {
+                let http = &self.0.http;
+                let found = self.0.instance_region.get_or_init(|| region::of_instance(http)).await;
+                found.clone().ok_or(AwsError::NoRegion)?
+            }
+        };
+        call.set_region(region.as_ref());
+        let config = self.config(configured.unwrap_or(&region)).await;
+        // Nothing can panic while the lock is held, and if it did, the map would still be whole.
+        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.entry(region.as_ref().to_owned()).or_insert_with(|| {
+            let mut builder = aws_sdk_secretsmanager::config::Builder::from(config).region(region);
+            // Unset, the standard places for an endpoint stay in force (AWS_ENDPOINT_URL and the like).
+            if let Some(url) = &self.0.settings.endpoint_url {
+                builder = builder.endpoint_url(url);
+            }
+            Client::from_conf(builder.build())
+        });
+        Ok(client.clone())
+    }
+
+    async fn configured_region(&self) -> Option<&Region> {
+        let configured = || region::configured(&self.0.settings);
+        self.0.configured_region.get_or_init(configured).await.as_ref()
+    }
+
+    /// Everything but region and endpoint. `region` is where STS is asked, if it is: the configured
+    /// one, whichever secret happens to be read first.
+    async fn config(&self, region: &Region) -> &SdkConfig {
+        self.0.config.get_or_init(|| self.load_config(region.clone())).await
+    }
+
+    async fn load_config(&self, region: Region) -> SdkConfig {
+        let settings = &self.0.settings;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(settings.connect_timeout)
+            .read_timeout(settings.read_timeout())
+            // An attempt includes finding credentials, which must not be cut off earlier than the
+            // whole call: what hangs at the endpoint is caught by the read timeout.
+            .operation_attempt_timeout(settings.request_timeout)
+            .operation_timeout(settings.request_timeout)
+            .build();
+        let retries = RetryConfig::standard()
+            .with_max_attempts(settings.max_attempts.max(1))
+            .with_initial_backoff(FIRST_BACKOFF);
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(self.0.http.clone())
+            .region(region)
+            .timeout_config(timeouts)
+            .retry_config(retries)
+            // The call as a whole is bounded already; a shorter limit of the SDK's would be one more
+            // way to fail.
+            .identity_cache(
+                IdentityCache::lazy().load_timeout(settings.request_timeout.saturating_mul(2)).build(),
+            );
+        if let Some(profile) = &settings.profile {
+            loader = loader.profile_name(profile);
+        }
+        let config = loader.load().await;
+        let credentials =
+            config.credentials_provider().map(|chain| SharedCredentialsProvider::new(RunToEnd(chain)));
+        let mut builder = config.into_builder();
+        builder.set_credentials_provider(credentials);
+        builder.build()
+    }
+}
+
+async fn list_versions(client: &Client, id: &SecretId, call: &Call) -> Result<Vec<SecretVersion>, AwsError> {
+    let mut versions = Vec::new();
+    let mut next_page = None;
+    loop {
+        let request = client
+            .list_secret_version_ids()
+            .secret_id(id.as_str())
+            .include_deprecated(false)
+            .set_next_token(next_page);
+        let page = request.customize().interceptor(call.observer()).send().await;
+        let page = page.map_err(|error| call.failed(error))?;
+        for version in page.versions.unwrap_or_default() {
+            versions.push(SecretVersion {
+                version_id: version.version_id.ok_or_else(|| call.incomplete())?,
+                stages: version.version_stages.unwrap_or_default(),
+                created: time(version.created_date),
+                last_accessed: time(version.last_accessed_date),
+            });
+        }
+        // The stand-in, moto, ends with an empty token instead of none.
+        next_page = page.next_token.filter(|token| !token.is_empty());
+        if next_page.is_none() {
+            return Ok(versions);
+        }
+    }
+}
+
+/// A time beyond what the system can express is as good as none.
+fn time(time: Option<DateTime>) -> Option<SystemTime> {
+    time.and_then(|time| time.try_into().ok())
+}
+
+fn invalid_parameter(secret: &str, problem: &str) -> AwsError {
+    AwsError::InvalidParameter { secret: secret.to_owned(), message: Some(problem.to_owned()) }
+}
+
+fn check_name(name: &str) -> Result<(), AwsError> {
+    let invalid = |problem| Err(AwsError::InvalidSecretName { problem });
+    if name.is_empty() {
+        return invalid("It is empty.");
+    }
+    if name.len() > 512 {
+        return invalid("It is longer than 512 characters.");
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b)) {
+        return invalid("It contains another character.");
+    }
+    Ok(())
+}
+
+fn secret_text(secret: &str, value: &Secret) -> Result<String, AwsError> {
+    if value.is_empty() {
+        return Err(invalid_parameter(secret, "The value is empty."));
+    }
+    let bytes = value.expose().len();
+    if bytes > MAX_SECRET_BYTES {
+        return Err(AwsError::TooLarge { secret: secret.to_owned(), bytes });
+    }
+    let text =
+        value.expose_str().ok_or_else(|| invalid_parameter(secret, "The value is not valid UTF-8."))?;
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for name in ["a", "prod/orders_+=.@-Z9", &"x".repeat(512)] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in ["", "a b", "a'b", "é", "a:b", "a\0", &"x".repeat(513)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn values() {
+        assert!(secret_text("x", &Secret::new("p".repeat(65_536))).is_ok());
+        assert!(matches!(
+            secret_text("x", &Secret::new("p".repeat(65_537))),
+            Err(AwsError::TooLarge { bytes: 65_537, .. })
+        ));
+        assert!(secret_text("x", &Secret::new("")).is_err());
+        assert!(secret_text("x", &Secret::new(vec![0xff])).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let new = NewSecret {
+            name: "x".into(),
+            value: Secret::new("hunter2"),
+            description: None,
+            kms_key_id: None,
+        };
+        assert!(!format!("{new:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn can_be_shared() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        shared::<SecretsManager>();
+        fn sent<T: Send>(_: T) {}
+        let id = SecretId::parse("x");
+        if let Ok(id) = id {
+            let manager = SecretsManager::new(Settings {
+                region: None,
+                endpoint_url: None,
+                profile: None,
+                request_timeout: Duration::from_secs(1),
+                connect_timeout: Duration::from_secs(1),
+                max_attempts: 1,
+            });
+            sent(manager.get_secret_value(&id, &VersionSelector::default()));
+            sent(manager.describe_secret(&id));
+            sent(manager.put_secret_value(&id, Secret::new("x"), vec![]));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the integration tests share.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use secretlink_aws::{AwsError, SecretId, SecretValue, SecretsManager, Settings, VersionSelector};
+use secretlink_core::Report;
+
+/// An environment in which nothing of the machine's own AWS configuration is found.
+fn environment() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        // SAFETY: every test begins by making settings, and so by waiting for this; until it is
+        // done no test has started a thread or read the environment.
+        unsafe {
+            for name in [
+                "AWS_ACCESS_KEY_ID",
+                "AWS_SECRET_ACCESS_KEY",
+                "AWS_SESSION_TOKEN",
+                "AWS_PROFILE",
+                "AWS_REGION",
+                "AWS_DEFAULT_REGION",
+                "AWS_ENDPOINT_URL",
+                "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+            ] {
+                std::env::remove_var(name);
+            }
+            std::env::set_var("AWS_EC2_METADATA_DISABLED", "true");
+            std::env::set_var("AWS_CONFIG_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aws-config"));
+            std::env::set_var("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
+        }
+    });
+}
+
+/// Settings for one attempt at `endpoint`.
+pub fn settings(endpoint: &str) -> Settings {
+    environment();
+    Settings {
+        region: Some("us-east-1".into()),
+        endpoint_url: Some(endpoint.into()),
+        profile: None,
+        request_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(2),
+        max_attempts: 1,
+    }
+}
+
+/// Reads the secret `x`.
+#[allow(dead_code, reason = "not every test binary uses everything here")]
+pub async fn get(settings: Settings) -> Result<SecretValue, AwsError> {
+    let id = SecretId::parse("x")?;
+    SecretsManager::new(settings).get_secret_value(&id, &VersionSelector::default()).await
+}
+
+/// Everything of an error that anybody could come to see.
+#[allow(dead_code, reason = "not every test binary uses everything here")]
+pub fn all_of(error: &AwsError) -> String {
+    format!("{error} | {error:?} | {error:#?} | {:?} | {:?}", error.detail(), error.hint())
+}

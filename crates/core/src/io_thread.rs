@@ -1,0 +1,279 @@
+//! The one thread of a backend on which all network I/O runs.
+
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channel::{self, Receiver};
+
+/// Wakes the backend: makes [`Waker::fd`] readable.
+pub struct Waker {
+    /// Set from the first wake until the consumer resets it, so that a burst costs one system call.
+    signalled: AtomicBool,
+    read_end: UnixStream,
+    write_end: UnixStream,
+}
+
+impl Waker {
+    fn new() -> io::Result<Waker> {
+        // A socket pair rather than an eventfd: as fast for one byte, and not Linux only.
+        let (read_end, write_end) = UnixStream::pair()?;
+        read_end.set_nonblocking(true)?;
+        write_end.set_nonblocking(true)?;
+        Ok(Waker { signalled: AtomicBool::new(false), read_end, write_end })
+    }
+
+    /// Makes the descriptor readable until [`Waker::reset`].
+    pub fn wake(&self) {
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            // Only a full buffer can refuse the byte, and a full buffer is readable already.
+            let _ = (&self.write_end).write(&[0]);
+        }
+    }
+
+    /// Takes the signal back. Look for work after this, not before: what is sent later wakes again.
+    pub fn reset(&self) {
+        // Empty the socket before the flag is cleared: a wake that comes in between is skipped by
+        // its sender, but its item was sent before, and the caller looks for items after this.
+        let mut sink = [0; 16];
+        while matches!((&self.read_end).read(&mut sink), Ok(n) if n == sink.len()) {}
+        self.signalled.store(false, Ordering::Release);
+    }
+
+    /// The descriptor to wait on.
+    pub fn fd(&self) -> RawFd {
+        self.read_end.as_raw_fd()
+    }
+}
+
+/// The thread, with a current-thread tokio runtime inside.
+///
+/// Started at a backend's first use and never in the postmaster: threads do not survive `fork`.
+pub struct IoThread {
+    handle: Handle,
+    waker: Arc<Waker>,
+    /// Cancelled when the backend is leaving: whatever lasts longer than a call ends itself then.
+    closing: CancellationToken,
+    /// Cancelled when the thread is to end.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    ended: std_mpsc::Receiver<()>,
+}
+
+/// The answer to one [`IoThread::submit`]. Dropping it before the answer came cancels the work.
+pub struct Pending<T> {
+    /// Yields one item, or closes without one if the work panicked.
+    pub answer: Receiver<T>,
+    _cancel: tokio_util::sync::DropGuard,
+}
+
+impl IoThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// What the operating system says if there is no thread, epoll instance or descriptor to be had.
+    pub fn start() -> io::Result<IoThread> {
+        let waker = Arc::new(Waker::new()?);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            // Only name look-ups run there, and one backend has few at a time.
+            .max_blocking_threads(4)
+            .thread_name("secretlink-dns")
+            .build()?;
+        let handle = runtime.handle().clone();
+        let stop = CancellationToken::new();
+        let (end, ended) = std_mpsc::channel();
+
+        let stopped = stop.clone();
+        with_all_signals_blocked(|| {
+            std::thread::Builder::new().name("secretlink-io".into()).spawn(move || {
+                runtime.block_on(stopped.cancelled());
+                // A look-up stuck in getaddrinfo cannot be interrupted: leave it behind.
+                runtime.shutdown_background();
+                let _ = end.send(());
+            })
+        })??;
+        let closing = CancellationToken::new();
+        Ok(IoThread { handle, waker, closing, stop, tasks: TaskTracker::new(), ended })
+    }
+
+    /// Fires when the backend is leaving. What was given to [`IoThread::spawn`] and lasts longer
+    /// than a call is to end itself then.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    /// What wakes the backend.
+    pub fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+
+    /// Runs `work` on the I/O thread. If the [`Pending`] is dropped first, `work` is dropped at its
+    /// next suspension point.
+    pub fn submit<T, F>(&self, work: F) -> Pending<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let cancel = CancellationToken::new();
+        let cancelled = cancel.clone();
+        let (tx, answer) = channel::channel(1, self.waker.clone());
+        self.handle.spawn(async move {
+            tokio::select! {
+                biased;
+                () = cancelled.cancelled() => {}
+                result = work => { let _ = tx.send(result).await; }
+            }
+        });
+        Pending { answer, _cancel: cancel.drop_guard() }
+    }
+
+    /// Runs `work` on the I/O thread to its end, whoever waits for it; [`IoThread::stop`] gives it
+    /// its grace time. For what must not be left half done: cancelling a remote query, closing.
+    pub fn spawn<F>(&self, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.handle.spawn(self.tasks.track_future(work));
+    }
+
+    /// Ends the thread: fires [`IoThread::closing`], waits up to `grace` for the work given to [`IoThread::spawn`], then drops
+    /// everything else. Returns after `grace` and a little at the latest, even if the thread hangs.
+    pub fn stop(&self, grace: Duration) {
+        self.closing.cancel();
+        self.tasks.close();
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        self.handle.spawn(async move {
+            let _ = tokio::time::timeout(grace, tasks.wait()).await;
+            stop.cancel();
+        });
+        let _ = self.ended.recv_timeout(grace + Duration::from_millis(100));
+    }
+}
+
+/// Runs `f` with every signal blocked in this thread, and puts the mask back.
+///
+/// A new thread inherits the mask, and so do the threads tokio starts from it: Postgres's signal
+/// handlers, which touch the backend's state, then run in the backend's own thread only.
+fn with_all_signals_blocked<T>(f: impl FnOnce() -> T) -> io::Result<T> {
+    // SAFETY: sigset_t is plain data; sigfillset and pthread_sigmask only read and write the two
+    // sets, which live until the end of this function.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        match libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) {
+            0 => {}
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+        let result = f();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::TryRecv;
+    use std::time::Instant;
+
+    /// Waits as a backend does, without Postgres.
+    fn wait<T>(io: &IoThread, answer: &mut Receiver<T>) -> Option<T> {
+        loop {
+            io.waker().reset();
+            match answer.try_recv() {
+                TryRecv::Item(item) => return Some(item),
+                TryRecv::Closed => return None,
+                TryRecv::Empty => {}
+            }
+            let mut poll = libc::pollfd { fd: io.waker().fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one valid pollfd, and a count of one.
+            let ready = unsafe { libc::poll(&mut poll, 1, 5_000) };
+            assert_eq!(ready, 1, "no wake-up within five seconds");
+        }
+    }
+
+    #[test]
+    fn answers_arrive() {
+        let io = IoThread::start().unwrap();
+        for i in 0..10_000 {
+            let mut pending = io.submit(async move { i });
+            assert_eq!(wait(&io, &mut pending.answer), Some(i));
+        }
+        io.stop(Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_panic_closes_the_answer() {
+        let io = IoThread::start().unwrap();
+        let mut pending = io.submit::<(), _>(async { panic!("on purpose") });
+        assert_eq!(wait(&io, &mut pending.answer), None);
+        let mut pending = io.submit(async { 1 });
+        assert_eq!(wait(&io, &mut pending.answer), Some(1), "the thread lives on");
+        io.stop(Duration::from_secs(1));
+    }
+
+    #[test]
+    fn dropping_the_answer_drops_the_work() {
+        struct Flag(std_mpsc::Sender<()>);
+        impl Drop for Flag {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let (tx, rx) = std_mpsc::channel();
+        let io = IoThread::start().unwrap();
+        let flag = Flag(tx);
+        let pending = io.submit(async move {
+            let _flag = flag;
+            std::future::pending::<()>().await;
+        });
+        drop(pending);
+        rx.recv_timeout(Duration::from_secs(5)).expect("the work was dropped");
+        io.stop(Duration::from_secs(1));
+    }
+
+    #[test]
+    fn stop_waits_for_spawned_work_but_not_for_ever() {
+        let io = IoThread::start().unwrap();
+        let (tx, rx) = std_mpsc::channel();
+        io.spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let _ = tx.send(());
+        });
+        io.stop(Duration::from_secs(5));
+        rx.try_recv().expect("spawned work ended before the thread did");
+
+        let io = IoThread::start().unwrap();
+        io.spawn(std::future::pending());
+        let started = Instant::now();
+        io.stop(Duration::from_millis(100));
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn signals_stay_with_the_first_thread() {
+        let io = IoThread::start().unwrap();
+        let mut pending = io.submit(async {
+            // SAFETY: reads this thread's mask into a local.
+            unsafe {
+                let mut mask: libc::sigset_t = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut mask);
+                libc::sigismember(&mask, libc::SIGUSR1) == 1 && libc::sigismember(&mask, libc::SIGTERM) == 1
+            }
+        });
+        assert_eq!(wait(&io, &mut pending.answer), Some(true));
+        io.stop(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,12 @@
+//! What every part of secretlink shares and what knows neither Postgres's backend nor AWS.
+//!
+//! Everything under `crates/` may run on the I/O thread. None of it can call Postgres, because
+//! none of it depends on pgrx: the compiler keeps the rule, not a reviewer.
+
+pub mod channel;
+pub mod io_thread;
+pub mod report;
+pub mod secret;
+
+pub use report::{Report, SqlState};
+pub use secret::Secret;

@@ -1,0 +1,370 @@
+//! A session on a remote server, as the I/O thread sees it.
+
+use postgres_protocol::message::backend::{Message, ParameterStatusBody};
+use postgres_protocol::message::frontend;
+use secretlink_core::channel::Sender;
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::cancel::CancelKey;
+use crate::error::{AttemptError, QueryError};
+use crate::framed::{Framed, Incoming};
+use crate::row::RowBatch;
+use crate::server_message::ServerMessage;
+use crate::tls::TlsFacts;
+
+pub use crate::connect::Policy;
+
+/// How long a server may take to stop a cancelled query before its connection is given up.
+const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+/// How long a server may take to hear that we are leaving.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// The longest query: what fits a message, whose length is signed and counts itself and a NUL.
+const MAX_QUERY: usize = i32::MAX as usize - 5;
+
+/// What does not change while a session lasts.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    /// The host as it was asked for.
+    pub host: String,
+    /// The TCP port, or that of the Unix socket.
+    pub port: u16,
+    /// The database.
+    pub dbname: String,
+    /// The role.
+    pub user: String,
+    /// How it is encrypted, if it is.
+    pub tls: Option<TlsFacts>,
+    /// Whether the server really asked for a password.
+    pub password_used: bool,
+    /// The process that serves it.
+    pub backend_pid: i32,
+}
+
+/// One piece of the answer to a query, in the order in which they come.
+pub enum Event {
+    /// A result set begins.
+    Columns(ResultShape),
+    /// Some of its rows.
+    Rows(RowBatch),
+    /// A statement ended, with this command tag. Ends the result set, if there was one.
+    Complete(Vec<u8>),
+    /// The query string was empty.
+    Empty,
+    /// A NOTICE, WARNING or the like.
+    Notice(ServerMessage),
+    /// The query failed. Nothing of it follows but `Done`.
+    Error(QueryError),
+    /// The answer is complete.
+    Done,
+}
+
+/// What is needed to read a result set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultShape {
+    /// Number of columns.
+    pub columns: usize,
+    /// The session's DateStyle when the result began.
+    pub date_style: Option<String>,
+    /// The session's IntervalStyle when the result began.
+    pub interval_style: Option<String>,
+}
+
+/// A session on a remote server.
+pub struct Connection {
+    framed: Framed,
+    facts: ConnectionFacts,
+    parameters: HashMap<String, String>,
+    cancel_key: Option<CancelKey>,
+    /// Why the session is of no more use.
+    broken: Option<String>,
+}
+
+/// Why [`Connection::exchange`] stopped early.
+enum Stopped {
+    /// Nobody wants the rest.
+    Cancelled,
+    /// The server wants to copy, which cannot be served.
+    Copy,
+    /// The connection is unusable.
+    Broken(String),
+}
+
+impl Connection {
+    pub(crate) fn new(framed: Framed, facts: ConnectionFacts) -> Connection {
+        Connection { framed, facts, parameters: HashMap::new(), cancel_key: None, broken: None }
+    }
+
+    /// A connection over any transport whose login is over, for fuzzing the decoding of answers.
+    #[doc(hidden)]
+    pub fn over(transport: Box<dyn crate::framed::Transport>) -> Connection {
+        let mut framed = Framed::new(transport);
+        framed.authenticated();
+        let facts = ConnectionFacts {
+            host: String::new(),
+            port: 0,
+            dbname: String::new(),
+            user: String::new(),
+            tls: None,
+            password_used: false,
+            backend_pid: 0,
+        };
+        Connection::new(framed, facts)
+    }
+
+    pub(crate) fn framed(&mut self) -> &mut Framed {
+        &mut self.framed
+    }
+
+    pub(crate) fn set_backend_pid(&mut self, pid: i32) {
+        self.facts.backend_pid = pid;
+    }
+
+    pub(crate) fn set_cancel_key(&mut self, key: Option<CancelKey>) {
+        self.cancel_key = key;
+    }
+
+    /// What does not change while the session lasts.
+    pub fn facts(&self) -> &ConnectionFacts {
+        &self.facts
+    }
+
+    /// Why the session is of no more use, if so.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    pub(crate) fn note_parameter(&mut self, body: &ParameterStatusBody) {
+        // A value that is not UTF-8 is not one of those we look at.
+        if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
+            self.parameters.insert(name.to_string(), value.to_string());
+        }
+    }
+
+    /// Sends a query string (one or more statements, in the session's client encoding) and passes
+    /// on everything that comes back, ending with [`Event::Done`].
+    ///
+    /// When `cancel` fires or the receiver goes away, the remote query is cancelled and its answer
+    /// thrown away, so that the session is ready for the next one; if that takes more than
+    /// ten seconds the session is given up.
+    pub async fn query(&mut self, sql: &[u8], events: &Sender<Event>, cancel: &CancellationToken) {
+        let error = if let Some(reason) = &self.broken {
+            Some(QueryError::Lost(reason.clone()))
+        } else if sql.len() > MAX_QUERY {
+            Some(QueryError::TooLong(sql.len()))
+        } else {
+            match self.exchange(sql, events, cancel).await {
+                Ok(()) => None,
+                Err(Stopped::Broken(reason)) => {
+                    self.broken = Some(reason.clone());
+                    Some(QueryError::Lost(reason))
+                }
+                Err(Stopped::Copy) => {
+                    self.cancel_and_drain().await;
+                    Some(QueryError::Copy)
+                }
+                // Nobody listens any more: a backend that is leaving does not even drop its end.
+                Err(Stopped::Cancelled) => return self.cancel_and_drain().await,
+            }
+        };
+        if let Some(error) = error
+            && !pass_on(Event::Error(error), events, cancel).await
+        {
+            return;
+        }
+        pass_on(Event::Done, events, cancel).await;
+    }
+
+    async fn exchange(
+        &mut self,
+        sql: &[u8],
+        events: &Sender<Event>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        put_query(self.framed.outgoing(), sql);
+        tokio::select! {
+            biased;
+            // What is left unsent stays in the buffer: cancel_and_drain sends it first.
+            () = cancel.cancelled() => return Err(Stopped::Cancelled),
+            sent = self.framed.flush() => sent.map_err(broken)?,
+        }
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Stopped::Cancelled),
+                incoming = self.framed.next() => incoming.map_err(broken)?,
+            };
+            let event = match incoming {
+                Incoming::Rows(rows) => Event::Rows(rows),
+                Incoming::Columns(columns) => Event::Columns(self.shape(columns)),
+                Incoming::Message(message) => match message {
+                    Message::CommandComplete(body) => {
+                        Event::Complete(body.tag().map_err(broken)?.as_bytes().to_vec())
+                    }
+                    Message::EmptyQueryResponse => Event::Empty,
+                    Message::ErrorResponse(body) => {
+                        let message = ServerMessage::parse(body.fields()).map_err(broken)?;
+                        if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
+                            self.broken = Some(String::from_utf8_lossy(&message.message).into_owned());
+                        }
+                        Event::Error(QueryError::Server(message))
+                    }
+                    Message::NoticeResponse(body) => {
+                        Event::Notice(ServerMessage::parse(body.fields()).map_err(broken)?)
+                    }
+                    Message::ParameterStatus(body) => {
+                        self.note_parameter(&body);
+                        continue;
+                    }
+                    Message::NotificationResponse(_) => continue,
+                    Message::CopyInResponse(_) => {
+                        self.fail_copy().await.map_err(broken)?;
+                        return Err(Stopped::Copy);
+                    }
+                    Message::CopyOutResponse(_) => return Err(Stopped::Copy),
+                    Message::ReadyForQuery(_) => return Ok(()),
+                    _ => return Err(Stopped::Broken("unexpected message from the server".into())),
+                },
+            };
+            if !pass_on(event, events, cancel).await {
+                return Err(Stopped::Cancelled);
+            }
+            if self.broken.is_some() {
+                // The server has said why it ends the session; there is nothing more to read.
+                return Ok(());
+            }
+        }
+    }
+
+    /// Brings the session back to where it can take a query, or marks it as broken.
+    async fn cancel_and_drain(&mut self) {
+        let key = self.cancel_key.clone();
+        let cancel = async {
+            match key {
+                Some(key) => key.send().await,
+                None => Err(io::Error::other("server gave no cancel key")),
+            }
+        };
+        // The request must be over before the session is used again, lest it hit the next query;
+        // if it cannot be sent, the query may still end by itself within the time.
+        let both = async { tokio::join!(cancel, self.drain()).1 };
+        let outcome = match tokio::time::timeout(CANCEL_GRACE, both).await {
+            Ok(drained) => drained.map_err(|e| lost(&e)),
+            Err(_) => Err("the remote query could not be cancelled in time".to_string()),
+        };
+        if let Err(reason) = outcome {
+            self.broken.get_or_insert(reason);
+        }
+    }
+
+    /// Reads up to ReadyForQuery and throws everything away.
+    async fn drain(&mut self) -> io::Result<()> {
+        self.framed.flush().await?;
+        loop {
+            if let Incoming::Message(message) = self.framed.next().await? {
+                match message {
+                    Message::ReadyForQuery(_) => return Ok(()),
+                    Message::ParameterStatus(body) => self.note_parameter(&body),
+                    Message::CopyInResponse(_) => self.fail_copy().await?,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    async fn fail_copy(&mut self) -> io::Result<()> {
+        frontend::copy_fail("COPY from the client is not supported", self.framed.outgoing())?;
+        self.framed.flush().await
+    }
+
+    fn shape(&self, columns: usize) -> ResultShape {
+        ResultShape {
+            columns,
+            date_style: self.parameters.get("DateStyle").cloned(),
+            interval_style: self.parameters.get("IntervalStyle").cloned(),
+        }
+    }
+
+    /// Whether transactions of the session are read-only; `None` if the server would not say.
+    pub(crate) async fn is_read_only(&mut self) -> Result<Option<bool>, AttemptError> {
+        match (self.parameters.get("default_transaction_read_only"), self.parameters.get("in_hot_standby")) {
+            (Some(read_only), Some(standby)) => Ok(Some(read_only == "on" || standby == "on")),
+            _ => Ok(self.ask(b"SHOW transaction_read_only").await?.map(|v| v == b"on")),
+        }
+    }
+
+    /// Whether the server is in recovery; `None` if it would not say.
+    pub(crate) async fn is_standby(&mut self) -> Result<Option<bool>, AttemptError> {
+        match self.parameters.get("in_hot_standby") {
+            Some(standby) => Ok(Some(standby == "on")),
+            None => Ok(self.ask(b"SELECT pg_catalog.pg_is_in_recovery()").await?.map(|v| v == b"t")),
+        }
+    }
+
+    /// Runs a query for one value during login.
+    async fn ask(&mut self, sql: &[u8]) -> Result<Option<Vec<u8>>, AttemptError> {
+        put_query(self.framed.outgoing(), sql);
+        self.framed.flush().await?;
+        let mut answer = None;
+        loop {
+            match self.framed.next().await? {
+                Incoming::Rows(mut rows) => {
+                    rows.next_row(|_, value| answer = value.map(|v| v[..v.len() - 1].to_vec()))
+                        .map_err(|_| AttemptError::Protocol("login"))?;
+                }
+                Incoming::Message(Message::ErrorResponse(body)) => {
+                    return Err(ServerMessage::parse(body.fields())?.into());
+                }
+                Incoming::Message(Message::ReadyForQuery(_)) => return Ok(answer),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says goodbye and closes, within a second.
+    pub async fn close(mut self) {
+        if self.broken.is_none() {
+            frontend::terminate(self.framed.outgoing());
+            let goodbye = async {
+                self.framed.flush().await?;
+                self.framed.shutdown().await
+            };
+            // The socket is closed in any case; a server that does not hear us finds out by itself.
+            let _ = tokio::time::timeout(CLOSE_GRACE, goodbye).await;
+        }
+    }
+}
+
+/// Sends `event`, unless nobody wants it any more: then false.
+async fn pass_on(event: Event, events: &Sender<Event>, cancel: &CancellationToken) -> bool {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => false,
+        sent = events.send(event) => sent.is_ok(),
+    }
+}
+
+/// Appends a Query message. Own code, because the library's takes UTF-8 only and the session's
+/// encoding is whatever the local database has.
+fn put_query(buf: &mut bytes::BytesMut, sql: &[u8]) {
+    buf.reserve(sql.len() + 6);
+    buf.extend_from_slice(b"Q");
+    buf.extend_from_slice(&(sql.len() as u32 + 5).to_be_bytes());
+    buf.extend_from_slice(sql);
+    buf.extend_from_slice(&[0]);
+}
+
+fn broken(error: io::Error) -> Stopped {
+    Stopped::Broken(lost(&error))
+}
+
+fn lost(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "server closed the connection unexpectedly".into(),
+        _ => AttemptError::Io(io::Error::new(error.kind(), error.to_string())).to_string(),
+    }
+}

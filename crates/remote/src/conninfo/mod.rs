@@ -1,0 +1,35 @@
+//! Connection strings: what libpq accepts, with libpq's meaning, as a typed [`ConnInfo`].
+//!
+//! Three steps: [`Options::parse`] reads a string in either syntax, [`Options::resolve`] fills in
+//! what was left out (service file, environment, built-in defaults, password file) and checks all
+//! of it, and the result says everything the connecting code needs. The rules are those of libpq 15
+//! (`src/interfaces/libpq/fe-connect.c`) with the keywords that 16 to 19 added (PostgreSQL
+//! documentation, "Database Connection Control Functions").
+//!
+//! One thing differs on purpose: libpq's messages repeat pieces of the string, and with a forgotten
+//! quote such a piece is part of the password. Here a message repeats only what cannot be one.
+
+mod environment;
+mod error;
+mod hosts;
+mod keywords;
+mod options;
+mod passfile;
+mod require_auth;
+mod resolve;
+mod servicefile;
+mod ssl;
+mod string;
+mod uri;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use environment::Environment;
+pub use error::{ConnInfoError, Place, UriProblem};
+pub use hosts::{Host, HostAddress};
+pub use options::Options;
+pub use require_auth::{AuthMethod, RequireAuth};
+pub use resolve::{ChannelBinding, ConnInfo, Keepalives, TargetSessionAttrs};
+pub use ssl::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};

@@ -1,0 +1,209 @@
+//! What the connection string says about TLS (PostgreSQL documentation, "SSL Support").
+
+use std::path::PathBuf;
+
+use secretlink_core::Secret;
+
+use super::environment::Environment;
+use super::error::ConnInfoError;
+use super::options::Options;
+use super::value::{choose, harmless};
+
+/// `sslmode`, from weakest to strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS if the server refuses a connection without.
+    Allow,
+    /// No TLS if the server has none.
+    Prefer,
+    /// TLS. As in libpq, the certificate is verified as for `verify-ca` if there is a root certificate
+    /// file.
+    Require,
+    /// TLS, with a certificate from a known authority.
+    VerifyCa,
+    /// TLS, with a certificate from a known authority that names the host.
+    VerifyFull,
+}
+
+const MODES: &[(&str, SslMode)] = &[
+    ("disable", SslMode::Disable),
+    ("allow", SslMode::Allow),
+    ("prefer", SslMode::Prefer),
+    ("require", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+
+impl SslMode {
+    /// The mode as `sslmode` writes it.
+    pub fn name(self) -> &'static str {
+        MODES.iter().find(|(_, mode)| *mode == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// `sslrootcert`: where trusted certificate authorities are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootCert {
+    /// Not given: `~/.postgresql/root.crt`, if there is a home directory and such a file in it.
+    DefaultFile(Option<PathBuf>),
+    /// A file, which must exist.
+    File(PathBuf),
+    /// `system`: what the operating system trusts.
+    System,
+}
+
+/// `sslcertmode`: whether a client certificate may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslCertMode {
+    /// Never.
+    Disable,
+    /// If the server asks and there is one.
+    Allow,
+    /// The server must ask for it.
+    Require,
+}
+
+/// A TLS version that can be used. Older ones cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// Everything about TLS. Paths are as given, unchecked.
+#[derive(Clone, Debug)]
+pub struct SslOptions {
+    /// `sslmode`.
+    pub mode: SslMode,
+    /// Whether the string itself gives `sslmode` (not the service file or the environment).
+    pub mode_given: bool,
+    /// `sslnegotiation=direct`: TLS from the first byte.
+    pub negotiation_direct: bool,
+    /// `sslrootcert`.
+    pub root_cert: RootCert,
+    /// `sslcert`, if given.
+    pub cert: Option<PathBuf>,
+    /// `sslkey`, if given.
+    pub key: Option<PathBuf>,
+    /// `~/.postgresql`, where `postgresql.crt`, `postgresql.key` and `root.crl` are found if not
+    /// given; `None` without a home directory.
+    pub default_cert_dir: Option<PathBuf>,
+    /// `sslpassword`: the passphrase of the key file.
+    pub key_password: Option<Secret>,
+    /// `sslcrl`, if given.
+    pub crl: Option<PathBuf>,
+    /// `sslcrldir`, if given.
+    pub crl_dir: Option<PathBuf>,
+    /// `sslsni`: whether to tell the server the host name.
+    pub sni: bool,
+    /// `ssl_min_protocol_version`. Versions before 1.2 are never used, so they are 1.2 here.
+    pub min_protocol: Option<TlsVersion>,
+    /// `ssl_max_protocol_version`.
+    pub max_protocol: Option<TlsVersion>,
+    /// `sslcertmode`.
+    pub cert_mode: SslCertMode,
+}
+
+impl SslOptions {
+    /// Reads and checks the options, in which defaults are filled in (fe-connect.c,
+    /// `connectOptions2`).
+    pub(super) fn resolve(
+        options: &Options,
+        mode_given: bool,
+        environment: &Environment,
+    ) -> Result<SslOptions, ConnInfoError> {
+        let path = |keyword| options.get(keyword).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let default_cert_dir = environment.home().map(|home| home.join(".postgresql"));
+
+        let mode = choose("sslmode", options.get("sslmode"), SslMode::Prefer, MODES)?;
+        let root_cert = match path("sslrootcert") {
+            Some(path) if path.as_os_str() == "system" => RootCert::System,
+            Some(path) => RootCert::File(path),
+            None => RootCert::DefaultFile(default_cert_dir.as_ref().map(|dir| dir.join("root.crt"))),
+        };
+        if root_cert == RootCert::System && mode != SslMode::VerifyFull {
+            return Err(ConnInfoError::WeakSslMode {
+                mode: mode.name(),
+                with: "sslrootcert=system",
+                instead: "\"verify-full\"",
+            });
+        }
+
+        let negotiation_direct = choose(
+            "sslnegotiation",
+            options.get("sslnegotiation"),
+            false,
+            &[("postgres", false), ("direct", true)],
+        )?;
+        if negotiation_direct && mode < SslMode::Require {
+            return Err(ConnInfoError::WeakSslMode {
+                mode: mode.name(),
+                with: "sslnegotiation=direct",
+                instead: "\"require\", \"verify-ca\", or \"verify-full\"",
+            });
+        }
+
+        let (min_protocol, max_protocol) = protocol_range(options)?;
+        Ok(SslOptions {
+            mode,
+            mode_given,
+            negotiation_direct,
+            root_cert,
+            cert: path("sslcert"),
+            key: path("sslkey"),
+            default_cert_dir,
+            key_password: options.secret("sslpassword").filter(|p| !p.is_empty()).cloned(),
+            crl: path("sslcrl"),
+            crl_dir: path("sslcrldir"),
+            // libpq looks at the first character only, and takes all but "1" for no.
+            sni: options.get("sslsni").is_none_or(|value| value.starts_with('1')),
+            min_protocol,
+            max_protocol,
+            cert_mode: choose(
+                "sslcertmode",
+                options.get("sslcertmode"),
+                SslCertMode::Allow,
+                &[
+                    ("disable", SslCertMode::Disable),
+                    ("allow", SslCertMode::Allow),
+                    ("require", SslCertMode::Require),
+                ],
+            )?,
+        })
+    }
+}
+
+type Range = (Option<TlsVersion>, Option<TlsVersion>);
+
+/// The versions as fe-connect.c checks them (`sslVerifyProtocolVersion`, `sslVerifyProtocolRange`).
+fn protocol_range(options: &Options) -> Result<Range, ConnInfoError> {
+    const NAMES: [&str; 4] = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+    let version = |keyword| {
+        let Some(value) = options.get(keyword).filter(|value| !value.is_empty()) else { return Ok(None) };
+        match NAMES.iter().position(|name| name.eq_ignore_ascii_case(value)) {
+            Some(version) => Ok(Some(version)),
+            None => Err(ConnInfoError::InvalidValue { keyword, value: harmless(value) }),
+        }
+    };
+    let usable = |version| if version < 3 { TlsVersion::Tls12 } else { TlsVersion::Tls13 };
+    let max_keyword = "ssl_max_protocol_version";
+    let min = match options.get("ssl_min_protocol_version") {
+        None => Some(2),
+        Some(_) => version("ssl_min_protocol_version")?,
+    };
+    let max = version(max_keyword)?;
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        return Err(ConnInfoError::SslProtocolRange);
+    }
+    if let Some(old) = max.filter(|max| *max < 2) {
+        let value = NAMES.get(old).map(|name| (*name).to_owned());
+        return Err(ConnInfoError::Unsupported { keyword: max_keyword, value });
+    }
+    Ok((min.map(usable), max.map(usable)))
+}

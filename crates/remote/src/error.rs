@@ -1,0 +1,201 @@
+//! What can go wrong with a remote server.
+
+use secretlink_core::{Report, SqlState};
+use std::io;
+use thiserror::Error;
+
+use crate::framed::CONNECTION_FAILURE;
+use crate::server_message::ServerMessage;
+
+/// No connection could be made. Shown as contrib dblink shows it: the message is always the same,
+/// the reasons, one line for each address tried, are the detail.
+#[derive(Debug, Error)]
+#[error("could not establish connection")]
+pub struct ConnectError {
+    /// One for each address tried, in order; never empty.
+    pub attempts: Vec<FailedAttempt>,
+}
+
+/// One address that did not work out.
+#[derive(Debug, Error)]
+#[error("{target}{reason}")]
+pub struct FailedAttempt {
+    /// `connection to server at "host" (address), port N failed: `, as libpq words it; empty where
+    /// the reason has nothing to do with an address.
+    pub target: String,
+    /// Why.
+    pub reason: AttemptError,
+}
+
+/// Why one attempt failed.
+#[derive(Debug, Error)]
+#[allow(missing_docs)] // each variant's message is its documentation
+pub enum AttemptError {
+    #[error("could not translate host name \"{0}\" to address: {1}")]
+    Resolve(String, io::Error),
+    #[error("{}", os_error(.0))]
+    Io(#[from] io::Error),
+    #[error("timeout expired")]
+    Timeout,
+    #[error("{0}")]
+    Server(ServerMessage),
+    #[error("server closed the connection unexpectedly")]
+    Closed,
+    #[error("unexpected message from the server during {0}")]
+    Protocol(&'static str),
+    #[error("server does not support SSL, but SSL was required")]
+    TlsRefused,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("no password supplied")]
+    NoPassword,
+    #[error("the server asked for the password over an unencrypted connection")]
+    PasswordUnencrypted,
+    #[error("the server asked for the password in cleartext over an unencrypted connection")]
+    CleartextUnencrypted,
+    #[error("authentication method requirement failed: server requested {0}")]
+    MethodNotAllowed(&'static str),
+    #[error("authentication method requirement failed: server did not complete authentication")]
+    NotAuthenticated,
+    #[error("channel binding required, but {0}")]
+    ChannelBinding(&'static str),
+    #[error("the server asked for {0} authentication, which is not supported")]
+    UnsupportedMethod(&'static str),
+    #[error("SCRAM authentication failed: {0}")]
+    Scram(String),
+    #[error("{0}")]
+    SessionNotAcceptable(&'static str),
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+/// TLS could not be set up.
+#[derive(Debug, Error)]
+#[allow(missing_docs)] // each variant's message is its documentation
+pub enum TlsError {
+    #[error("root certificate file \"{0}\" does not exist")]
+    NoRootFile(String),
+    #[error("location of root certificate file could not be determined")]
+    NoRootLocation,
+    #[error("the operating system has no trusted certificates")]
+    NoSystemRoots,
+    #[error("could not read {what} \"{path}\": {reason}")]
+    File { what: &'static str, path: String, reason: String },
+    #[error("private key file \"{0}\" has group or world access")]
+    KeyPermissions(String),
+    #[error("private key file \"{0}\" is encrypted, which is not supported")]
+    KeyEncrypted(String),
+    #[error("sslcertmode value \"require\" needs a client certificate, and there is none")]
+    NoClientCertificate,
+    #[error("the range of TLS versions asked for holds none of TLSv1.2 and TLSv1.3")]
+    NoVersion,
+    #[error("host name \"{0}\" cannot be verified against a certificate")]
+    HostName(String),
+    #[error("SSL error: {0}")]
+    Handshake(String),
+}
+
+/// An operating system error without Rust's "(os error N)".
+fn os_error(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) => text[..at].to_string(),
+        None => text,
+    }
+}
+
+impl From<ServerMessage> for AttemptError {
+    fn from(message: ServerMessage) -> AttemptError {
+        AttemptError::Server(message)
+    }
+}
+
+impl ConnectError {
+    /// A failure that is not about any address.
+    pub(crate) fn single(reason: impl Into<AttemptError>) -> ConnectError {
+        ConnectError { attempts: vec![FailedAttempt { target: String::new(), reason: reason.into() }] }
+    }
+
+    /// Whether the server said that user or password are wrong (28P01, 28000). A network error is
+    /// never taken for one.
+    pub fn is_authentication_failure(&self) -> bool {
+        self.attempts.iter().any(|attempt| match &attempt.reason {
+            AttemptError::Server(message) => {
+                message.sqlstate.is_some_and(|s| matches!(s.as_str(), "28P01" | "28000"))
+            }
+            _ => false,
+        })
+    }
+}
+
+impl Report for ConnectError {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new("08001")
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(self.attempts.iter().map(|a| a.to_string()).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match &self.attempts.last()?.reason {
+            AttemptError::PasswordUnencrypted => {
+                "A password from a secret is sent over TLS only. Turn on ssl at the server, or ask for sslmode=disable by name."
+            }
+            AttemptError::CleartextUnencrypted => {
+                "Turn on ssl at the server, or use scram-sha-256 in its pg_hba.conf."
+            }
+            AttemptError::TlsRefused => "Turn on ssl at the server, or set sslmode=disable.",
+            AttemptError::Tls(TlsError::NoRootFile(_) | TlsError::NoRootLocation) => {
+                "Provide the file, use the system's trusted roots with sslrootcert=system, or change sslmode to disable server certificate verification."
+            }
+            AttemptError::Tls(TlsError::KeyPermissions(_)) => {
+                "The file must have permissions u=rw (0600) or less if owned by the current user, or u=rw,g=r (0640) or less if owned by root."
+            }
+            AttemptError::Tls(TlsError::KeyEncrypted(_)) => {
+                "Store the key unencrypted, readable by the server's user only."
+            }
+            _ => return None,
+        };
+        Some(hint.to_string())
+    }
+}
+
+/// A query did not get its result.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// The server reported an error.
+    #[error("{}", String::from_utf8_lossy(&.0.message))]
+    Server(ServerMessage),
+    /// The connection broke; it is of no more use.
+    #[error("connection to the remote server was lost: {0}")]
+    Lost(String),
+    /// `COPY … TO STDOUT` or `COPY … FROM STDIN`.
+    #[error("COPY to or from the client is not supported")]
+    Copy,
+    /// Longer than a message can be.
+    #[error("query of {0} bytes is too long to send")]
+    TooLong(usize),
+}
+
+impl Report for QueryError {
+    fn sqlstate(&self) -> SqlState {
+        match self {
+            QueryError::Server(message) => message.sqlstate.unwrap_or(CONNECTION_FAILURE),
+            QueryError::Lost(_) => CONNECTION_FAILURE,
+            QueryError::Copy => SqlState::new("0A000"),
+            QueryError::TooLong(_) => SqlState::new("54000"),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            QueryError::Server(message) => {
+                message.hint.as_deref().map(|h| String::from_utf8_lossy(h).into_owned())
+            }
+            QueryError::Lost(_) => Some("Disconnect and connect again under the same name.".into()),
+            QueryError::Copy => Some("Use a SELECT or INSERT statement instead.".into()),
+            QueryError::TooLong(_) => None,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Messages over a byte stream.
+
+use bytes::BytesMut;
+use postgres_protocol::message::backend::Message;
+use secretlink_core::SqlState;
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::row::RowBatch;
+
+/// A byte stream to a server: TCP or Unix socket, plain or TLS; in tests and fuzzing, memory.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// The longest message before authentication: libpq (fe-connect.c, MAX_ERRLEN) takes no more
+/// than 30,000 bytes from a server it does not know yet.
+const LIMIT_BEFORE_AUTHENTICATION: usize = 30_000;
+
+/// The longest message after it. A server builds messages in a StringInfo, which ends at 1 GB.
+const LIMIT: usize = 1 << 30;
+
+/// How much to make room for at a time. Big enough that a bulk result is not read in crumbs, small
+/// enough that a header that claims a gigabyte does not get one before the bytes have come.
+const READ_SIZE: usize = 64 * 1024;
+
+/// What arrived.
+pub enum Incoming {
+    /// RowDescription, reduced to its number of columns.
+    Columns(usize),
+    /// One or more whole DataRows.
+    Rows(RowBatch),
+    /// Anything else.
+    Message(Message),
+}
+
+/// A [`Transport`] with its buffers.
+pub struct Framed {
+    transport: Box<dyn Transport>,
+    read: BytesMut,
+    write: BytesMut,
+    limit: usize,
+}
+
+impl Framed {
+    /// Wraps a transport whose peer has not authenticated us yet.
+    pub fn new(transport: Box<dyn Transport>) -> Framed {
+        Framed {
+            transport,
+            read: BytesMut::new(),
+            write: BytesMut::new(),
+            limit: LIMIT_BEFORE_AUTHENTICATION,
+        }
+    }
+
+    /// From now on messages may have any size a server can send. Also lets go of the buffers that
+    /// held the password exchange, so that the allocator wipes them.
+    pub fn authenticated(&mut self) {
+        self.limit = LIMIT;
+        self.write = BytesMut::new();
+    }
+
+    /// The buffer to append frontend messages to, for [`Framed::flush`].
+    pub fn outgoing(&mut self) -> &mut BytesMut {
+        &mut self.write
+    }
+
+    /// Sends everything appended.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.transport.write_all_buf(&mut self.write).await?;
+        self.transport.flush().await
+    }
+
+    /// Says goodbye at the transport's level (TLS close_notify, FIN).
+    pub async fn shutdown(&mut self) -> io::Result<()> {
+        self.transport.shutdown().await
+    }
+
+    /// The next message or run of rows. Cancel-safe: bytes read stay in the buffer.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the server closed, `InvalidData` for what is not the protocol, or what
+    /// the transport says.
+    pub async fn next(&mut self) -> io::Result<Incoming> {
+        loop {
+            if let Some(incoming) = decode(&mut self.read, self.limit)? {
+                return Ok(incoming);
+            }
+            self.read.reserve(READ_SIZE);
+            if self.transport.read_buf(&mut self.read).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// Takes the next message or run of rows out of `buf`; `None` if it is not all there.
+///
+/// # Errors
+/// `InvalidData` or `InvalidInput` for what is not the protocol, or longer than `limit` bytes.
+pub fn decode(buf: &mut BytesMut, limit: usize) -> io::Result<Option<Incoming>> {
+    let Some((tag, len)) = message_length(buf, limit)? else { return Ok(None) };
+    match tag {
+        b'D' => {
+            // As many rows as there are, at once: handing over between threads is paid by the batch.
+            let (mut end, mut rows) = (0, 0);
+            while let Some((b'D', len)) = message_length(&buf[end..], limit)? {
+                end += len;
+                rows += 1;
+            }
+            Ok(Some(Incoming::Rows(RowBatch::new(buf.split_to(end), rows))))
+        }
+        b'T' => {
+            let body = buf.split_to(len);
+            let Some(count) = body.get(5..7) else {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "row description without a column count",
+                ));
+            };
+            Ok(Some(Incoming::Columns(usize::from(u16::from_be_bytes([count[0], count[1]])))))
+        }
+        _ => Ok(Message::parse(buf)?.map(Incoming::Message)),
+    }
+}
+
+/// Tag and full length (tag included) of the message at the start of `buf`, if all of it is there.
+fn message_length(buf: &[u8], limit: usize) -> io::Result<Option<(u8, usize)>> {
+    let Some(header) = buf.get(..5) else { return Ok(None) };
+    let len = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+    if len < 4 || len >= limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message of {len} bytes")));
+    }
+    Ok((buf.len() > len).then_some((header[0], len + 1)))
+}
+
+/// The SQLSTATE of a broken or misbehaving connection.
+pub(crate) const CONNECTION_FAILURE: SqlState = SqlState::new("08006");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let mut m = vec![tag];
+        m.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
+        m.extend_from_slice(body);
+        m
+    }
+
+    #[test]
+    fn rows_come_in_runs() {
+        let row = message(b'D', &[0, 1, 0, 0, 0, 1, b'x']);
+        let mut buf = BytesMut::new();
+        buf.extend_from_slice(&row);
+        buf.extend_from_slice(&row);
+        buf.extend_from_slice(&row[..row.len() - 1]);
+        let Ok(Some(Incoming::Rows(batch))) = decode(&mut buf, LIMIT) else { panic!("rows expected") };
+        assert_eq!(batch.remaining(), 2);
+        assert_eq!(buf.len(), row.len() - 1, "the incomplete row stays");
+        assert!(matches!(decode(&mut buf, LIMIT), Ok(None)));
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_refused() {
+        for len in [0u32, 3, LIMIT as u32, u32::MAX] {
+            let mut buf = BytesMut::from(&b"Z"[..]);
+            buf.extend_from_slice(&len.to_be_bytes());
+            assert!(decode(&mut buf, LIMIT).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_partial_header_is_not_an_error() {
+        for n in 0..5 {
+            assert!(matches!(decode(&mut BytesMut::from(&b"Z\0\0\0\x05"[..n]), LIMIT), Ok(None)));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The Postgres client of secretlink: conninfo, TLS, authentication and the wire protocol.
+//!
+//! Own code, on `postgres-protocol` and rustls, because dblink's results and security rules need
+//! what `tokio-postgres` hides: exact command tags, simple-query results as they stream in, whether
+//! a password was really asked for, and the cancelling of a query without losing its connection.
+
+pub mod cancel;
+pub mod connection;
+pub mod conninfo;
+pub mod error;
+pub mod framed;
+pub mod remote;
+pub mod row;
+pub mod server_message;
+
+mod auth;
+mod connect;
+mod tls;

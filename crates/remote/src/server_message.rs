@@ -1,0 +1,68 @@
+//! What a server says in an ErrorResponse or NoticeResponse.
+
+use postgres_protocol::message::backend::ErrorFields;
+use secretlink_core::SqlState;
+use std::fmt;
+
+/// The fields of an error or notice, as bytes in the encoding of the session that received them.
+///
+/// Source: PostgreSQL documentation, "Error and Notice Message Fields".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerMessage {
+    /// `S`, or `V` where the server sends it (never localised): ERROR, FATAL, NOTICE …
+    pub severity: Vec<u8>,
+    /// `C`; `None` if absent or not five characters long.
+    pub sqlstate: Option<SqlState>,
+    /// `M`
+    pub message: Vec<u8>,
+    /// `D`
+    pub detail: Option<Vec<u8>>,
+    /// `H`
+    pub hint: Option<Vec<u8>>,
+    /// `W`
+    pub context: Option<Vec<u8>>,
+}
+
+impl ServerMessage {
+    /// Reads the fields; unknown ones are ignored, as the protocol demands.
+    ///
+    /// # Errors
+    /// If the message is malformed.
+    pub fn parse(mut fields: ErrorFields<'_>) -> std::io::Result<ServerMessage> {
+        use postgres_protocol::message::backend::ErrorField;
+        use postgres_protocol::message::backend::ErrorFields as Fields;
+        fn next<'a>(fields: &mut Fields<'a>) -> std::io::Result<Option<ErrorField<'a>>> {
+            use fallible_iterator::FallibleIterator;
+            fields.next()
+        }
+
+        let mut parsed = ServerMessage::default();
+        let mut localised = Vec::new();
+        while let Some(field) = next(&mut fields)? {
+            let value = field.value_bytes();
+            match field.type_() {
+                b'S' => localised = value.to_vec(),
+                b'V' => parsed.severity = value.to_vec(),
+                b'C' => parsed.sqlstate = SqlState::from_wire(value),
+                b'M' => parsed.message = value.to_vec(),
+                b'D' => parsed.detail = Some(value.to_vec()),
+                b'H' => parsed.hint = Some(value.to_vec()),
+                b'W' => parsed.context = Some(value.to_vec()),
+                _ => {}
+            }
+        }
+        if parsed.severity.is_empty() {
+            parsed.severity = localised;
+        }
+        Ok(parsed)
+    }
+}
+
+/// One line as libpq prints a failure to connect: `FATAL:  message`.
+impl fmt::Display for ServerMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (severity, message) =
+            (String::from_utf8_lossy(&self.severity), String::from_utf8_lossy(&self.message));
+        write!(f, "{severity}:  {message}")
+    }
+}

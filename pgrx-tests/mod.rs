@@ -1,0 +1,1 @@
+//! In-backend tests, by subject.

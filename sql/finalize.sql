@@ -1,0 +1,52 @@
+-- Who may call what, and what each function is for. Runs after everything else is created.
+
+-- Secrets are for those to whom the DBA gives them.
+REVOKE ALL ON FUNCTION get_secret_value(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION get_secret_string(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION get_secret_binary(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+
+COMMENT ON FUNCTION get_secret_value(text, text, text) IS
+    'value of a secret in AWS Secrets Manager, which must be JSON';
+COMMENT ON FUNCTION get_secret_string(text, text, text) IS
+    'value of a secret in AWS Secrets Manager, as text';
+COMMENT ON FUNCTION get_secret_binary(text, text, text) IS
+    'value of a binary secret in AWS Secrets Manager';
+COMMENT ON FUNCTION describe_secret(text) IS
+    'versions of a secret in AWS Secrets Manager and what is known of it besides its value';
+COMMENT ON FUNCTION create_secret(text, json, text, text) IS
+    'creates a secret in AWS Secrets Manager and returns its ARN';
+COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
+    'stores a new version of a secret in AWS Secrets Manager and returns the version id';
+COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
+    'opens a connection to another PostgreSQL server with the password from a secret';
+
+COMMENT ON FUNCTION dblink_connect(text) IS
+    'opens the unnamed connection to another PostgreSQL server';
+COMMENT ON FUNCTION dblink_connect(text, text) IS
+    'opens a named connection to another PostgreSQL server';
+COMMENT ON FUNCTION dblink_disconnect() IS
+    'closes the unnamed connection';
+COMMENT ON FUNCTION dblink_disconnect(text) IS
+    'closes a named connection';
+COMMENT ON FUNCTION dblink_get_connections() IS
+    'names of the open named connections';
+COMMENT ON FUNCTION dblink(text, text) IS
+    'runs a query on a connection, given by name or by connection string, and returns its rows';
+COMMENT ON FUNCTION dblink(text, text, boolean) IS
+    'runs a query on a connection, given by name or by connection string; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink(text) IS
+    'runs a query on the unnamed connection and returns its rows';
+COMMENT ON FUNCTION dblink(text, boolean) IS
+    'runs a query on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_exec(text, text) IS
+    'runs a command on a connection, given by name or by connection string, and returns its command tag';
+COMMENT ON FUNCTION dblink_exec(text, text, boolean) IS
+    'runs a command on a connection, given by name or by connection string; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_exec(text) IS
+    'runs a command on the unnamed connection and returns its command tag';
+COMMENT ON FUNCTION dblink_exec(text, boolean) IS
+    'runs a command on the unnamed connection; fail => false turns a remote error into a notice';

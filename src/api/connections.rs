@@ -1,0 +1,132 @@
+//! `connect_with_secret`.
+
+use pgrx::prelude::*;
+use secretlink_aws::{DatabaseSecret, VersionSelector};
+use secretlink_core::Report;
+use secretlink_remote::conninfo::{Environment, Options};
+
+use super::required;
+use crate::backend::report::OrRaise;
+use crate::backend::text::{ServerText, Text};
+use crate::connections::{self, ConnectionName, Session};
+use crate::error::Error;
+use crate::secrets_manager;
+
+/// A connection name has room for NAMEDATALEN - 1 bytes; contrib dblink cuts a longer one silently
+/// when it is looked up, which a new function need not repeat.
+const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
+
+/// Opens a connection with the password, and whatever else is not given, from a secret.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::too_many_arguments)] // the SQL signature is a contract
+fn connect_with_secret(
+    secret_name: Option<Text>,
+    remote_host: default!(Option<Text>, "NULL"),
+    remote_db: default!(Option<Text>, "NULL"),
+    remote_user: default!(Option<Text>, "NULL"),
+    remote_port: default!(Option<i32>, "NULL"),
+    connection_name: default!(Option<ServerText>, "'remote_conn'"),
+    options: default!(Option<Text>, "NULL"),
+    fail: default!(Option<bool>, true),
+) -> Text {
+    let request =
+        Request { secret_name, remote_host, remote_db, remote_user, remote_port, connection_name, options };
+    let outcome = request.connect();
+    match outcome {
+        Ok(()) => Text("Connection established successfully".into()),
+        // What the old PL/pgSQL function returned as SQLERRM, with the reason that dblink puts into
+        // the detail.
+        Err(error) if fail == Some(false) => Text(match error.detail() {
+            Some(detail) => format!("Connection failed: {error}: {detail}"),
+            None => format!("Connection failed: {error}"),
+        }),
+        Err(error) => Err(error).or_raise(),
+    }
+}
+
+struct Request {
+    secret_name: Option<Text>,
+    remote_host: Option<Text>,
+    remote_db: Option<Text>,
+    remote_user: Option<Text>,
+    remote_port: Option<i32>,
+    connection_name: Option<ServerText>,
+    options: Option<Text>,
+}
+
+impl Request {
+    fn connect(self) -> Result<(), Error> {
+        // Whatever can be wrong with the arguments comes first: no secret is fetched in vain.
+        let secret_name = required(self.secret_name, "secret_name")?;
+        let name = self.connection_name.ok_or(Error::NullArgument("connection_name"))?;
+        if name.0.is_empty() {
+            return Err(Error::EmptyArgument("connection_name"));
+        }
+        if name.0.len() > MAX_NAME {
+            return Err(Error::ConnectionNameTooLong);
+        }
+        let name = ConnectionName::create(name);
+        let mut options = match self.options {
+            Some(Text(options)) => Options::parse(&options)?,
+            None => Options::default(),
+        };
+        if options.has_password() {
+            return Err(Error::PasswordInOptions("password"));
+        }
+        if let Some(port) = self.remote_port
+            && !(1..=65_535).contains(&port)
+        {
+            return Err(Error::PortOutOfRange(port));
+        }
+        let given = [
+            ("host", self.remote_host.map(|t| t.0)),
+            ("dbname", self.remote_db.map(|t| t.0)),
+            ("user", self.remote_user.map(|t| t.0)),
+            ("port", self.remote_port.map(|p| p.to_string())),
+        ];
+        for (keyword, value) in given {
+            if let Some(value) = value {
+                options.set(keyword, &value)?;
+            }
+        }
+
+        let value = secrets_manager::get(&secret_name, VersionSelector::default())?;
+        let secret = DatabaseSecret::from_value(&value)?;
+        let from_secret = [
+            ("host", secret.host),
+            ("port", secret.port.map(|p| p.to_string())),
+            ("dbname", secret.dbname),
+            ("user", secret.username),
+        ];
+        for (keyword, value) in from_secret {
+            if let Some(value) = value
+                && options.get(keyword).is_none()
+            {
+                options.set(keyword, &value)?;
+            }
+        }
+        // libpq would fall back on a local socket and on the server's operating system user:
+        // neither is what somebody means who connects with a secret.
+        let missing = |field, argument| Error::FieldMissing { secret: secret_name.clone(), field, argument };
+        if options.get("host").is_none() && options.get("hostaddr").is_none() {
+            return Err(missing("host", "remote_host"));
+        }
+        if options.get("user").is_none() {
+            return Err(missing("username", "remote_user"));
+        }
+        // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
+        if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
+            options.set("sslmode", "require")?;
+        }
+        options.set_password(secret.password);
+        let info = options.resolve(&Environment::from_process())?;
+
+        // The old connection of this name goes first: if the new one fails, nobody is to go on
+        // talking to the old server by mistake.
+        if connections::exists(&name) {
+            connections::disconnect(Some(&name))?;
+        }
+        let session = Session::open(info, true, true)?;
+        connections::keep(Some(name), session)
+    }
+}

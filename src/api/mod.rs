@@ -1,0 +1,18 @@
+//! What SQL sees. Thin: each function reads its arguments, calls one of the rooms below, and turns
+//! a `Result` into a value or an ERROR.
+
+mod connections;
+mod dblink;
+mod secrets;
+
+use crate::backend::text::Text;
+use crate::error::Error;
+
+/// An argument that must be given.
+fn required(argument: Option<Text>, name: &'static str) -> Result<String, Error> {
+    match argument {
+        None => Err(Error::NullArgument(name)),
+        Some(Text(text)) if text.is_empty() => Err(Error::EmptyArgument(name)),
+        Some(Text(text)) => Ok(text),
+    }
+}

@@ -1,0 +1,151 @@
+//! Functions that read and write secrets.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+use secretlink_aws::{NewSecret, SecretId, VersionSelector};
+use secretlink_core::Secret;
+use std::time::{Duration, SystemTime};
+
+use super::required;
+use crate::backend::report::OrRaise;
+use crate::backend::text::{JsonText, Text};
+use crate::error::Error;
+use crate::secrets_manager;
+
+/// Postgres counts time from 2000-01-01 (timestamp.h).
+const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+fn read(
+    secret_id: Option<Text>,
+    version_stage: Option<Text>,
+    version_id: Option<Text>,
+) -> Result<secretlink_aws::SecretValue, Error> {
+    let secret_id = required(secret_id, "secret_id")?;
+    let selector = VersionSelector { stage: version_stage.map(|t| t.0), version_id: version_id.map(|t| t.0) };
+    secrets_manager::get(&secret_id, selector)
+}
+
+/// The secret as JSON, as it is stored.
+#[pg_extern(volatile, parallel_restricted)]
+fn get_secret_value(
+    secret_id: Option<Text>,
+    version_stage: default!(Option<Text>, "NULL"),
+    version_id: default!(Option<Text>, "NULL"),
+) -> JsonText {
+    read(secret_id, version_stage, version_id).and_then(|v| Ok(JsonText(v.json()?.to_owned()))).or_raise()
+}
+
+/// The secret as text, whatever it holds.
+#[pg_extern(volatile, parallel_restricted)]
+fn get_secret_string(
+    secret_id: Option<Text>,
+    version_stage: default!(Option<Text>, "NULL"),
+    version_id: default!(Option<Text>, "NULL"),
+) -> Text {
+    read(secret_id, version_stage, version_id).and_then(|v| Ok(Text(v.text()?.to_owned()))).or_raise()
+}
+
+/// The bytes of a binary secret.
+#[pg_extern(volatile, parallel_restricted)]
+fn get_secret_binary(
+    secret_id: Option<Text>,
+    version_stage: default!(Option<Text>, "NULL"),
+    version_id: default!(Option<Text>, "NULL"),
+) -> Vec<u8> {
+    read(secret_id, version_stage, version_id).and_then(|v| Ok(v.bytes()?.to_vec())).or_raise()
+}
+
+/// What AWS knows of a secret besides its value: one row for each version that has a staging label.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn describe_secret(
+    secret_id: Option<Text>,
+) -> TableIterator<
+    'static,
+    (
+        name!(arn, String),
+        name!(name, String),
+        name!(version_id, String),
+        name!(stages, Vec<String>),
+        name!(created, Option<TimestampWithTimeZone>),
+        name!(owning_service, Option<String>),
+        name!(rotation_enabled, bool),
+        name!(next_rotation, Option<TimestampWithTimeZone>),
+        name!(last_rotated, Option<TimestampWithTimeZone>),
+        name!(last_changed, Option<TimestampWithTimeZone>),
+        name!(last_accessed, Option<TimestampWithTimeZone>),
+        name!(deleted, Option<TimestampWithTimeZone>),
+        name!(primary_region, Option<String>),
+        name!(kms_key_id, Option<String>),
+        name!(description, Option<Text>),
+    ),
+> {
+    let secret = required(secret_id, "secret_id")
+        .and_then(|id| Ok(SecretId::parse(&id)?))
+        .and_then(|id| secrets_manager::call(|client| async move { client.describe_secret(&id).await }))
+        .or_raise();
+    TableIterator::new(secret.versions.into_iter().map(move |version| {
+        (
+            secret.arn.clone(),
+            secret.name.clone(),
+            version.version_id,
+            version.stages,
+            timestamp(version.created),
+            secret.owning_service.clone(),
+            secret.rotation_enabled,
+            timestamp(secret.next_rotation),
+            timestamp(secret.last_rotated),
+            timestamp(secret.last_changed),
+            timestamp(version.last_accessed.or(secret.last_accessed)),
+            timestamp(secret.deleted),
+            secret.primary_region.clone(),
+            secret.kms_key_id.clone(),
+            secret.description.clone().map(Text),
+        )
+    }))
+}
+
+/// Creates a secret and returns its ARN.
+#[pg_extern(volatile, parallel_unsafe)]
+fn create_secret(
+    name: Option<Text>,
+    secret: Option<JsonText>,
+    description: default!(Option<Text>, "NULL"),
+    kms_key_id: default!(Option<Text>, "NULL"),
+) -> Text {
+    let create = || -> Result<String, Error> {
+        let new = NewSecret {
+            name: required(name, "name")?,
+            value: Secret::new(secret.ok_or(Error::NullArgument("secret"))?.0),
+            description: description.map(|t| t.0),
+            kms_key_id: kms_key_id.map(|t| t.0),
+        };
+        secrets_manager::call(|client| async move { client.create_secret(new).await })
+    };
+    Text(create().or_raise())
+}
+
+/// Stores a new version of a secret and returns its version id.
+#[pg_extern(volatile, parallel_unsafe)]
+fn put_secret_value(
+    secret_id: Option<Text>,
+    secret: Option<JsonText>,
+    version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
+) -> Text {
+    let put = || -> Result<String, Error> {
+        let id = SecretId::parse(&required(secret_id, "secret_id")?)?;
+        let value = Secret::new(secret.ok_or(Error::NullArgument("secret"))?.0);
+        let stages = version_stages.ok_or(Error::NullArgument("version_stages"))?;
+        let stages =
+            stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
+        secrets_manager::call(|client| async move { client.put_secret_value(&id, value, stages).await })
+    };
+    Text(put().or_raise())
+}
+
+fn timestamp(time: Option<SystemTime>) -> Option<TimestampWithTimeZone> {
+    let since_1970 = time?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let micros =
+        i64::try_from(since_1970.as_micros()).ok()? - i64::try_from(POSTGRES_EPOCH.as_micros()).ok()?;
+    TimestampWithTimeZone::try_from(micros).ok()
+}

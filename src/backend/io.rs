@@ -1,0 +1,82 @@
+//! The backend's I/O thread: started at first use, ended with the backend.
+
+use pgrx::{pg_guard, pg_sys};
+use secretlink_core::channel::Receiver;
+use secretlink_core::io_thread::IoThread;
+use std::cell::OnceCell;
+use std::future::Future;
+use std::time::Duration;
+
+use super::wait::{WaitEvent, Waiter};
+use crate::error::Error;
+
+/// How long remote servers are given, when the backend exits, to hear that their queries are to
+/// stop and that we are gone. A local network needs milliseconds; beyond this the sockets are just
+/// closed.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// The thread and what it takes to wait for it.
+struct Io {
+    thread: IoThread,
+    waiter: Waiter,
+}
+
+thread_local! {
+    // Leaked, so that nothing is destroyed behind Postgres's back when the process ends: the exit
+    // callback ends the thread in order.
+    static IO: OnceCell<&'static Io> = const { OnceCell::new() };
+}
+
+fn io() -> Result<&'static Io, Error> {
+    IO.with(|cell| {
+        if let Some(io) = cell.get() {
+            return Ok(*io);
+        }
+        let thread = IoThread::start().map_err(Error::IoThreadStart)?;
+        let waiter = Waiter::new(thread.waker().clone());
+        // SAFETY: `end_io_thread` is a callback of the right type; it is registered once, since the
+        // cell below is filled in the same breath.
+        unsafe { pg_sys::on_proc_exit(Some(end_io_thread), pg_sys::Datum::from(0)) };
+        let io: &'static Io = Box::leak(Box::new(Io { thread, waiter }));
+        Ok(*cell.get_or_init(|| io))
+    })
+}
+
+/// Runs at every kind of exit but SIGKILL and SIGQUIT, which close the sockets by ending the
+/// process. It only waits for the thread, and not longer than the grace; it raises nothing.
+#[pg_guard]
+unsafe extern "C-unwind" fn end_io_thread(_code: i32, _arg: pg_sys::Datum) {
+    if let Some(io) = IO.with(|cell| cell.get().copied()) {
+        io.thread.stop(EXIT_GRACE);
+    }
+}
+
+/// The I/O thread, for what starts work there and does not wait for it.
+///
+/// # Errors
+/// If it could not be started.
+pub fn thread() -> Result<&'static IoThread, Error> {
+    Ok(&io()?.thread)
+}
+
+/// Runs `work` on the I/O thread and waits for its result. An interrupt drops the work.
+///
+/// # Errors
+/// If the thread could not be started, or the work panicked.
+pub fn run<T, F>(event: WaitEvent, work: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let io = io()?;
+    let mut pending = io.thread.submit(work);
+    io.waiter.recv(&mut pending.answer, event).ok_or(Error::IoThreadPanicked)
+}
+
+/// Waits for the next item of a channel that the I/O thread feeds.
+///
+/// # Errors
+/// If the sender went away, which it does without a last word only when it panicked.
+pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, Error> {
+    io()?.waiter.recv(from, event).ok_or(Error::IoThreadPanicked)
+}

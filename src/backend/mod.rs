@@ -1,0 +1,12 @@
+//! Everything that touches Postgres's process: the only rooms where most `unsafe` is needed.
+
+pub mod fd;
+pub mod guc_scope;
+pub mod io;
+pub mod report;
+pub mod role;
+pub mod text;
+pub mod tuplestore;
+mod wait;
+
+pub use wait::WaitEvent;

@@ -1,0 +1,181 @@
+//! Text between SQL and Rust, in whatever encoding the database has.
+//!
+//! pgrx takes the bytes of a `text` for UTF-8. In a database of another encoding a password with an
+//! accent would then reach AWS garbled, or not at all. AWS and conninfo speak UTF-8, so text is
+//! converted at the border.
+
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
+use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
+use pgrx::{FromDatum, IntoDatum, pg_sys};
+use std::ffi::{CString, c_char};
+
+/// `text`, as UTF-8.
+pub struct Text(pub String);
+
+/// `json` given or returned as text, as UTF-8. Postgres checks what is given; what is returned must
+/// be JSON.
+pub struct JsonText(pub String);
+
+/// `text` in the encoding of the database, for what goes to a remote session of that encoding.
+pub struct ServerText(pub Vec<u8>);
+
+impl ServerText {
+    /// The same text as UTF-8.
+    pub fn into_utf8(self) -> String {
+        from_server(self.0)
+    }
+}
+
+/// The bytes of a varlena, copied.
+///
+/// # Safety
+/// `datum` must be a `text`, `json` or other varlena, and not null.
+unsafe fn varlena_bytes(datum: pg_sys::Datum) -> Vec<u8> {
+    // SAFETY: as the caller promised; a detoasted copy is palloc'd and freed with its context.
+    unsafe {
+        let packed = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
+        let len = pgrx::varsize_any_exhdr(packed);
+        std::slice::from_raw_parts(pgrx::vardata_any(packed).cast::<u8>(), len).to_vec()
+    }
+}
+
+fn varlena(bytes: &[u8]) -> pg_sys::Datum {
+    // SAFETY: copies `bytes.len()` bytes into a new varlena; a length over 1 GB raises ERROR there.
+    unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32).into() }
+}
+
+/// UTF-8 from the encoding of the database. What cannot be converted raises ERROR there.
+fn from_server(bytes: Vec<u8>) -> String {
+    // SAFETY: bytes of the given length; the result is the same pointer if there is nothing to
+    // convert, else a palloc'd C string.
+    let converted = unsafe {
+        let source = bytes.as_ptr().cast::<c_char>();
+        let result = pg_sys::pg_server_to_any(source, bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
+        (!std::ptr::eq(result, source)).then(|| std::ffi::CStr::from_ptr(result).to_bytes().to_vec())
+    };
+    let bytes = converted.unwrap_or(bytes);
+    // In a SQL_ASCII database nothing is checked or converted: then, and only then, it may not be UTF-8.
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+/// The encoding of the database from UTF-8, or ERROR (22P05) where it has no such character.
+fn bytes_to_server(text: &str) -> Vec<u8> {
+    // SAFETY: as in `from_server`.
+    let converted = unsafe {
+        let source = text.as_ptr().cast::<c_char>();
+        let result = pg_sys::pg_any_to_server(source, text.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
+        (!std::ptr::eq(result, source)).then(|| std::ffi::CStr::from_ptr(result).to_bytes().to_vec())
+    };
+    converted.unwrap_or_else(|| text.as_bytes().to_vec())
+}
+
+/// For a report: never raises. What the database's encoding may not have is shown as `?`.
+pub fn to_server(text: &str) -> CString {
+    // SAFETY: reads a global.
+    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
+    if utf8 { c_string(text.as_bytes()) } else { c_string(ascii(text.as_bytes()).as_slice()) }
+}
+
+/// For a report: bytes that claim to be in the database's encoding, reduced to ASCII if they are not.
+pub fn verified(bytes: &[u8]) -> CString {
+    // SAFETY: bytes of the given length; `true` means no ERROR.
+    let valid = unsafe { pg_sys::pg_verifymbstr(bytes.as_ptr().cast(), bytes.len() as i32, true) };
+    if valid { c_string(bytes) } else { c_string(&ascii(bytes)) }
+}
+
+fn ascii(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|b| if b.is_ascii() { *b } else { b'?' }).collect()
+}
+
+fn c_string(bytes: &[u8]) -> CString {
+    CString::new(bytes.iter().copied().filter(|b| *b != 0).collect::<Vec<_>>()).unwrap_or_default()
+}
+
+impl FromDatum for Text {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Text> {
+        // SAFETY: the caller promises a `text` datum.
+        (!is_null).then(|| Text(from_server(unsafe { varlena_bytes(datum) })))
+    }
+}
+
+impl FromDatum for JsonText {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<JsonText> {
+        // SAFETY: the caller promises a `json` datum, which is stored as text.
+        (!is_null).then(|| JsonText(from_server(unsafe { varlena_bytes(datum) })))
+    }
+}
+
+impl FromDatum for ServerText {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<ServerText> {
+        // SAFETY: the caller promises a `text` datum.
+        (!is_null).then(|| ServerText(unsafe { varlena_bytes(datum) }))
+    }
+}
+
+impl IntoDatum for Text {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(varlena(&bytes_to_server(&self.0)))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+impl IntoDatum for JsonText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(varlena(&bytes_to_server(&self.0)))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONOID
+    }
+}
+
+impl IntoDatum for ServerText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        Some(varlena(&self.0))
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::TEXTOID
+    }
+}
+
+macro_rules! sql_type {
+    ($type:ty, $sql:literal) => {
+        impl_sql_translatable!($type, $sql);
+
+        // SAFETY: the datum is of the SQL type declared just above, which `FromDatum` reads.
+        unsafe impl<'fcx> ArgAbi<'fcx> for $type {
+            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+                // SAFETY: as the trait demands of the caller. Only arguments of STRICT functions are
+                // declared without Option, so NULL does not come here.
+                unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or_else(|| Self(Default::default()))
+            }
+        }
+
+        // SAFETY: returns a datum of the SQL type declared above.
+        unsafe impl BoxRet for $type {
+            unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+                match self.into_datum() {
+                    // SAFETY: just made for this call.
+                    Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
+                    None => fcinfo.return_null(),
+                }
+            }
+        }
+    };
+}
+
+sql_type!(Text, "text");
+sql_type!(JsonText, "json");
+sql_type!(ServerText, "text");

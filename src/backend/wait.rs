@@ -1,0 +1,111 @@
+//! Waiting as a backend must: for the I/O thread, the latch and the end of the postmaster at once.
+
+use pgrx::{check_for_interrupts, pg_sys};
+use secretlink_core::channel::{Receiver, TryRecv};
+use secretlink_core::io_thread::Waker;
+use std::sync::Arc;
+
+/// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as
+/// `Extension` before).
+#[derive(Clone, Copy)]
+pub enum WaitEvent {
+    /// An answer of AWS Secrets Manager.
+    SecretsManager,
+    /// A connection to a remote server.
+    Connect,
+    /// The result of a remote query.
+    Query,
+    /// The end of a connection.
+    Disconnect,
+}
+
+impl WaitEvent {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    fn info(self) -> u32 {
+        thread_local! { static INFO: [std::cell::Cell<u32>; 4] = const { [const { std::cell::Cell::new(0) }; 4] } }
+        let (index, name) = match self {
+            WaitEvent::SecretsManager => (0, c"SecretlinkSecretsManager"),
+            WaitEvent::Connect => (1, c"SecretlinkConnect"),
+            WaitEvent::Query => (2, c"SecretlinkQuery"),
+            WaitEvent::Disconnect => (3, c"SecretlinkDisconnect"),
+        };
+        INFO.with(|info| {
+            if info[index].get() == 0 {
+                // SAFETY: the name is a C string; the function gives the same number for the same
+                // name to every backend (wait_event.c) and raises ERROR at worst.
+                info[index].set(unsafe { pg_sys::WaitEventExtensionNew(name.as_ptr()) });
+            }
+            info[index].get()
+        })
+    }
+
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    fn info(self) -> u32 {
+        pg_sys::PG_WAIT_EXTENSION
+    }
+}
+
+/// The set of things this backend waits for, made once: `WaitLatchOrSocket` would make and destroy
+/// an epoll instance for each wait.
+pub(super) struct Waiter {
+    set: *mut pg_sys::WaitEventSet,
+    waker: Arc<Waker>,
+}
+
+impl Waiter {
+    /// Makes the set. It lives as long as the process.
+    pub(super) fn new(waker: Arc<Waker>) -> Waiter {
+        // SAFETY: called in a backend, whose MyLatch stays the same until it exits (miscinit.c). On
+        // failure these raise ERROR, and what they took until then is reclaimed at exit.
+        unsafe {
+            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            let set = pg_sys::CreateWaitEventSet(std::ptr::null_mut(), 3);
+            #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+            let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 3);
+            let none = std::ptr::null_mut();
+            pg_sys::AddWaitEventToSet(
+                set,
+                pg_sys::WL_EXIT_ON_PM_DEATH,
+                pg_sys::PGINVALID_SOCKET,
+                none,
+                none.cast(),
+            );
+            pg_sys::AddWaitEventToSet(
+                set,
+                pg_sys::WL_LATCH_SET,
+                pg_sys::PGINVALID_SOCKET,
+                pg_sys::MyLatch,
+                none.cast(),
+            );
+            pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, waker.fd(), none, none.cast());
+            Waiter { set, waker }
+        }
+    }
+
+    /// The next item from the I/O thread, or `None` when the channel has closed.
+    ///
+    /// Cancel, `statement_timeout` and terminate act here at once: ERROR and FATAL leave from the
+    /// interrupt check, so whatever the caller holds must clean up when it is dropped (ERROR) or by
+    /// the exit callback of [`super::io`] (FATAL, which drops nothing).
+    pub(super) fn recv<T>(&self, from: &mut Receiver<T>, event: WaitEvent) -> Option<T> {
+        loop {
+            check_for_interrupts!();
+            self.waker.reset();
+            match from.try_recv() {
+                TryRecv::Item(item) => return Some(item),
+                TryRecv::Closed => return None,
+                TryRecv::Empty => {}
+            }
+            // SAFETY: the set was made in `new` and is never freed; `occurred` has room for the one
+            // event asked for. ResetLatch before the interrupt check above is the order latch.h
+            // prescribes: a signal that arrives in between sets the latch again.
+            unsafe {
+                let mut occurred = pg_sys::WaitEvent::default();
+                let n = pg_sys::WaitEventSetWait(self.set, -1, &mut occurred, 1, event.info());
+                if n > 0 && occurred.events & pg_sys::WL_LATCH_SET != 0 {
+                    pg_sys::ResetLatch(pg_sys::MyLatch);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The remote connections of this session: one without a name and any number with.
+//!
+//! As in contrib dblink they belong to the session, not to a transaction: an error or ROLLBACK does
+//! not close them.
+
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_remote::connection::{Connection, Event, Policy};
+use secretlink_remote::conninfo::ConnInfo;
+use secretlink_remote::error::QueryError;
+use secretlink_remote::remote::Remote;
+use secretlink_remote::server_message::ServerMessage;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+use crate::backend::fd::ExternalFd;
+use crate::backend::report::RawReport;
+use crate::backend::text::ServerText;
+use crate::backend::{WaitEvent, io, role};
+use crate::error::Error;
+
+/// The name of a connection, cut to the length of an identifier as contrib dblink does.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionName(Vec<u8>);
+
+impl ConnectionName {
+    /// For a new connection, with a NOTICE if the name is cut.
+    pub fn create(name: ServerText) -> ConnectionName {
+        ConnectionName::cut(name, true)
+    }
+
+    /// For one that should exist.
+    pub fn find(name: ServerText) -> ConnectionName {
+        ConnectionName::cut(name, false)
+    }
+
+    fn cut(name: ServerText, warn: bool) -> ConnectionName {
+        let mut buffer = name.0;
+        buffer.push(0);
+        // SAFETY: a C string of the given length (a text holds no NUL byte), cut in place at a
+        // character's border; NAMEDATALEN is the server's.
+        let cut = unsafe {
+            pg_sys::truncate_identifier(buffer.as_mut_ptr().cast(), buffer.len() as i32 - 1, warn);
+            CStr::from_ptr(buffer.as_ptr().cast())
+        };
+        ConnectionName(cut.to_bytes().to_vec())
+    }
+
+    /// The name in the encoding of the database.
+    pub fn into_text(self) -> ServerText {
+        ServerText(self.0)
+    }
+
+    fn display(&self) -> String {
+        String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+/// An open connection.
+pub struct Session {
+    remote: Remote,
+    busy: Cell<bool>,
+    _fd: ExternalFd,
+}
+
+/// How a connection is called in a CONTEXT line.
+#[derive(Clone)]
+pub struct Origin {
+    name: Option<ConnectionName>,
+}
+
+impl Origin {
+    fn describe(&self, doing: &str) -> String {
+        match &self.name {
+            Some(name) => format!("{doing} on dblink connection named \"{}\"", name.display()),
+            None => format!("{doing} on unnamed dblink connection"),
+        }
+    }
+}
+
+/// Ends the mark of a busy session, also when an ERROR unwinds.
+struct Busy<'a>(&'a Cell<bool>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl Session {
+    /// Connects. `password_rule`: a non-superuser's connection must have been authenticated by a
+    /// password, since otherwise it has the rights of the server's operating system user.
+    ///
+    /// # Errors
+    /// If no connection could be made, or the rule is broken.
+    pub fn open(info: ConnInfo, protect_password: bool, password_rule: bool) -> Result<Session, Error> {
+        // SAFETY: returns a static C string.
+        let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
+        let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
+        let fd = ExternalFd::acquire()?;
+        let connection =
+            io::run(WaitEvent::Connect, async move { Connection::connect(&info, &policy).await })??;
+        let session =
+            Session { remote: Remote::adopt(io::thread()?, connection), busy: Cell::new(false), _fd: fd };
+        if password_rule && !role::is_superuser() && !session.remote.facts().password_used {
+            session.close()?;
+            return Err(Error::PasswordNotUsed);
+        }
+        Ok(session)
+    }
+
+    /// Closes, and waits until the server has been told.
+    ///
+    /// # Errors
+    /// If the I/O thread has gone.
+    pub fn close(self) -> Result<(), Error> {
+        let mut pending = self.remote.close(io::thread()?);
+        io::recv(WaitEvent::Disconnect, &mut pending.answer)
+    }
+
+    /// Runs a query string and gives each piece of the answer to `take`, but notices, which go to
+    /// the client. Returns the remote error, if there was one.
+    ///
+    /// Whatever ends this early, an interrupt or an error of `take`, cancels the remote query.
+    ///
+    /// # Errors
+    /// Those of `take`, and if the connection is in the middle of another query, as happens when
+    /// reading a result runs a function that asks the same connection.
+    pub fn query(
+        &self,
+        sql: Vec<u8>,
+        origin: &Origin,
+        mut take: impl FnMut(Event) -> Result<(), Error>,
+    ) -> Result<Option<QueryError>, Error> {
+        if self.busy.replace(true) {
+            return Err(Error::Busy);
+        }
+        let _busy = Busy(&self.busy);
+        let mut query = self.remote.query(io::thread()?, sql);
+        let mut failure = None;
+        loop {
+            match io::recv(WaitEvent::Query, &mut query.events)? {
+                Event::Done => return Ok(failure),
+                Event::Error(error) => failure = Some(error),
+                Event::Notice(message) => pass_on(&message, origin),
+                event => take(event)?,
+            }
+        }
+    }
+}
+
+/// A remote NOTICE, WARNING or the like, at its level.
+fn pass_on(message: &ServerMessage, origin: &Origin) {
+    let level = match message.severity.as_slice() {
+        b"WARNING" => PgLogLevel::WARNING,
+        b"INFO" => PgLogLevel::INFO,
+        b"LOG" => PgLogLevel::LOG,
+        b"DEBUG" => PgLogLevel::DEBUG1,
+        _ => PgLogLevel::NOTICE,
+    };
+    let sqlstate = message.sqlstate.unwrap_or(secretlink_core::SqlState::new("00000"));
+    RawReport::remote(message, sqlstate).with_context(&origin.describe("received")).emit(level);
+}
+
+/// What contrib dblink does with a failed remote query: ERROR, or with `fail => false` a NOTICE.
+/// `doing` is the CONTEXT line up to the connection's name, such as `while executing query`.
+pub fn report_failure(error: &QueryError, origin: &Origin, doing: &str, fail: bool) {
+    use secretlink_core::Report;
+    let report = match error {
+        QueryError::Server(message) => RawReport::remote(message, error.sqlstate()),
+        _ => RawReport::new(error),
+    }
+    .with_context(&origin.describe(doing));
+    if fail { report.raise() } else { report.emit(PgLogLevel::NOTICE) }
+}
+
+/// The session's connections.
+#[derive(Default)]
+struct Connections {
+    unnamed: Option<Rc<Session>>,
+    named: BTreeMap<ConnectionName, Rc<Session>>,
+}
+
+thread_local! {
+    // Leaked: at the end of the process nothing is to run behind Postgres's back; the exit callback
+    // of the I/O thread has closed the connections by then. Never borrowed across a wait, where a
+    // FATAL may leave without dropping anything.
+    static CONNECTIONS: &'static RefCell<Connections> = Box::leak(Box::default());
+}
+
+fn with<T>(f: impl FnOnce(&mut Connections) -> T) -> T {
+    CONNECTIONS.with(|connections| f(&mut connections.borrow_mut()))
+}
+
+/// The connection of this name, if there is one.
+pub fn named(name: &ConnectionName) -> Option<(Rc<Session>, Origin)> {
+    let session = with(|c| c.named.get(name).cloned())?;
+    Some((session, Origin { name: Some(name.clone()) }))
+}
+
+/// The connection without a name.
+///
+/// # Errors
+/// If there is none (08003).
+pub fn unnamed() -> Result<(Rc<Session>, Origin), Error> {
+    let session = with(|c| c.unnamed.clone()).ok_or(Error::UnnamedNotAvailable)?;
+    Ok((session, Origin { name: None }))
+}
+
+/// How a connection that is opened for one statement is called: not at all.
+pub fn transient() -> Origin {
+    Origin { name: None }
+}
+
+/// Keeps a new connection, under its name or as the unnamed one, which it replaces.
+///
+/// # Errors
+/// If the one replaced could not be closed.
+pub fn keep(name: Option<ConnectionName>, session: Session) -> Result<(), Error> {
+    let session = Rc::new(session);
+    let replaced = with(|c| match name {
+        Some(name) => c.named.insert(name, session),
+        None => c.unnamed.replace(session),
+    });
+    replaced.map_or(Ok(()), close)
+}
+
+/// Whether there is a connection of this name.
+pub fn exists(name: &ConnectionName) -> bool {
+    with(|c| c.named.contains_key(name))
+}
+
+/// Closes the connection of this name, or the unnamed one.
+///
+/// # Errors
+/// If there is none (08003).
+pub fn disconnect(name: Option<&ConnectionName>) -> Result<(), Error> {
+    let session = with(|c| match name {
+        Some(name) => c.named.remove(name),
+        None => c.unnamed.take(),
+    });
+    match (session, name) {
+        (Some(session), _) => close(session),
+        (None, Some(name)) => Err(Error::NotAvailable(name.display())),
+        (None, None) => Err(Error::UnnamedNotAvailable),
+    }
+}
+
+/// Waits for the end where that is possible: a connection that is in the middle of a query further
+/// up the stack ends with that query.
+fn close(session: Rc<Session>) -> Result<(), Error> {
+    Rc::into_inner(session).map_or(Ok(()), Session::close)
+}
+
+/// The names of the named connections, in order.
+pub fn names() -> Vec<ConnectionName> {
+    with(|c| c.named.keys().cloned().collect())
+}

@@ -1,0 +1,135 @@
+//! What the SQL functions themselves can report. The areas below have their own enums: `AwsError`,
+//! `ConnInfoError`, `ConnectError`, `QueryError`.
+
+use secretlink_aws::AwsError;
+use secretlink_core::{Report, SqlState};
+use secretlink_remote::conninfo::ConnInfoError;
+use secretlink_remote::error::ConnectError;
+use thiserror::Error;
+
+/// An error of a SQL function. Where contrib dblink has the same error, SQLSTATE and texts are its.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// Options given to `connect_with_secret`.
+    #[error(transparent)]
+    Options(#[from] ConnInfoError),
+    /// A connection string given to a dblink function, where every failure to connect is one.
+    #[error("could not establish connection")]
+    ConnectionString(#[source] ConnInfoError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+
+    #[error("argument \"{0}\" must not be null")]
+    NullArgument(&'static str),
+    #[error("argument \"{0}\" must not be empty")]
+    EmptyArgument(&'static str),
+    #[error("port {0} is out of range")]
+    PortOutOfRange(i32),
+    #[error("connection name is too long")]
+    ConnectionNameTooLong,
+    #[error("option \"{0}\" is not allowed here")]
+    PasswordInOptions(&'static str),
+    #[error("secret \"{secret}\" has no {field} field")]
+    FieldMissing { secret: String, field: &'static str, argument: &'static str },
+
+    #[error("connection \"{0}\" not available")]
+    NotAvailable(String),
+    #[error("connection not available")]
+    UnnamedNotAvailable,
+    #[error("duplicate connection name")]
+    DuplicateName,
+    #[error("connection is busy with another query")]
+    Busy,
+    #[error("password is required")]
+    PasswordNotGiven,
+    #[error("password is required")]
+    PasswordNotUsed,
+    #[error("could not establish connection")]
+    TooManyFiles,
+
+    #[error("statement returning results not allowed")]
+    ResultsNotAllowed,
+    #[error("remote query result rowtype does not match the specified FROM clause rowtype")]
+    RowTypeMismatch,
+    #[error("set-valued function called in context that cannot accept a set")]
+    SetNotAccepted,
+    #[error("materialize mode required, but it is not allowed in this context")]
+    MaterializeNotAccepted,
+    #[error("function returning record called in context that cannot accept type record")]
+    RecordNotAccepted,
+    #[error("return type must be a row type")]
+    NotARowType,
+    #[error("remote server sent a malformed row")]
+    MalformedRow,
+
+    #[error("could not start the I/O thread: {0}")]
+    IoThreadStart(#[source] std::io::Error),
+    #[error("the I/O thread gave up on a request")]
+    IoThreadPanicked,
+}
+
+impl Report for Error {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new(match self {
+            Error::Aws(error) => return error.sqlstate(),
+            Error::Options(error) => return error.sqlstate(),
+            Error::Connect(error) => return error.sqlstate(),
+            Error::ConnectionString(_) | Error::TooManyFiles => "08001",
+            Error::NullArgument(_) => "22004",
+            Error::EmptyArgument(_)
+            | Error::PortOutOfRange(_)
+            | Error::PasswordInOptions(_)
+            | Error::FieldMissing { .. } => "22023",
+            Error::ConnectionNameTooLong => "42622",
+            Error::NotAvailable(_) | Error::UnnamedNotAvailable => "08003",
+            Error::DuplicateName => "42710",
+            Error::Busy => "55006",
+            Error::PasswordNotGiven | Error::PasswordNotUsed | Error::ResultsNotAllowed => "2F003",
+            Error::RowTypeMismatch => "42804",
+            Error::SetNotAccepted | Error::MaterializeNotAccepted | Error::RecordNotAccepted => "0A000",
+            Error::NotARowType | Error::IoThreadPanicked => "XX000",
+            Error::MalformedRow => "08P01",
+            Error::IoThreadStart(_) => "53000",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            Error::Aws(error) => return error.detail(),
+            Error::Options(error) => return error.detail(),
+            Error::Connect(error) => return error.detail(),
+            Error::ConnectionString(error) => error.to_string(),
+            Error::TooManyFiles => "There are too many open files on the local server.".into(),
+            Error::PasswordNotGiven => {
+                "Non-superusers must provide a password in the connection string.".into()
+            }
+            Error::PasswordNotUsed => {
+                "Non-superuser cannot connect if the server does not request a password.".into()
+            }
+            Error::PortOutOfRange(_) => "A port is a number from 1 to 65535.".into(),
+            Error::ConnectionNameTooLong => "A connection name has at most 63 bytes.".into(),
+            Error::PasswordInOptions(_) => "The password comes from the secret.".into(),
+            Error::IoThreadPanicked => "The server log says why.".into(),
+            _ => return None,
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::Aws(error) => return error.hint(),
+            Error::Options(error) | Error::ConnectionString(error) => return error.hint(),
+            Error::Connect(error) => return error.hint(),
+            Error::TooManyFiles => {
+                "Raise the server's max_files_per_process and/or \"ulimit -n\" limits.".into()
+            }
+            Error::PasswordNotUsed => "Target server's authentication method must be changed.".into(),
+            Error::FieldMissing { field, argument, .. } => {
+                format!("Add \"{field}\" to the secret, or pass {argument}.")
+            }
+            Error::Busy => "Wait until the other query has ended.".into(),
+            _ => return None,
+        })
+    }
+}

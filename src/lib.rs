@@ -1,0 +1,50 @@
+//! AWS Secrets Manager inside Postgres: read secrets and connect with them, in SQL.
+//!
+//! `api` holds what SQL sees, `backend` what touches Postgres's process, and the crates under
+//! `crates/` everything that runs on the I/O thread and knows no Postgres. See
+//! `docs/architecture.md`.
+
+mod api;
+mod backend;
+mod connections;
+mod error;
+mod gucs;
+mod secrets_manager;
+
+use pgrx::prelude::*;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes every Rust allocation when it is freed, so that buffers in which a secret passed through
+/// the HTTP client, the TLS library or the SDK do not outlive it.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
+
+::pgrx::pg_module_magic!(name, version);
+
+extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
+
+/// Called when the library is loaded, in the postmaster if it is preloaded. Starts nothing: threads
+/// do not survive `fork`.
+#[allow(non_snake_case)]
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    gucs::init();
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pgrx-tests/mod.rs"]
+#[pg_schema]
+mod tests;
+
+/// What `cargo pgrx test` asks for.
+#[cfg(test)]
+pub mod pg_test {
+    /// Called once before the tests.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Lines for the test server's postgresql.conf.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

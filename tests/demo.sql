@@ -1,0 +1,51 @@
+-- A secret, as AWS Secrets Manager keeps it for a database:
+SELECT create_secret('test-db-secret', '{"username": "app", "password": "{app_password}"}');
+--> arn:aws:secretsmanager:us-east-1:
+
+-- Read it, as JSON:
+SELECT get_secret_value('test-db-secret') ->> 'username' AS username;
+-->  app
+
+SELECT name, stages, created IS NOT NULL AS has_date FROM describe_secret('test-db-secret');
+--> {AWSCURRENT}
+
+-- Connect with it. The password goes from Secrets Manager straight to the remote server:
+SELECT connect_with_secret('test-db-secret', '127.0.0.1', 'testdb', 'app', {remote_port});
+--> Connection established successfully
+
+-- Query remote tables:
+SELECT *
+FROM dblink('remote_conn', 'SELECT c.name, o.item, o.amount FROM orders o JOIN customers c ON c.id = customer_id')
+     AS t(customer text, item text, amount numeric)
+ORDER BY amount DESC;
+-->  Ada      | analytical engine | 1843.00
+--> (4 rows)
+
+-- The connection is encrypted, and the password went through SCRAM:
+SELECT * FROM dblink('remote_conn', 'SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()') AS t(tls text);
+--> TLSv1.3
+
+-- Change remote data:
+SELECT dblink_exec('remote_conn', $$INSERT INTO orders VALUES (105, 1, 'punched cards', 7.25, current_date)$$);
+--> INSERT 0 1
+
+SELECT dblink_exec('remote_conn', 'UPDATE orders SET amount = amount * 2 WHERE customer_id = 2');
+--> UPDATE 2
+
+SELECT * FROM dblink('remote_conn', 'SELECT count(*), sum(amount) FROM orders') AS t(orders int, total numeric);
+--> 1895.85
+
+SELECT dblink_get_connections();
+--> {remote_conn}
+
+SELECT dblink_disconnect('remote_conn');
+--> OK
+
+-- A wrong secret name says what was asked for, and where:
+SELECT connect_with_secret('no-such-secret', '127.0.0.1', 'testdb', 'app', {remote_port});
+--> ERROR:
+--> no-such-secret
+
+-- For functions that want a text instead of an error:
+SELECT connect_with_secret('no-such-secret', '127.0.0.1', 'testdb', 'app', {remote_port}, fail => false);
+--> Connection failed:

@@ -1,0 +1,118 @@
+//! `demo`: the extension's main job, typed and answered in one psql session.
+//! `sandbox`: the same set-up left running, to try it oneself.
+//!
+//! Both run on throw-away servers and clean up, also on Ctrl-C.
+
+mod script;
+mod session;
+
+use script::Step;
+use secretlink_e2e::{PostgresBin, Stage};
+use session::Session;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+const SCRIPT: &str = include_str!("../../../demo.sql");
+/// What a shell reports for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The first signal asks for an orderly end, the second ends at once; the guardians then
+        // clean up.
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            INTERRUPTED.into(),
+            Arc::clone(&interrupted),
+        )
+        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&interrupted)))
+        .expect("cannot handle signals");
+    }
+    match std::env::args().nth(1).as_deref() {
+        Some("demo") => demo(&interrupted),
+        Some("sandbox") => sandbox(&interrupted),
+        _ => {
+            eprintln!("usage: demo demo|sandbox");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start() -> Stage {
+    println!("Starting two Postgres {} servers and a Secrets Manager stand-in …", PostgresBin::get().major());
+    let stage = Stage::start();
+    println!("  Postgres with secretlink       {}", stage.local.conninfo("postgres", "postgres"));
+    println!("  remote Postgres, TLS + SCRAM   host=127.0.0.1 port={} dbname=testdb", stage.remote.port());
+    println!("  Secrets Manager (moto)         {}\n", stage.moto.endpoint());
+    stage
+}
+
+fn demo(interrupted: &AtomicBool) -> ExitCode {
+    let stage = start();
+    let text = SCRIPT
+        .replace("{app_password}", stage.remote.app_password())
+        .replace("{remote_port}", &stage.remote.port().to_string());
+    let steps = script::parse(&text);
+    let mut session = Session::start(&stage.local);
+    let mut missing = Vec::new();
+    for step in &steps {
+        print_as_typed(step);
+        let Some(output) = session.run(&step.statement, interrupted) else {
+            if interrupted.load(Ordering::SeqCst) {
+                println!("\nInterrupted.");
+                return ExitCode::from(INTERRUPTED);
+            }
+            println!("\npsql ended before its time. The server log says:\n{}", stage.local.log());
+            return ExitCode::FAILURE;
+        };
+        print!("{output}");
+        missing.extend(step.missing_from(&output));
+    }
+    if missing.is_empty() {
+        println!(
+            "Shown: a secret created, read and described; a connection made with it over TLS; remote tables \
+             queried and changed; the connection closed; the error for a wrong secret name."
+        );
+        ExitCode::SUCCESS
+    } else {
+        println!("The demo FAILED:\n{}", missing.join("\n"));
+        ExitCode::FAILURE
+    }
+}
+
+fn sandbox(interrupted: &AtomicBool) -> ExitCode {
+    let stage = start();
+    stage.moto.secrets().create_login_secret("test-db-secret", "app", stage.remote.app_password());
+    println!(
+        "Enter with\n\n  {} -h {} -p {} -U postgres\n\nand begin with\n\n  \
+         SELECT get_secret_value('test-db-secret');\n  \
+         SELECT connect_with_secret('test-db-secret', '127.0.0.1', 'testdb', 'app', {});\n  \
+         SELECT * FROM dblink('remote_conn', 'SELECT id, item, amount FROM orders') AS t(id int, item text, amount numeric);\n\n\
+         Ctrl-C stops and removes everything.",
+        PostgresBin::get().program("psql").display(),
+        stage.local.socket_dir().display(),
+        stage.local.port(),
+        stage.remote.port(),
+    );
+    while !interrupted.load(Ordering::SeqCst) {
+        sleep(Duration::from_millis(100));
+    }
+    println!("\nStopping …");
+    ExitCode::SUCCESS
+}
+
+/// The way it looks in an interactive psql.
+fn print_as_typed(step: &Step) {
+    for line in &step.comments {
+        println!("\x1b[2m{line}\x1b[0m");
+    }
+    for (number, line) in step.statement.lines().enumerate() {
+        let prompt = if number == 0 { "postgres=# " } else { "postgres-# " };
+        println!("{prompt}\x1b[1m{line}\x1b[0m");
+    }
+}

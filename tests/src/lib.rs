@@ -1,0 +1,44 @@
+//! What the end-to-end tests, the demo and the benchmarks stand on: throw-away Postgres clusters,
+//! the Secrets Manager stand-in moto, network faults, and a look into server processes.
+//!
+//! Everything started here ends with its value, and also when the process that started it dies
+//! (see [`Guardian`]). The harness panics, with a message that says what was missing, where a test
+//! could do nothing else; there are no errors to handle.
+
+mod cluster;
+mod guardian;
+mod memory;
+mod moto;
+mod never_answers;
+mod os_user;
+mod port;
+mod postgres_bin;
+mod process;
+mod proxy;
+mod psql;
+mod secrets_api;
+mod stage;
+mod temp_dir;
+mod template;
+mod tls;
+
+pub use cluster::{Cluster, ClusterBuilder, StopMode};
+pub use guardian::Guardian;
+pub use memory::MemoryHit;
+pub use moto::Moto;
+pub use never_answers::NeverAnswers;
+pub use os_user::OsUser;
+pub use port::free_port;
+pub use postgres_bin::PostgresBin;
+pub use process::{Process, backend_pid};
+pub use proxy::{Mode, Proxy};
+pub use psql::PsqlOutput;
+pub use secrets_api::{ApiError, SecretsApi};
+pub use stage::Stage;
+pub use temp_dir::TempDir;
+pub use tls::TlsFiles;
+
+/// A password nobody can guess, made only of letters and digits.
+pub fn random_password() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(24).collect()
+}

@@ -1,0 +1,29 @@
+//! The set-up of the demo and the benchmarks.
+
+use crate::cluster::Cluster;
+use crate::moto::Moto;
+use std::thread;
+
+/// A Postgres with the extension, a second one to connect to, and a Secrets Manager.
+#[derive(Debug)]
+pub struct Stage {
+    /// The Postgres with the extension.
+    pub local: Cluster,
+    /// The Postgres to connect to, with the demo's tables in `testdb`.
+    pub remote: Cluster,
+    /// The Secrets Manager.
+    pub moto: Moto,
+}
+
+impl Stage {
+    /// Start all three.
+    pub fn start() -> Self {
+        thread::scope(|scope| {
+            let remote = scope.spawn(|| Cluster::remote().demo_tables().start());
+            let moto = Moto::start();
+            let local = Cluster::local(&moto).start();
+            let remote = remote.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Self { local, remote, moto }
+        })
+    }
+}

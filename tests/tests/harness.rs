@@ -1,0 +1,306 @@
+//! The harness itself: what the other tests take for granted.
+
+use secretlink_e2e::{Cluster, Mode, Moto, NeverAnswers, Process, Proxy, StopMode, backend_pid};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_cluster_starts_and_leaves_nothing_behind() {
+    let began = Instant::now();
+    let cluster = Cluster::plain().start();
+    println!("a cluster started in {:?}", began.elapsed());
+
+    let encoding: String =
+        cluster.connect("postgres", "postgres").query_one("SHOW server_encoding", &[]).unwrap().get(0);
+    assert_eq!(encoding, "UTF8");
+
+    let postmaster = Process::new(cluster.postmaster_pid());
+    let socket_dir = cluster.socket_dir();
+    assert!(postmaster.is_alive() && socket_dir.exists());
+    drop(cluster);
+    assert!(!postmaster.is_alive(), "the postmaster outlived its cluster");
+    assert!(!socket_dir.parent().unwrap().exists(), "the directory outlived its cluster");
+}
+
+#[test]
+fn a_cluster_survives_restart_and_crash() {
+    let mut cluster = Cluster::plain().conf("log_min_messages = debug1").start();
+    assert!(cluster.psql("CREATE TABLE kept AS SELECT 42 AS answer").success);
+    cluster.restart(StopMode::Fast);
+    cluster.restart(StopMode::Immediate);
+    let output = cluster.psql("SELECT answer FROM kept");
+    assert_eq!(output.stdout, "42\n", "{}", output.stderr);
+    assert!(cluster.log().contains("database system was not properly shut down"), "{}", cluster.log());
+}
+
+#[test]
+fn the_server_knows_nothing_of_the_environment_of_the_tests() {
+    let cluster = Cluster::plain().env("SECRETLINK_TEST", "1").without_env("AWS_ACCESS_KEY_ID").start();
+    let environ = std::fs::read(format!("/proc/{}/environ", cluster.postmaster_pid())).unwrap();
+    let mut names: Vec<String> = String::from_utf8(environ)
+        .unwrap()
+        .split_terminator('\0')
+        .filter_map(|variable| Some(variable.split_once('=')?.0.to_owned()))
+        .filter(|name| name != "PG_GRANDPARENT_PID")
+        .collect();
+    names.sort();
+    let expected = [
+        "AWS_EC2_METADATA_DISABLED",
+        "AWS_SECRET_ACCESS_KEY",
+        "HOME",
+        "LANG",
+        "PATH",
+        "SECRETLINK_TEST",
+        "TZ",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn a_remote_demands_scram_over_tls() {
+    let remote = Cluster::remote().demo_tables().start();
+    let tls = remote.tls();
+    let connect = |options: &str, password: &str| {
+        let conninfo = format!(
+            "host=localhost hostaddr=127.0.0.1 port={} dbname=testdb user=app password='{password}' {options}",
+            remote.port()
+        );
+        remote.psql_with(
+            &conninfo,
+            "SELECT ssl, count(*) FROM pg_stat_ssl, orders WHERE pid = pg_backend_pid() GROUP BY ssl",
+        )
+    };
+
+    let verified = format!("sslmode=verify-full sslrootcert={}", tls.ca.display());
+    for options in ["sslmode=require channel_binding=require", &verified] {
+        let output = connect(options, remote.app_password());
+        assert_eq!(output.stdout, "t|4\n", "{options}: {}", output.stderr);
+    }
+
+    let unencrypted = connect("sslmode=disable", remote.app_password());
+    assert!(unencrypted.stderr.contains("no pg_hba.conf entry"), "{}", unencrypted.stderr);
+    let wrong = connect("sslmode=require", "wrong");
+    assert!(wrong.stderr.contains("password authentication failed"), "{}", wrong.stderr);
+    let verifier = remote.psql("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'");
+    assert!(verifier.stdout.starts_with("SCRAM-SHA-256$"), "{}", verifier.stdout);
+}
+
+#[test]
+fn a_remote_takes_other_ways_to_log_in_and_other_names() {
+    let remote = Cluster::remote()
+        .auth("hostssl", "certified", "cert map=any")
+        .auth("hostnossl", "old", "md5")
+        .auth("hostssl", "clear", "password")
+        .auth("host", "friend", "trust")
+        .server_names(&["db.example.com"])
+        .start();
+    std::fs::write(remote.data_dir().join("pg_ident.conf"), "any app certified\n").unwrap();
+    assert!(remote.psql("SELECT pg_reload_conf()").success);
+    remote.create_login("old", "o'ld", "md5");
+    for name in ["certified", "clear", "friend"] {
+        remote.create_login(name, name, "scram-sha-256");
+    }
+    let tls = remote.tls();
+    let connect = |host: &str, options: &str| {
+        let conninfo =
+            format!("host={host} hostaddr=127.0.0.1 port={} dbname=testdb {options}", remote.port());
+        remote.psql_with(&conninfo, "SELECT current_user")
+    };
+    let certificate = format!(
+        "user=certified sslmode=require sslcert={} sslkey={}",
+        tls.client_cert.display(),
+        tls.client_key.display()
+    );
+    for (options, user) in [
+        (certificate.as_str(), "certified\n"),
+        ("user=old password=o\\'ld sslmode=disable", "old\n"),
+        ("user=clear password=clear sslmode=require", "clear\n"),
+        ("user=friend sslmode=disable", "friend\n"),
+    ] {
+        let output = connect("localhost", options);
+        assert_eq!(output.stdout, user, "{options}: {}", output.stderr);
+    }
+    let verify = format!("user=friend sslmode=verify-full sslrootcert={}", tls.ca.display());
+    let other_name = connect("localhost", &verify);
+    assert!(other_name.stderr.contains("does not match host name"), "{}", other_name.stderr);
+    assert!(connect("db.example.com", &verify).success);
+}
+
+#[test]
+fn moto_keeps_secrets() {
+    let moto = Moto::start();
+    let secrets = moto.secrets();
+    let arn = secrets.create_login_secret("test/db", "app", r#"quote " and \"#);
+    assert!(arn.starts_with("arn:aws:secretsmanager:us-east-1:"), "{arn}");
+    assert_eq!(secrets.get_secret_value(&arn).unwrap(), r#"{"password":"quote \" and \\","username":"app"}"#);
+
+    let version = secrets.put_secret_value("test/db", "next", &["AWSPENDING"]);
+    assert!(!version.is_empty());
+    assert_ne!(secrets.get_secret_value("test/db").unwrap(), "next");
+    secrets.put_secret_value("test/db", "now", &["AWSCURRENT"]);
+    assert_eq!(secrets.get_secret_value("test/db").unwrap(), "now");
+
+    let elsewhere = secrets.clone().in_region("eu-central-1").get_secret_value("test/db").unwrap_err();
+    assert_eq!(elsewhere.kind, "ResourceNotFoundException");
+    secrets.delete_secret("test/db", false);
+    assert_eq!(secrets.get_secret_value("test/db").unwrap_err().kind, "InvalidRequestException");
+    secrets.reset();
+    assert_eq!(secrets.get_secret_value("test/db").unwrap_err().kind, "ResourceNotFoundException");
+}
+
+/// A server that sends back what it gets, until it is dropped with the test.
+fn echo_server() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || std::io::copy(&mut stream.try_clone().unwrap(), &mut stream));
+        }
+    });
+    port
+}
+
+fn connect_to(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    stream
+}
+
+/// What comes back for `message`; the error for a connection that was reset or stays silent.
+fn echo(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec<u8>> {
+    stream.write_all(message)?;
+    let mut answer = vec![0; message.len()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_proxy_misbehaves_as_told() {
+    let proxy = Proxy::to(echo_server());
+    let mut stream = connect_to(proxy.port());
+    assert_eq!(echo(&mut stream, b"pass").unwrap(), b"pass");
+
+    proxy.set(Mode::BlackHole);
+    assert_eq!(echo(&mut stream, b"hole").unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    proxy.set(Mode::Pass);
+    let mut kept = [0; 4];
+    stream.read_exact(&mut kept).unwrap();
+    assert_eq!(&kept, b"hole", "what was held back arrives later");
+
+    proxy.set(Mode::Delay(Duration::from_millis(60)));
+    let began = Instant::now();
+    assert_eq!(echo(&mut stream, b"late").unwrap(), b"late");
+    // Once on the way there, once on the way back.
+    assert!(began.elapsed() >= Duration::from_millis(120), "{:?}", began.elapsed());
+
+    proxy.set(Mode::CutAfter(3));
+    let mut cut = connect_to(proxy.port());
+    cut.write_all(b"abcdef").unwrap();
+    let mut received = Vec::new();
+    let end = cut.read_to_end(&mut received);
+    assert!(received.len() <= 3 && end.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+
+    proxy.set(Mode::Refuse);
+    assert!(echo(&mut connect_to(proxy.port()), b"no").is_err());
+    assert!(echo(&mut stream, b"no").is_err(), "a connection that exists is reset too");
+    assert_eq!(proxy.accepted(), 3);
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while proxy.open() > 0 {
+        assert!(Instant::now() < deadline, "{} connections still open", proxy.open());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_proxy_hands_on_the_end_of_what_a_client_has_to_say() {
+    let proxy = Proxy::to(echo_server());
+    let mut stream = connect_to(proxy.port());
+    stream.write_all(b"the end").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "the end");
+}
+
+#[test]
+fn a_dropped_proxy_ends_its_connections() {
+    let hole = Proxy::black_hole();
+    let mut stream = connect_to(hole.port());
+    assert_eq!(echo(&mut stream, b"x").unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!((hole.accepted(), hole.open()), (1, 1));
+    let began = Instant::now();
+    drop(hole);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn an_address_that_never_answers() {
+    let nowhere = NeverAnswers::new();
+    let attempt = TcpStream::connect_timeout(&nowhere.address(), Duration::from_millis(1500));
+    assert_eq!(attempt.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(nowhere.address(), SocketAddr::from((Ipv4Addr::LOCALHOST, nowhere.port())));
+}
+
+#[test]
+fn a_look_into_a_backend() {
+    let cluster = Cluster::plain().start();
+    let mut client = cluster.connect("postgres", "postgres");
+    let backend = backend_pid(&mut client);
+    assert!(backend.is_alive() && backend.threads() == 1);
+    assert!(backend.resident_bytes() > 1 << 20 && backend.open_files() > 3);
+
+    // Made from two halves: the whole is in no statement text.
+    client.batch_execute("SET application_name = 'plain'").unwrap();
+    let needle = b"NEEDLE-IN-THE-BACKEND";
+    assert_eq!(backend.find_in_memory(needle), []);
+    client.batch_execute("SELECT set_config('my.needle', 'NEEDLE-' || 'IN-THE-BACKEND', false)").unwrap();
+    let hits = backend.find_in_memory(needle);
+    assert!(hits.iter().any(|hit| !hit.mapping.starts_with('/')), "{hits:?}");
+
+    drop(client);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while backend.is_alive() {
+        assert!(Instant::now() < deadline, "the backend stays");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_killed_process_leaves_nothing_behind() {
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "owner_of_a_cluster", "--ignored", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (postmaster, directory) = BufReader::new(owner.stdout.take().unwrap())
+        .lines()
+        .find_map(|line| {
+            let line = line.unwrap();
+            let (pid, directory) = line.strip_prefix("OWNED ")?.split_once(' ')?;
+            Some((Process::new(pid.parse().unwrap()), PathBuf::from(directory)))
+        })
+        .expect("the owner did not say what it owns");
+    assert!(postmaster.is_alive() && directory.exists());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while postmaster.is_alive() || directory.exists() {
+        assert!(Instant::now() < deadline, "what a killed process owned is still there");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "a_killed_process_leaves_nothing_behind runs it, to kill it"]
+fn owner_of_a_cluster() {
+    let cluster = Cluster::plain().start();
+    // A line of its own: libtest has begun one.
+    println!("\nOWNED {} {}", cluster.postmaster_pid(), cluster.socket_dir().parent().unwrap().display());
+    thread::sleep(Duration::from_secs(60));
+}
