@@ -270,11 +270,15 @@ fn no_credentials(error: &CredentialsError) -> AwsError {
     let chain = sources(error).find_map(|e| e.downcast_ref::<ProviderChainError<CredentialsError>>());
     match (error, chain) {
         (CredentialsError::CredentialsNotLoaded(_), chain) => AwsError::NoCredentials {
-            looked: chain.map(|chain| {
-                let attempts = chain.attempts().iter();
-                let each = attempts.map(|a| format!("{}: {}", a.name(), reasons(a.error())));
-                tidy(&each.collect::<Vec<_>>().join("; "))
-            }),
+            looked: match chain {
+                Some(chain) => {
+                    let attempts = chain.attempts().iter();
+                    let each = attempts.map(|a| format!("{}: {}", a.name(), reasons(a.error())));
+                    tidy(&each.collect::<Vec<_>>().join("; "))
+                }
+                // Only the profile of secretlink.profile was asked.
+                None => reasons(error),
+            },
         },
         _ => AwsError::CredentialsFailed { reason: reasons(error) },
     }

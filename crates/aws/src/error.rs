@@ -75,7 +75,7 @@ pub enum AwsError {
 
     /// No provider of the chain has credentials.
     #[error("no AWS credentials found")]
-    NoCredentials { looked: Option<String> },
+    NoCredentials { looked: String },
 
     /// A provider of the chain should have credentials but failed.
     #[error("could not load AWS credentials")]
@@ -235,7 +235,7 @@ impl Report for AwsError {
             | Service { message, .. } => message.clone(),
             TooLarge { bytes, .. } => Some(format!("It has {bytes} bytes; a secret holds at most 65536.")),
             VersionNotFound { region, .. } => Some(format!("Region {region} was asked.")),
-            NoCredentials { looked } => looked.clone(),
+            NoCredentials { looked } => Some(looked.clone()),
             CredentialsFailed { reason } | NotSent { reason } | Unreachable { reason, .. } => {
                 Some(reason.clone())
             }

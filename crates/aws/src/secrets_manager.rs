@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_config::identity::IdentityCache;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -272,7 +274,7 @@ impl SecretsManager {
             .with_initial_backoff(FIRST_BACKOFF);
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
             .http_client(self.0.http.clone())
-            .region(region)
+            .region(region.clone())
             .timeout_config(timeouts)
             .retry_config(retries)
             // The call as a whole is bounded already; a shorter limit of the SDK's would be one more
@@ -281,7 +283,17 @@ impl SecretsManager {
                 IdentityCache::lazy().load_timeout(settings.request_timeout.saturating_mul(2)).build(),
             );
         if let Some(profile) = &settings.profile {
-            loader = loader.profile_name(profile);
+            // Asked for by name, so it comes before credentials in the environment, which the
+            // standard chain would prefer; `aws --profile` does the same.
+            let provider = ProfileFileCredentialsProvider::builder()
+                .configure(
+                    &ProviderConfig::without_region()
+                        .with_region(Some(region))
+                        .with_http_client(self.0.http.clone()),
+                )
+                .profile_name(profile)
+                .build();
+            loader = loader.profile_name(profile).credentials_provider(provider);
         }
         let config = loader.load().await;
         let credentials =
