@@ -13,13 +13,13 @@ endif
 # What every recipe that needs Postgres or pgrx begins with.
 SETUP := . scripts/env.sh; use_postgres; use_cargo_pgrx
 
-.PHONY: help deps build install install-dev demo sandbox test bench package fmt lint clean
+.PHONY: help deps build install install-dev demo sandbox test bench package schema fmt lint clean
 
 help: ## Show this list
 	@echo "Usage: make <target> [PG_CONFIG=/path/to/pg_config]"; echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-deps: ## Install what is missing: Debian packages, cargo-pgrx, moto (all but the packages below target/)
+deps: ## Install what is missing: Debian packages; cargo-pgrx and moto below target/
 	@scripts/deps.sh
 
 build: deps ## Build the extension as it is shipped (optimised; takes minutes)
@@ -32,10 +32,10 @@ install-dev: deps ## Install a development build: quicker to build, slower to ru
 	@$(SETUP); install_extension dev
 
 demo: install-dev ## Show the main job on throw-away servers
-	@. scripts/env.sh; use_postgres; "$$CARGO_TARGET_DIR/debug/demo" demo
+	@. scripts/env.sh; use_postgres; exec "$$CARGO_TARGET_DIR/debug/demo" demo
 
 sandbox: install-dev ## Leave the demo's servers running, to try it yourself, until Ctrl-C
-	@. scripts/env.sh; use_postgres; "$$CARGO_TARGET_DIR/debug/demo" sandbox
+	@. scripts/env.sh; use_postgres; exec "$$CARGO_TARGET_DIR/debug/demo" sandbox
 
 test: deps ## Run everything: format, lints, unit, in-backend and end-to-end tests
 	@scripts/test.sh
@@ -45,6 +45,9 @@ bench: deps ## Measure against contrib dblink, side by side
 
 package: deps ## Build the files to install, as a directory and a tar archive below target/
 	@scripts/package.sh
+
+schema: deps ## Write the SQL that CREATE EXTENSION runs to sql/, for reading
+	@scripts/schema.sh
 
 fmt: ## Format the code
 	@cargo fmt --all

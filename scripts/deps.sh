@@ -3,19 +3,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
+PATH="$PATH:/usr/sbin:/sbin" # for ldconfig, which an ordinary user's PATH lacks
 
 # What the machine lacks, as Debian packages.
 missing_packages() {
     command -v cc >/dev/null || echo build-essential
     command -v clang >/dev/null || echo clang
-    ldconfig -p | grep -q libclang || echo libclang-dev
+    # Not `grep -q`, which ends before ldconfig has: with pipefail, that is a failure.
+    ldconfig -p | grep libclang >/dev/null || echo libclang-dev
     command -v pkg-config >/dev/null || echo pkg-config
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
     # As root, `cargo pgrx test` changes to the user postgres through sudo.
     command -v sudo >/dev/null || echo sudo
     if ! has_postgres; then
         local major
-        major=$(apt-cache show postgresql 2>/dev/null | sed -n 's/^Version: \([0-9]*\)+.*/\1/p' | sort -rn | head -n 1)
+        major=$(apt-cache show postgresql 2>/dev/null | sed -n 's/^Version: \([0-9]*\)+.*/\1/p' | sort -rn | head -n 1 || true)
         echo "postgresql-${major:-15}" "postgresql-server-dev-${major:-15}"
     fi
 }
@@ -46,6 +48,7 @@ EOF
     $SUDO apt-get update -q
     # Now that the lists are there, the version of Postgres is known.
     packages=$(missing_packages)
+    [ -n "$packages" ] || return 0
     say "installing $(echo $packages)"
     # The package would set up a server of its own and start it: nobody asked for that.
     local no_cluster=/etc/postgresql-common/createcluster.d/secretlink-deps.conf

@@ -10,7 +10,7 @@ PGRX_VERSION=0.18.1
 # A Rust backtrace in the server's environment ends up in the DETAIL of every error.
 unset RUST_BACKTRACE
 # cargo-pgrx would link with other RUSTFLAGS than `cargo test`, and so compile every dependency
-# twice. build.rs passes the one linker argument this is about for the library alone.
+# twice. build.rs passes the one linker argument this is about.
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 
 MOTO_VENV="$ROOT/target/moto-venv"
@@ -28,6 +28,10 @@ find_pg_config() {
     else
         command -v pg_config || ls /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | sort -V | tail -n 1
     fi
+}
+
+project_version() {
+    sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml
 }
 
 # Everything that depends on the Postgres to build for.

@@ -6,8 +6,7 @@ cd "$(dirname "$0")/.."
 use_postgres
 use_cargo_pgrx
 
-version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-name="secretlink-$version-pg$PG_MAJOR-$(uname -m)"
+name="secretlink-$(project_version)-pg$PG_MAJOR-$(uname -m)"
 out="$ROOT/target/package/$name"
 
 rm -rf "$out"

@@ -44,7 +44,8 @@ library_tests() {
         # As ourselves, but with sudo to install the test build.
         export CARGO_PGRX_TEST_RUNAS="$(id -un)"
     fi
-    cargo test --workspace $FEATURES,pg_test --lib
+    REAL_CARGO_PGRX="$CARGO_PGRX" CARGO_PGRX="$ROOT/scripts/cargo-pgrx.sh" \
+        cargo test --workspace $FEATURES,pg_test --lib
     stop_pgrx_server
 }
 
@@ -65,4 +66,5 @@ step lints lint
 step unit-and-in-backend library_tests
 # pgrx has left its test build in the system directories: put the real one there.
 step install install_extension dev
-step end-to-end cargo test --workspace $FEATURES,pg_test --test '*' -- --test-threads="$E2E_THREADS"
+step schema scripts/schema.sh --check
+step end-to-end cargo test --workspace $FEATURES,pg_test --test '*' --no-fail-fast -- --test-threads="$E2E_THREADS"

@@ -4,6 +4,7 @@
 //! not close them.
 
 use pgrx::{PgLogLevel, pg_sys};
+use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::{Connection, Event, Policy};
 use secretlink_remote::conninfo::ConnInfo;
 use secretlink_remote::error::QueryError;
@@ -53,7 +54,18 @@ impl ConnectionName {
     }
 
     fn display(&self) -> String {
-        String::from_utf8_lossy(&self.0).into_owned()
+        self.clone().into_text().into_utf8()
+    }
+}
+
+/// What libpq would print on stderr about a conninfo that it can use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ConnInfoWarning(String);
+
+impl Report for ConnInfoWarning {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new("01000")
     }
 }
 
@@ -97,6 +109,9 @@ impl Session {
     pub fn open(info: ConnInfo, protect_password: bool, password_rule: bool) -> Result<Session, Error> {
         // SAFETY: returns a static C string.
         let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
+        for warning in &info.warnings {
+            RawReport::new(&ConnInfoWarning(warning.clone())).emit(PgLogLevel::WARNING);
+        }
         let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
         let fd = ExternalFd::acquire()?;
         let connection =
@@ -159,15 +174,18 @@ fn pass_on(message: &ServerMessage, origin: &Origin) {
         b"DEBUG" => PgLogLevel::DEBUG1,
         _ => PgLogLevel::NOTICE,
     };
-    let sqlstate = message.sqlstate.unwrap_or(secretlink_core::SqlState::new("00000"));
+    let sqlstate = message.sqlstate.unwrap_or(SqlState::new("00000"));
     RawReport::remote(message, sqlstate).with_context(&origin.describe("received")).emit(level);
 }
 
 /// What contrib dblink does with a failed remote query: ERROR, or with `fail => false` a NOTICE.
 /// `doing` is the CONTEXT line up to the connection's name, such as `while executing query`.
 pub fn report_failure(error: &QueryError, origin: &Origin, doing: &str, fail: bool) {
-    use secretlink_core::Report;
     let report = match error {
+        QueryError::Server(message) if message.message.is_empty() => {
+            let text = b"could not obtain message string for remote error".to_vec();
+            RawReport::remote(&ServerMessage { message: text, ..message.clone() }, error.sqlstate())
+        }
         QueryError::Server(message) => RawReport::remote(message, error.sqlstate()),
         _ => RawReport::new(error),
     }

@@ -21,6 +21,9 @@ pub enum Error {
     #[error(transparent)]
     Connect(#[from] ConnectError),
 
+    #[error("permission denied to set parameter \"{0}\"")]
+    SettingRefused(String),
+
     #[error("argument \"{0}\" must not be null")]
     NullArgument(&'static str),
     #[error("argument \"{0}\" must not be empty")]
@@ -77,6 +80,7 @@ impl Report for Error {
             Error::Options(error) => return error.sqlstate(),
             Error::Connect(error) => return error.sqlstate(),
             Error::ConnectionString(_) | Error::TooManyFiles => "08001",
+            Error::SettingRefused(_) => "42501",
             Error::NullArgument(_) => "22004",
             Error::EmptyArgument(_)
             | Error::PortOutOfRange(_)
@@ -108,6 +112,9 @@ impl Report for Error {
             Error::PasswordNotUsed => {
                 "Non-superuser cannot connect if the server does not request a password.".into()
             }
+            Error::SettingRefused(_) => {
+                "This session set it before secretlink was loaded, in place of the server's value.".into()
+            }
             Error::PortOutOfRange(_) => "A port is a number from 1 to 65535.".into(),
             Error::ConnectionNameTooLong => "A connection name has at most 63 bytes.".into(),
             Error::PasswordInOptions(_) => "The password comes from the secret.".into(),
@@ -128,6 +135,7 @@ impl Report for Error {
             Error::FieldMissing { field, argument, .. } => {
                 format!("Add \"{field}\" to the secret, or pass {argument}.")
             }
+            Error::SettingRefused(_) => "Start a session that does not set it.".into(),
             Error::Busy => "Wait until the other query has ended.".into(),
             _ => return None,
         })

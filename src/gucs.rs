@@ -2,8 +2,11 @@
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use secretlink_aws::Settings;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::sync::OnceLock;
 use std::time::Duration;
+
+use crate::error::Error;
 
 static REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -12,10 +15,40 @@ static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3_000);
 static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
 
+/// The settings that are for superusers only: whoever decides where requests go or with which
+/// identity could feed the server false secrets.
+const FOR_SUPERUSERS: [(&CStr, &GucSetting<Option<CString>>); 3] = [
+    (c"secretlink.region", &REGION),
+    (c"secretlink.endpoint_url", &ENDPOINT_URL),
+    (c"secretlink.profile", &PROFILE),
+];
+
+/// One of these that somebody else set before the library was loaded: see [`init`].
+static REFUSED: OnceLock<&'static CStr> = OnceLock::new();
+
 /// Defines the settings and reserves their prefix.
 pub fn init() {
-    // For superusers only: whoever decides where requests go or with which identity could feed the
-    // server false secrets.
+    let before = FOR_SUPERUSERS.map(|(name, _)| is_set(name));
+    define();
+    // Before a library that is not preloaded defines its settings, anybody can set them. Defining
+    // them drops such a value, with a WARNING; but what a client gives when it connects (PGOPTIONS)
+    // takes the place of the value in postgresql.conf, which then does not come back (guc.c,
+    // define_custom_variable). To go on with the built-in default would send requests to another
+    // endpoint, or with another identity, than the superuser has said.
+    for ((name, setting), was_set) in FOR_SUPERUSERS.into_iter().zip(before) {
+        if was_set && setting.get().is_none() {
+            let _ = REFUSED.set(name);
+        }
+    }
+}
+
+/// Whether a setting, known or not, has a value.
+fn is_set(name: &CStr) -> bool {
+    // SAFETY: a C string; an unknown name gives null.
+    !unsafe { pgrx::pg_sys::GetConfigOption(name.as_ptr(), true, false) }.is_null()
+}
+
+fn define() {
     GucRegistry::define_string_guc(
         c"secretlink.region",
         c"AWS region whose Secrets Manager is asked.",
@@ -84,15 +117,21 @@ pub fn init() {
 }
 
 /// The settings that shape requests to AWS, as they are now.
-pub fn aws_settings() -> Settings {
-    Settings {
+///
+/// # Errors
+/// If one of them was set by somebody who may not, in a way that hides the right value (42501).
+pub fn aws_settings() -> Result<Settings, Error> {
+    if let Some(name) = REFUSED.get() {
+        return Err(Error::SettingRefused(name.to_string_lossy().into_owned()));
+    }
+    Ok(Settings {
         region: text(&REGION),
         endpoint_url: text(&ENDPOINT_URL),
         profile: text(&PROFILE),
         request_timeout: milliseconds(&REQUEST_TIMEOUT),
         connect_timeout: milliseconds(&CONNECT_TIMEOUT),
         max_attempts: u32::try_from(MAX_ATTEMPTS.get()).unwrap_or(1),
-    }
+    })
 }
 
 /// Empty means unset, as with Postgres's own string settings.

@@ -33,8 +33,7 @@ pub extern "C-unwind" fn _PG_init() {
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pgrx-tests/mod.rs"]
-#[pg_schema]
-mod tests;
+mod in_backend_tests;
 
 /// What `cargo pgrx test` asks for.
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The Secrets Manager client of this backend.
 
-use secretlink_aws::{AwsError, SecretId, SecretValue, SecretsManager, VersionSelector};
+use secretlink_aws::{SecretId, SecretValue, SecretsManager, VersionSelector};
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
@@ -15,25 +15,26 @@ thread_local! {
 
 /// The client for the settings as they are now. Kept from call to call, since finding region and
 /// credentials takes time; made anew when a setting has changed.
-fn client() -> Arc<SecretsManager> {
-    let settings = gucs::aws_settings();
-    CLIENT.with_borrow_mut(|client| match client {
+fn client() -> Result<Arc<SecretsManager>, Error> {
+    let settings = gucs::aws_settings()?;
+    Ok(CLIENT.with_borrow_mut(|client| match client {
         Some(client) if *client.settings() == settings => client.clone(),
         _ => client.insert(Arc::new(SecretsManager::new(settings))).clone(),
-    })
+    }))
 }
 
 /// Runs one call on the I/O thread and waits for it.
 ///
 /// # Errors
-/// Those of the call.
-pub fn call<T, F, Fut>(request: F) -> Result<T, Error>
+/// Those of the call, and a setting that was refused.
+pub fn call<T, E, F, Fut>(request: F) -> Result<T, Error>
 where
     T: Send + 'static,
+    E: Into<Error> + Send + 'static,
     F: FnOnce(Arc<SecretsManager>) -> Fut,
-    Fut: Future<Output = Result<T, AwsError>> + Send + 'static,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
 {
-    Ok(io::run(WaitEvent::SecretsManager, request(client()))??)
+    io::run(WaitEvent::SecretsManager, request(client()?))?.map_err(Into::into)
 }
 
 /// Reads a secret.

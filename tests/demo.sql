@@ -21,7 +21,7 @@ ORDER BY amount DESC;
 -->  Ada      | analytical engine | 1843.00
 --> (4 rows)
 
--- The connection is encrypted, and the password went through SCRAM:
+-- The connection is encrypted:
 SELECT * FROM dblink('remote_conn', 'SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()') AS t(tls text);
 --> TLSv1.3
 

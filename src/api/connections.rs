@@ -1,9 +1,9 @@
 //! `connect_with_secret`.
 
 use pgrx::prelude::*;
-use secretlink_aws::{DatabaseSecret, VersionSelector};
+use secretlink_aws::{DatabaseSecret, SecretId, SecretValue, VersionSelector};
 use secretlink_core::Report;
-use secretlink_remote::conninfo::{Environment, Options};
+use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
 
 use super::required;
 use crate::backend::report::OrRaise;
@@ -79,47 +79,28 @@ impl Request {
             return Err(Error::PortOutOfRange(port));
         }
         let given = [
-            ("host", self.remote_host.map(|t| t.0)),
-            ("dbname", self.remote_db.map(|t| t.0)),
-            ("user", self.remote_user.map(|t| t.0)),
-            ("port", self.remote_port.map(|p| p.to_string())),
+            ("host", "remote_host", self.remote_host.map(|t| t.0)),
+            ("dbname", "remote_db", self.remote_db.map(|t| t.0)),
+            ("user", "remote_user", self.remote_user.map(|t| t.0)),
+            ("port", "remote_port", self.remote_port.map(|p| p.to_string())),
         ];
-        for (keyword, value) in given {
-            if let Some(value) = value {
-                options.set(keyword, &value)?;
+        for (keyword, argument, value) in given {
+            match value {
+                // To libpq this is a local socket or the operating system's user, which nobody means.
+                Some(value) if value.is_empty() => return Err(Error::EmptyArgument(argument)),
+                Some(value) => options.set(keyword, &value)?,
+                None => {}
             }
         }
 
-        let value = secrets_manager::get(&secret_name, VersionSelector::default())?;
-        let secret = DatabaseSecret::from_value(&value)?;
-        let from_secret = [
-            ("host", secret.host),
-            ("port", secret.port.map(|p| p.to_string())),
-            ("dbname", secret.dbname),
-            ("user", secret.username),
-        ];
-        for (keyword, value) in from_secret {
-            if let Some(value) = value
-                && options.get(keyword).is_none()
-            {
-                options.set(keyword, &value)?;
-            }
-        }
-        // libpq would fall back on a local socket and on the server's operating system user:
-        // neither is what somebody means who connects with a secret.
-        let missing = |field, argument| Error::FieldMissing { secret: secret_name.clone(), field, argument };
-        if options.get("host").is_none() && options.get("hostaddr").is_none() {
-            return Err(missing("host", "remote_host"));
-        }
-        if options.get("user").is_none() {
-            return Err(missing("username", "remote_user"));
-        }
-        // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
-        if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
-            options.set("sslmode", "require")?;
-        }
-        options.set_password(secret.password);
-        let info = options.resolve(&Environment::from_process())?;
+        // All on the I/O thread: this one never touches the password. This one takes signals, and the
+        // frame that a signal leaves on the stack, where nobody wipes it, has the CPU's vector
+        // registers in it and with them what was copied last.
+        let id = SecretId::parse(&secret_name)?;
+        let info = secrets_manager::call(|client| async move {
+            let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
+            complete(options, &value, &secret_name)
+        })?;
 
         // The old connection of this name goes first: if the new one fails, nobody is to go on
         // talking to the old server by mistake.
@@ -129,4 +110,38 @@ impl Request {
         let session = Session::open(info, true, true)?;
         connections::keep(Some(name), session)
     }
+}
+
+/// Fills in from the secret what the caller has not given.
+fn complete(mut options: Options, value: &SecretValue, secret_name: &str) -> Result<ConnInfo, Error> {
+    let secret = DatabaseSecret::from_value(value)?;
+    let from_secret = [
+        ("host", secret.host),
+        ("port", secret.port.map(|p| p.to_string())),
+        ("dbname", secret.dbname),
+        ("user", secret.username),
+    ];
+    let absent = |options: &Options, keyword| options.get(keyword).is_none_or(str::is_empty);
+    for (keyword, value) in from_secret {
+        if let Some(value) = value
+            && absent(&options, keyword)
+        {
+            options.set(keyword, &value)?;
+        }
+    }
+    // libpq would fall back on a local socket and on the server's operating system user: neither is
+    // what somebody means who connects with a secret.
+    let missing = |field, argument| Error::FieldMissing { secret: secret_name.to_owned(), field, argument };
+    if absent(&options, "host") && absent(&options, "hostaddr") {
+        return Err(missing("host", "remote_host"));
+    }
+    if absent(&options, "user") {
+        return Err(missing("username", "remote_user"));
+    }
+    // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
+    if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
+        options.set("sslmode", "require")?;
+    }
+    options.set_password(secret.password);
+    Ok(options.resolve(&Environment::from_process())?)
 }

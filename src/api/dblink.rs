@@ -5,6 +5,7 @@
 use pgrx::prelude::*;
 use secretlink_remote::connection::Event;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::error::QueryError;
 use std::rc::Rc;
 
 use crate::backend::guc_scope::GucScope;
@@ -75,7 +76,7 @@ fn dblink_exec_unnamed_fail(sql: ServerText, fail: bool) -> ServerText {
 /// The last statement's command tag; `ERROR` if it failed and may.
 fn exec(target: &Target, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
     // Of several statements the last one's result counts.
-    let (mut in_rows, mut rows) = (false, false);
+    let (mut in_rows, mut rows, mut empty) = (false, false, false);
     let mut tag = Vec::new();
     let failure = target.session.query(sql.0, &target.origin, |event| {
         match event {
@@ -84,11 +85,12 @@ fn exec(target: &Target, sql: ServerText, fail: bool) -> Result<ServerText, Erro
                 rows = std::mem::take(&mut in_rows);
                 tag = complete;
             }
+            Event::Empty => empty = true,
             _ => {}
         }
         Ok(())
     })?;
-    if let Some(error) = failure {
+    if let Some(error) = failure.or(empty.then_some(QueryError::Empty)) {
         connections::report_failure(&error, &target.origin, "while executing command", fail);
         return Ok(ServerText(b"ERROR".to_vec()));
     }
@@ -135,6 +137,7 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let mut scope = None;
     let mut in_rows = false;
     let mut tag = None;
+    let mut empty = false;
     let failure = target.session.query(sql.0, &target.origin, |event| {
         match event {
             Event::Columns(shape) => {
@@ -148,12 +151,13 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
                 tag = (!in_rows).then_some(complete);
                 in_rows = false;
             }
+            Event::Empty => empty = true,
             _ => {}
         }
         Ok(())
     })?;
     drop(scope);
-    match (failure, tag) {
+    match (failure.or(empty.then_some(QueryError::Empty)), tag) {
         (Some(error), _) => {
             // With fail => false the result is empty, whatever came before the error.
             sink.discard();

@@ -44,6 +44,9 @@ fn io() -> Result<&'static Io, Error> {
 
 /// Runs at every kind of exit but SIGKILL and SIGQUIT, which close the sockets by ending the
 /// process. It only waits for the thread, and not longer than the grace; it raises nothing.
+///
+/// # Safety
+/// For Postgres to call, at exit. It uses neither argument.
 #[pg_guard]
 unsafe extern "C-unwind" fn end_io_thread(_code: i32, _arg: pg_sys::Datum) {
     if let Some(io) = IO.with(|cell| cell.get().copied()) {

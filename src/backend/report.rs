@@ -134,7 +134,8 @@ fn disarm() {
     });
 }
 
-// elog.c's field setters, which pgrx keeps to itself. They work on the report being completed.
+// elog.c's field setters, which pgrx keeps to itself.
+// SAFETY: declared as in elog.h. They work on the report being completed, and only `fill_in` calls them.
 unsafe extern "C-unwind" {
     fn errcode(sqlerrcode: c_int) -> c_int;
     fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
@@ -144,6 +145,9 @@ unsafe extern "C-unwind" {
 }
 
 /// The error context callback.
+///
+/// # Safety
+/// For errfinish to call, with a report under way.
 unsafe extern "C-unwind" fn fill_in(_arg: *mut c_void) {
     // No guard and no destructors: the setters below can only fail by running out of memory, where
     // elog.c gives up on the report by itself.

@@ -69,11 +69,41 @@ fn bytes_to_server(text: &str) -> Vec<u8> {
     converted.unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
-/// For a report: never raises. What the database's encoding may not have is shown as `?`.
+/// For a report: never raises. Text that the database's encoding does not have is shown with `?`.
 pub fn to_server(text: &str) -> CString {
     // SAFETY: reads a global.
-    let utf8 = unsafe { pg_sys::GetDatabaseEncoding() } == pg_sys::pg_enc::PG_UTF8 as i32;
-    if utf8 { c_string(text.as_bytes()) } else { c_string(ascii(text.as_bytes()).as_slice()) }
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    let utf8 = pg_sys::pg_enc::PG_UTF8 as i32;
+    let source = c_string(text.as_bytes());
+    if encoding == utf8 || text.is_ascii() {
+        return source;
+    }
+    // As pg_any_to_server, but that raises ERROR.
+    let length = source.as_bytes().len();
+    let mut converted = vec![0u8; length * pg_sys::MAX_CONVERSION_GROWTH as usize + 1];
+    // SAFETY: looks into the catalogs, as a running function may; both buffers have the length
+    // given, and the conversion ends what it writes with a NUL byte.
+    unsafe {
+        let procedure = pg_sys::FindDefaultConversionProc(utf8, encoding);
+        if procedure != pg_sys::InvalidOid {
+            let done = pg_sys::pg_do_encoding_conversion_buf(
+                procedure,
+                utf8,
+                encoding,
+                source.as_ptr().cast_mut().cast(),
+                length as i32,
+                converted.as_mut_ptr(),
+                converted.len() as i32,
+                true,
+            );
+            if usize::try_from(done) == Ok(length)
+                && let Ok(text) = std::ffi::CStr::from_bytes_until_nul(&converted)
+            {
+                return text.to_owned();
+            }
+        }
+    }
+    c_string(&ascii(text.as_bytes()))
 }
 
 /// For a report: bytes that claim to be in the database's encoding, reduced to ASCII if they are not.
@@ -92,6 +122,7 @@ fn c_string(bytes: &[u8]) -> CString {
 }
 
 impl FromDatum for Text {
+    // SAFETY: the trait's contract: the datum is of the type this one stands for.
     unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Text> {
         // SAFETY: the caller promises a `text` datum.
         (!is_null).then(|| Text(from_server(unsafe { varlena_bytes(datum) })))
@@ -99,6 +130,7 @@ impl FromDatum for Text {
 }
 
 impl FromDatum for JsonText {
+    // SAFETY: the trait's contract: the datum is of the type this one stands for.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
@@ -110,6 +142,7 @@ impl FromDatum for JsonText {
 }
 
 impl FromDatum for ServerText {
+    // SAFETY: the trait's contract: the datum is of the type this one stands for.
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,

@@ -237,8 +237,10 @@ impl Cluster {
 
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            // The last line of the file is the server's state.
-            if fs::read_to_string(&pid_file).is_ok_and(|state| state.trim_end().ends_with("ready")) {
+            // The last line of the file is the server's state; that of a hot standby is never "ready".
+            if fs::read_to_string(&pid_file)
+                .is_ok_and(|state| ["ready", "standby"].iter().any(|up| state.trim_end().ends_with(up)))
+            {
                 self.server = Some(Server { postmaster, guardian });
                 return true;
             }

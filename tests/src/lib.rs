@@ -6,37 +6,45 @@
 //! could do nothing else; there are no errors to handle.
 
 mod cluster;
+mod db_error;
 mod guardian;
 mod memory;
 mod moto;
 mod never_answers;
 mod os_user;
+mod poll;
 mod port;
 mod postgres_bin;
 mod process;
 mod proxy;
 mod psql;
+mod scripted_endpoint;
 mod secrets_api;
 mod stage;
 mod temp_dir;
 mod template;
 mod tls;
+mod witness;
 
 pub use cluster::{Cluster, ClusterBuilder, StopMode};
+pub use db_error::db_error;
 pub use guardian::Guardian;
 pub use memory::MemoryHit;
 pub use moto::Moto;
 pub use never_answers::NeverAnswers;
 pub use os_user::OsUser;
+pub use poll::eventually;
 pub use port::free_port;
 pub use postgres_bin::PostgresBin;
 pub use process::{Process, backend_pid};
 pub use proxy::{Mode, Proxy};
 pub use psql::PsqlOutput;
+pub use scripted_endpoint::ScriptedEndpoint;
 pub use secrets_api::{ApiError, SecretsApi};
 pub use stage::Stage;
 pub use temp_dir::TempDir;
 pub use tls::TlsFiles;
+pub use witness::Witness;
 
 /// A password nobody can guess, made only of letters and digits.
 pub fn random_password() -> String {

@@ -167,6 +167,7 @@ impl Call {
             }
             "InvalidRequestException"
                 if says("marked for deletion")
+                    || says("marked deleted")
                     || says("scheduled for deletion")
                     || says("because it was deleted") =>
             {
@@ -381,6 +382,13 @@ mod tests {
             (
                 "InvalidRequestException",
                 "You can't perform this operation on the secret because it was marked for deletion.",
+                400,
+                "55000",
+                "secret \"prod/x\" is marked for deletion",
+            ),
+            (
+                "InvalidRequestException",
+                "You tried to perform the operation on a secret that's currently marked deleted.",
                 400,
                 "55000",
                 "secret \"prod/x\" is marked for deletion",

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use secretlink_core::Secret;
 
+use crate::secret_value::parse_json;
 use crate::{AwsError, SecretValue};
 
 /// What a secret says about a database (Secrets Manager user guide, "JSON structure of AWS Secrets
@@ -34,7 +35,7 @@ impl DatabaseSecret {
     /// [`AwsError::InvalidField`], which names a field of the wrong type but never shows its value.
     pub fn from_value(value: &SecretValue) -> Result<DatabaseSecret, AwsError> {
         let name = value.name.as_str();
-        let json: Value = serde_json::from_str(value.text()?).map_err(|e| AwsError::not_json(name, &e))?;
+        let json: Value = parse_json(value.text()?).map_err(|e| AwsError::not_json(name, &e))?;
         let Value::Object(mut object) = json else {
             return Err(AwsError::NotAnObject { secret: name.to_owned() });
         };

@@ -61,7 +61,7 @@ impl SecretValue {
     pub fn json(&self) -> Result<&str, AwsError> {
         let text = self.text()?;
         // Checks the syntax and builds nothing.
-        match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        match parse_json::<serde::de::IgnoredAny>(text) {
             Ok(_) => Ok(text),
             Err(error) => Err(AwsError::not_json(&self.name, &error)),
         }
@@ -77,6 +77,13 @@ impl SecretValue {
             SecretBody::String(_) => Err(AwsError::IsString { secret: self.name.clone() }),
         }
     }
+}
+
+/// Parses byte by byte. serde_json's reader for whole strings says where an error is by searching
+/// for line ends with vector instructions, and what is in a vector can end up on the stack, which
+/// nobody wipes; it does in an unoptimised build.
+pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    serde_json::from_reader(text.as_bytes())
 }
 
 /// A secret to be created (API reference, CreateSecret).

@@ -46,7 +46,10 @@ impl Waker {
         // its sender, but its item was sent before, and the caller looks for items after this.
         let mut sink = [0; 16];
         while matches!((&self.read_end).read(&mut sink), Ok(n) if n == sink.len()) {}
-        self.signalled.store(false, Ordering::Release);
+        // A swap, not a store: the caller's look for items must not overtake it, as loads do overtake
+        // an earlier store on every common processor. Else it could miss the item of a sender that
+        // still found the flag set and so did not write, and nobody would ever wake it again.
+        self.signalled.swap(false, Ordering::AcqRel);
     }
 
     /// The descriptor to wait on.
@@ -211,6 +214,23 @@ mod tests {
             let mut pending = io.submit(async move { i });
             assert_eq!(wait(&io, &mut pending.answer), Some(i));
         }
+        io.stop(Duration::from_secs(1));
+    }
+
+    #[test]
+    fn no_wake_up_is_lost() {
+        const ITEMS: u32 = 100_000;
+        let io = IoThread::start().unwrap();
+        let (tx, mut rx) = channel::channel(2, io.waker().clone());
+        io.spawn(async move {
+            for i in 0..ITEMS {
+                tx.send(i).await.unwrap();
+            }
+        });
+        for i in 0..ITEMS {
+            assert_eq!(wait(&io, &mut rx), Some(i));
+        }
+        assert_eq!(wait(&io, &mut rx), None);
         io.stop(Duration::from_secs(1));
     }
 

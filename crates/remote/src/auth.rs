@@ -39,7 +39,7 @@ impl Authentication<'_> {
                     }
                     if self.info.channel_binding == ChannelBinding::Require && !bound {
                         return Err(AttemptError::ChannelBinding(
-                            "server authenticated client without channel binding",
+                            "required, but server authenticated client without channel binding",
                         ));
                     }
                     return Ok(used_password);
@@ -111,9 +111,9 @@ impl Authentication<'_> {
 
     fn forbid_if_binding_required(&self) -> Result<(), AttemptError> {
         match self.info.channel_binding {
-            ChannelBinding::Require => {
-                Err(AttemptError::ChannelBinding("not supported by the server's authentication request"))
-            }
+            ChannelBinding::Require => Err(AttemptError::ChannelBinding(
+                "required but not supported by server's authentication request",
+            )),
             _ => Ok(()),
         }
     }
@@ -131,14 +131,18 @@ impl Authentication<'_> {
             Some(hash) if plus && wanted => {
                 (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash.clone()))
             }
-            _ if required && !self.encrypted => return Err(AttemptError::ChannelBinding("SSL not in use")),
+            _ if required && !self.encrypted => {
+                return Err(AttemptError::ChannelBinding("required, but SSL not in use"));
+            }
             _ if required && !plus => {
                 return Err(AttemptError::ChannelBinding(
-                    "server did not offer an authentication method that supports channel binding",
+                    "is required, but server did not offer an authentication method that supports channel binding",
                 ));
             }
             None if required => {
-                return Err(AttemptError::ChannelBinding("the server's certificate has no hash to bind to"));
+                return Err(AttemptError::ChannelBinding(
+                    "required, but the server's certificate has no hash to bind to",
+                ));
             }
             // We could bind but the server says it cannot: said so ("y"), a server that could knows
             // that somebody in between has struck out its offer.
@@ -181,7 +185,6 @@ pub(crate) async fn next(framed: &mut Framed) -> Result<Message, AttemptError> {
         }
         Ok(Incoming::Message(message)) => Ok(message),
         Ok(Incoming::Columns(_) | Incoming::Rows(_)) => Err(AttemptError::Protocol("login")),
-        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Err(AttemptError::Closed),
         Err(e) => Err(e.into()),
     }
 }

@@ -19,7 +19,7 @@ use crate::connection::{Connection, ConnectionFacts};
 use crate::conninfo::{ConnInfo, Host, HostAddress, SslMode, TargetSessionAttrs};
 use crate::error::{AttemptError, ConnectError, FailedAttempt};
 use crate::framed::{Framed, Transport};
-use crate::tls::TlsClient;
+use crate::tls::{TlsClient, TlsFacts};
 
 /// What the caller decides, besides the conninfo.
 #[derive(Clone, Debug)]
@@ -61,9 +61,13 @@ impl Connection {
                     let attempt = Attempt { info, policy, host, address: &address, wanted };
                     match attempt.run().await {
                         Ok(connection) => return Ok(connection),
-                        Err(reason) => {
-                            let ends_search = ends_search(&reason);
-                            attempts.push(FailedAttempt { target: target(host, &address), reason });
+                        Err(reasons) => {
+                            let ends_search = reasons.last().is_some_and(ends_search);
+                            attempts.extend(
+                                reasons
+                                    .into_iter()
+                                    .map(|reason| FailedAttempt { target: target(host, &address), reason }),
+                            );
                             if ends_search {
                                 return Err(ConnectError { attempts });
                             }
@@ -73,6 +77,25 @@ impl Connection {
             }
         }
         Err(ConnectError { attempts })
+    }
+}
+
+impl Connection {
+    /// Logs in to the first host of `info` over any transport, for fuzzing the decoding of what a
+    /// server says until then. `encrypted` is what the client is to believe of the transport.
+    #[doc(hidden)]
+    pub async fn log_in_over(
+        transport: Box<dyn Transport>,
+        encrypted: bool,
+        server_end_point: Option<Vec<u8>>,
+        info: &ConnInfo,
+        policy: &Policy,
+    ) -> Result<Connection, AttemptError> {
+        let Some(host) = info.hosts.first() else { return Err(AttemptError::Protocol("login")) };
+        // Nobody listens there: a cancel request fails at once.
+        let address = Address::Unix("/nonexistent".into());
+        let attempt = Attempt { info, policy, host, address: &address, wanted: info.target_session_attrs };
+        attempt.start_session(transport, encrypted, None, None, server_end_point).await
     }
 }
 
@@ -129,8 +152,10 @@ fn without_prefix(error: io::Error) -> io::Error {
 fn target(host: &Host, address: &Address) -> String {
     match address {
         Address::Unix(path) => format!("connection to server on socket \"{}\" failed: ", path.display()),
-        Address::Tcp(addr) if host.name == addr.ip().to_string() => {
-            format!("connection to server at \"{}\", port {} failed: ", host.name, host.port)
+        Address::Tcp(addr)
+            if matches!(host.address, HostAddress::Ip(_)) || host.name == addr.ip().to_string() =>
+        {
+            format!("connection to server at \"{}\", port {} failed: ", addr.ip(), host.port)
         }
         Address::Tcp(addr) => {
             format!("connection to server at \"{}\" ({}), port {} failed: ", host.name, addr.ip(), host.port)
@@ -148,7 +173,9 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(&self) -> Result<Connection, AttemptError> {
+    /// # Errors
+    /// Why, once for each way to encrypt that was tried.
+    async fn run(&self) -> Result<Connection, Vec<AttemptError>> {
         // With allow and prefer a second try differs in encryption only.
         let unix = matches!(self.address, Address::Unix(_));
         let orders: &[bool] = match self.info.ssl.mode {
@@ -158,21 +185,27 @@ impl Attempt<'_> {
             SslMode::Prefer => &[true, false],
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => &[true],
         };
-        let mut result = Err(AttemptError::Protocol("login"));
+        let mut reasons = Vec::new();
         for &encrypt in orders {
-            result = match self.info.connect_timeout {
+            let result = match self.info.connect_timeout {
                 Some(limit) => tokio::time::timeout(limit, self.log_in(encrypt))
                     .await
                     .unwrap_or(Err(AttemptError::Timeout)),
                 None => self.log_in(encrypt).await,
             };
-            match &result {
-                // What encryption could be the reason for; pg_hba.conf has hostssl and hostnossl.
-                Err(AttemptError::Server(_) | AttemptError::Tls(_)) => {}
-                _ => break,
+            match result {
+                Ok(connection) => return Ok(connection),
+                Err(reason) => {
+                    // What encryption could be the reason for; pg_hba.conf has hostssl and hostnossl.
+                    let retry = matches!(reason, AttemptError::Server(_) | AttemptError::Tls(_));
+                    reasons.push(reason);
+                    if !retry {
+                        break;
+                    }
+                }
             }
         }
-        result
+        Err(reasons)
     }
 
     async fn log_in(&self, encrypt: bool) -> Result<Connection, AttemptError> {
@@ -201,13 +234,26 @@ impl Attempt<'_> {
                 }
             }
         };
+        self.start_session(transport, tls.is_some(), tls, facts, server_end_point).await
+    }
+
+    /// Everything that is said over the transport, encrypted or not, until the session takes
+    /// queries.
+    async fn start_session(
+        &self,
+        transport: Box<dyn Transport>,
+        encrypted: bool,
+        tls: Option<TlsClient>,
+        facts: Option<TlsFacts>,
+        server_end_point: Option<Vec<u8>>,
+    ) -> Result<Connection, AttemptError> {
         let mut framed = Framed::new(transport);
         self.send_startup(&mut framed).await?;
 
         let password_used = Authentication {
             info: self.info,
             password: self.host.password.as_ref(),
-            encrypted: tls.is_some(),
+            encrypted,
             server_end_point,
             protect_password: self.policy.protect_password,
         }

@@ -20,6 +20,9 @@ pub use crate::connect::Policy;
 /// How long a server may take to stop a cancelled query before its connection is given up.
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
+/// After how long a server that goes on with a cancelled query is asked again.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+
 /// How long a server may take to hear that we are leaving.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
@@ -243,15 +246,26 @@ impl Connection {
     /// Brings the session back to where it can take a query, or marks it as broken.
     async fn cancel_and_drain(&mut self) {
         let key = self.cancel_key.clone();
+        let stopped = CancellationToken::new();
         let cancel = async {
-            match key {
-                Some(key) => key.send().await,
-                None => Err(io::Error::other("server gave no cancel key")),
+            let Some(key) = key else { return };
+            // A server that has not begun with the query yet, as while a long one is still under
+            // way to it, takes a request for one that came too late and ignores it: ask again.
+            loop {
+                let _ = key.send().await;
+                if tokio::time::timeout(CANCEL_AGAIN, stopped.cancelled()).await.is_ok() {
+                    return;
+                }
             }
         };
-        // The request must be over before the session is used again, lest it hit the next query;
-        // if it cannot be sent, the query may still end by itself within the time.
-        let both = async { tokio::join!(cancel, self.drain()).1 };
+        let drain = async {
+            let drained = self.drain().await;
+            stopped.cancel();
+            drained
+        };
+        // A request must be over before the session is used again, lest it hit the next query; if
+        // none can be sent, the query may still end by itself within the time.
+        let both = async { tokio::join!(cancel, drain).1 };
         let outcome = match tokio::time::timeout(CANCEL_GRACE, both).await {
             Ok(drained) => drained.map_err(|e| lost(&e)),
             Err(_) => Err("the remote query could not be cancelled in time".to_string()),
@@ -323,6 +337,11 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+
+    /// Marks the session as of no more use: it is closed without another word.
+    pub(crate) fn give_up(&mut self) {
+        self.broken.get_or_insert_with(|| "the session was closed".into());
     }
 
     /// Says goodbye and closes, within a second.

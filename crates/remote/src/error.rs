@@ -3,6 +3,7 @@
 use secretlink_core::{Report, SqlState};
 use std::io;
 use thiserror::Error;
+use tokio_rustls::rustls;
 
 use crate::framed::CONNECTION_FAILURE;
 use crate::server_message::ServerMessage;
@@ -34,11 +35,11 @@ pub enum AttemptError {
     #[error("could not translate host name \"{0}\" to address: {1}")]
     Resolve(String, io::Error),
     #[error("{}", os_error(.0))]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     #[error("timeout expired")]
     Timeout,
     #[error("{0}")]
-    Server(ServerMessage),
+    Server(Box<ServerMessage>),
     #[error("server closed the connection unexpectedly")]
     Closed,
     #[error("unexpected message from the server during {0}")]
@@ -57,7 +58,7 @@ pub enum AttemptError {
     MethodNotAllowed(&'static str),
     #[error("authentication method requirement failed: server did not complete authentication")]
     NotAuthenticated,
-    #[error("channel binding required, but {0}")]
+    #[error("channel binding {0}")]
     ChannelBinding(&'static str),
     #[error("the server asked for {0} authentication, which is not supported")]
     UnsupportedMethod(&'static str),
@@ -87,6 +88,8 @@ pub enum TlsError {
     KeyEncrypted(String),
     #[error("sslcertmode value \"require\" needs a client certificate, and there is none")]
     NoClientCertificate,
+    #[error("server did not request an SSL certificate")]
+    CertificateNotRequested,
     #[error("the range of TLS versions asked for holds none of TLSv1.2 and TLSv1.3")]
     NoVersion,
     #[error("host name \"{0}\" cannot be verified against a certificate")]
@@ -106,7 +109,20 @@ fn os_error(error: &io::Error) -> String {
 
 impl From<ServerMessage> for AttemptError {
     fn from(message: ServerMessage) -> AttemptError {
-        AttemptError::Server(message)
+        AttemptError::Server(Box::new(message))
+    }
+}
+
+impl From<io::Error> for AttemptError {
+    fn from(error: io::Error) -> AttemptError {
+        // With TLS 1.3 a server that does not like our certificate says so after the handshake.
+        if let Some(alert) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            return AttemptError::Tls(TlsError::Handshake(alert.to_string()));
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => AttemptError::Closed,
+            _ => AttemptError::Io(error),
+        }
     }
 }
 
@@ -173,6 +189,9 @@ pub enum QueryError {
     /// `COPY … TO STDOUT` or `COPY … FROM STDIN`.
     #[error("COPY to or from the client is not supported")]
     Copy,
+    /// There is no statement in the query string.
+    #[error("query is empty")]
+    Empty,
     /// Longer than a message can be.
     #[error("query of {0} bytes is too long to send")]
     TooLong(usize),
@@ -184,6 +203,7 @@ impl Report for QueryError {
             QueryError::Server(message) => message.sqlstate.unwrap_or(CONNECTION_FAILURE),
             QueryError::Lost(_) => CONNECTION_FAILURE,
             QueryError::Copy => SqlState::new("0A000"),
+            QueryError::Empty => SqlState::new("42601"),
             QueryError::TooLong(_) => SqlState::new("54000"),
         }
     }
@@ -195,7 +215,7 @@ impl Report for QueryError {
             }
             QueryError::Lost(_) => Some("Disconnect and connect again under the same name.".into()),
             QueryError::Copy => Some("Use a SELECT or INSERT statement instead.".into()),
-            QueryError::TooLong(_) => None,
+            QueryError::Empty | QueryError::TooLong(_) => None,
         }
     }
 }

@@ -122,7 +122,14 @@ pub fn decode(buf: &mut BytesMut, limit: usize) -> io::Result<Option<Incoming>> 
             };
             Ok(Some(Incoming::Columns(usize::from(u16::from_be_bytes([count[0], count[1]])))))
         }
-        _ => Ok(Message::parse(buf)?.map(Incoming::Message)),
+        _ => match Message::parse(buf) {
+            Ok(message) => Ok(message.map(Incoming::Message)),
+            // A field that runs past the end of its message is not the end of the connection.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, "malformed message"))
+            }
+            Err(e) => Err(e),
+        },
     }
 }
 
@@ -169,6 +176,14 @@ mod tests {
             let mut buf = BytesMut::from(&b"Z"[..]);
             buf.extend_from_slice(&len.to_be_bytes());
             assert!(decode(&mut buf, LIMIT).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_message_cut_short_inside_is_malformed_and_no_end_of_the_connection() {
+        for (tag, body) in [(b'C', &b"SELECT 1"[..]), (b'S', b"name\0"), (b'K', &[0; 7]), (b'Z', &[])] {
+            let error = decode(&mut BytesMut::from(&message(tag, body)[..]), LIMIT).err().map(|e| e.kind());
+            assert_eq!(error, Some(io::ErrorKind::InvalidData), "{}", char::from(tag));
         }
     }
 

@@ -5,6 +5,7 @@
 //! a password was really asked for, and the cancelling of a query without losing its connection.
 
 pub mod cancel;
+mod certificate;
 pub mod connection;
 pub mod conninfo;
 pub mod error;

@@ -3,6 +3,7 @@
 use secretlink_core::channel::{self, Receiver};
 use secretlink_core::io_thread::{IoThread, Pending};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -11,6 +12,11 @@ use crate::connection::{Connection, ConnectionFacts, Event};
 /// How many events may wait for the backend. With batches of about 64 kB this bounds what a slow
 /// consumer makes us hold; beyond it the I/O thread stops reading and TCP holds the server back.
 const EVENTS_IN_FLIGHT: usize = 8;
+
+/// How long a server may take to stop the query of a session that is being closed. Less than for one
+/// that is to be used again: somebody waits for the close, and a server that does not stop in this
+/// time finds the socket closed.
+const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
 /// A handle on a session that lives on the I/O thread. Dropping it closes the session, after
 /// cancelling what runs there.
@@ -58,6 +64,7 @@ impl Remote {
         let cancelled = cancel.clone();
         let (tx, events) = channel::channel(EVENTS_IN_FLIGHT, io.waker().clone());
         let connection = self.connection.clone();
+        let life = self.life.clone();
         io.spawn(async move {
             let mut connection = tokio::select! {
                 biased;
@@ -65,7 +72,17 @@ impl Remote {
                 connection = connection.lock() => connection,
             };
             if let Some(connection) = connection.as_mut() {
-                connection.query(&sql, &tx, &cancelled).await;
+                let left = async {
+                    life.cancelled().await;
+                    tokio::time::sleep(LEAVE_GRACE).await;
+                };
+                let over = tokio::select! {
+                    () = connection.query(&sql, &tx, &cancelled) => true,
+                    () = left => false,
+                };
+                if !over {
+                    connection.give_up();
+                }
             }
         });
         Query { events, _cancel: cancel.drop_guard() }

@@ -58,11 +58,16 @@ impl ServerMessage {
     }
 }
 
-/// One line as libpq prints a failure to connect: `FATAL:  message`.
+/// As libpq prints a failure to connect: `FATAL:  message`, and what else the server says.
 impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (severity, message) =
-            (String::from_utf8_lossy(&self.severity), String::from_utf8_lossy(&self.message));
-        write!(f, "{severity}:  {message}")
+        let text = |field| String::from_utf8_lossy(field);
+        write!(f, "{}:  {}", text(&self.severity), text(&self.message))?;
+        for (label, field) in [("DETAIL", &self.detail), ("HINT", &self.hint)] {
+            if let Some(field) = field {
+                write!(f, "\n{label}:  {}", text(field))?;
+            }
+        }
+        Ok(())
     }
 }

@@ -8,23 +8,25 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider, WebPkiSupportedAlgorithms};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer,
     UnixTime,
 };
+use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, version,
 };
-use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
+use x509_cert::der::Encode;
 
+use crate::certificate;
 use crate::conninfo::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};
 use crate::error::TlsError;
 use crate::framed::Transport;
@@ -52,6 +54,26 @@ pub(crate) struct Encrypted<S> {
 pub(crate) struct TlsClient {
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
+    /// `sslcertmode=require`: the server must have asked for this certificate.
+    must_ask: Option<Arc<ClientCertificate>>,
+}
+
+/// The certificate that we show, and whether it was asked for.
+#[derive(Debug)]
+struct ClientCertificate {
+    certified: Arc<CertifiedKey>,
+    asked: AtomicBool,
+}
+
+impl ResolvesClientCert for ClientCertificate {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        Some(self.certified.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 impl TlsClient {
@@ -71,17 +93,21 @@ impl TlsClient {
             .map_err(|e| TlsError::Handshake(e.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match client_certificate(ssl)? {
-            Some((chain, key)) => {
-                builder.with_client_auth_cert(chain, key).map_err(|e| TlsError::Handshake(e.to_string()))?
-            }
-            None => builder.with_no_client_auth(),
-        };
+        let mut config = builder.with_no_client_auth();
+        let mut must_ask = None;
+        if let Some((chain, key)) = client_certificate(ssl)? {
+            let certified = CertifiedKey::from_der(chain, key, config.crypto_provider())
+                .map_err(|e| TlsError::Handshake(e.to_string()))?;
+            let resolver =
+                Arc::new(ClientCertificate { certified: Arc::new(certified), asked: AtomicBool::new(false) });
+            config.client_auth_cert_resolver = resolver.clone();
+            must_ask = Some(resolver).filter(|_| ssl.cert_mode == SslCertMode::Require);
+        }
         config.enable_sni = ssl.sni;
         if ssl.negotiation_direct {
             config.alpn_protocols = vec![b"postgresql".to_vec()];
         }
-        Ok(TlsClient { config: Arc::new(config), server_name })
+        Ok(TlsClient { config: Arc::new(config), server_name, must_ask })
     }
 
     /// Performs the handshake.
@@ -89,7 +115,10 @@ impl TlsClient {
         let stream = TlsConnector::from(self.config.clone())
             .connect(self.server_name.clone(), stream)
             .await
-            .map_err(|e| TlsError::Handshake(handshake_error(e)))?;
+            .map_err(|e| TlsError::Handshake(handshake_error(e, &self.server_name)))?;
+        if self.must_ask.as_ref().is_some_and(|shown| !shown.asked.load(Ordering::Relaxed)) {
+            return Err(TlsError::CertificateNotRequested);
+        }
         let session = stream.get_ref().1;
         let facts = TlsFacts {
             version: match session.protocol_version() {
@@ -101,17 +130,22 @@ impl TlsClient {
                 .and_then(|c| c.suite().as_str().map(str::to_string))
                 .unwrap_or_default(),
         };
-        let server_end_point = session.peer_certificates().and_then(|c| c.first()).and_then(server_end_point);
+        let server_end_point =
+            session.peer_certificates().and_then(|c| c.first()).and_then(certificate::server_end_point);
         Ok(Encrypted { stream, facts, server_end_point })
     }
 }
 
 /// The message of the TLS library, without the wrapping of the I/O library.
-fn handshake_error(error: io::Error) -> String {
+fn handshake_error(error: io::Error, server_name: &ServerName<'_>) -> String {
     match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(CertificateError::NotValidForName)) => {
+            format!("server certificate does not match host name \"{}\"", server_name.to_str())
+        }
         Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             "certificate verify failed: the issuer is not trusted".into()
         }
+        Some(rustls::Error::InvalidCertificate(reason)) => format!("certificate verify failed: {reason}"),
         Some(error) => error.to_string(),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "server closed the connection during the handshake".into()
@@ -180,26 +214,6 @@ fn file_error(what: &'static str, path: &Path, reason: impl ToString) -> TlsErro
     TlsError::File { what, path: path.display().to_string(), reason: reason.to_string() }
 }
 
-/// RFC 5929, section 4.1: the hash of the certificate's own signature algorithm, but SHA-256 for
-/// MD5 and SHA-1.
-fn server_end_point(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
-    let oid = Certificate::from_der(der).ok()?.signature_algorithm.oid.to_string();
-    let hash = match oid.as_str() {
-        // md5WithRSA, sha1WithRSA, ecdsa-with-SHA1, sha256WithRSA, ecdsa-with-SHA256
-        "1.2.840.113549.1.1.4"
-        | "1.2.840.113549.1.1.5"
-        | "1.2.840.10045.4.1"
-        | "1.2.840.113549.1.1.11"
-        | "1.2.840.10045.4.3.2" => &ring::digest::SHA256,
-        // sha384WithRSA, ecdsa-with-SHA384
-        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &ring::digest::SHA384,
-        // sha512WithRSA, ecdsa-with-SHA512
-        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &ring::digest::SHA512,
-        _ => return None,
-    };
-    Some(ring::digest::digest(hash, der).as_ref().to_vec())
-}
-
 /// Checks the server's certificate as far as the ssl keywords ask for it.
 #[derive(Debug)]
 struct Verifier {
@@ -213,6 +227,8 @@ struct Verifier {
 struct Chain {
     webpki: Arc<WebPkiServerVerifier>,
     roots: Vec<CertificateDer<'static>>,
+    /// Whether there are revocation lists.
+    has_lists: bool,
 }
 
 impl Verifier {
@@ -223,11 +239,14 @@ impl Verifier {
             Some(roots) => {
                 let mut store = RootCertStore::empty();
                 store.add_parsable_certificates(roots.iter().cloned());
+                let lists = revocation_lists(ssl)?;
+                let has_lists = !lists.is_empty();
                 let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
-                    .with_crls(revocation_lists(ssl)?)
+                    .with_crls(lists)
+                    .enforce_revocation_expiration()
                     .build()
                     .map_err(|e| TlsError::Handshake(e.to_string()))?;
-                Some(Chain { webpki, roots })
+                Some(Chain { webpki, roots, has_lists })
             }
         };
         Ok(Verifier {
@@ -266,6 +285,10 @@ fn roots(ssl: &SslOptions) -> Result<Option<Vec<CertificateDer<'static>>>, TlsEr
 
 fn revocation_lists(ssl: &SslOptions) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let mut files: Vec<PathBuf> = ssl.crl.iter().cloned().collect();
+    if ssl.crl.is_none() && ssl.crl_dir.is_none() {
+        let default = ssl.default_cert_dir.as_ref().map(|d| d.join("root.crl"));
+        files.extend(default.filter(|f| f.exists()));
+    }
     if let Some(dir) = &ssl.crl_dir {
         let entries =
             std::fs::read_dir(dir).map_err(|e| file_error("certificate revocation directory", dir, e))?;
@@ -292,9 +315,17 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         use rustls::Error::InvalidCertificate;
+        let cert = certificate::parse(end_entity).ok_or(InvalidCertificate(CertificateError::BadEncoding))?;
         // webpki verifies the chain first and the name last: an error about the name means that
         // the chain is good.
-        let name_matches =
+        let name_matches = if certificate::is_version_1(&cert) {
+            if chain.has_lists {
+                return Err(InvalidCertificate(CertificateError::UnknownRevocationStatus));
+            }
+            certificate::verify_version_1(&cert, intermediates, &chain.roots, now, &self.algorithms)
+                .map_err(InvalidCertificate)?;
+            false
+        } else {
             match chain.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             {
                 Ok(_) => true,
@@ -318,8 +349,9 @@ impl ServerCertVerifier for Verifier {
                         .is_ok()
                 }
                 Err(error) => return Err(error),
-            };
-        if !self.check_name || name_matches || common_name_matches(end_entity, server_name) {
+            }
+        };
+        if !self.check_name || name_matches || certificate::names_host(&cert, server_name) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(InvalidCertificate(CertificateError::NotValidForName))
@@ -332,7 +364,18 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
+        match certificate::parse(cert) {
+            // webpki refuses to look into it.
+            Some(cert) if certificate::is_version_1(&cert) => {
+                let (scheme, signature) = (dss.scheme, dss.signature());
+                if certificate::verify_tls12_signature(&cert, scheme, message, signature, &self.algorithms) {
+                    Ok(HandshakeSignatureValid::assertion())
+                } else {
+                    Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature))
+                }
+            }
+            _ => crypto::verify_tls12_signature(message, cert, dss, &self.algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -341,11 +384,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        // By the bare key, because webpki refuses to look into X.509 version 1 certificates, which
-        // the recipe in Postgres's own documentation produced for many years.
-        let key = Certificate::from_der(cert)
-            .and_then(|c| c.tbs_certificate.subject_public_key_info.to_der())
-            .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        // By the bare key, because webpki refuses to look into certificates of version 1.
+        let key = certificate::parse(cert)
+            .and_then(|c| c.tbs_certificate.subject_public_key_info.to_der().ok())
+            .ok_or(rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
         crypto::verify_tls13_signature_with_raw_key(
             message,
             &SubjectPublicKeyInfoDer::from(key.as_slice()),
@@ -357,33 +399,4 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// libpq's fall-back for a certificate without any subject alternative name: the common name
-/// (pgtls_verify_peer_name_matches_certificate_guts; wildcards as in wildcard_certificate_match).
-fn common_name_matches(cert: &CertificateDer<'_>, server_name: &ServerName<'_>) -> bool {
-    let (Ok(cert), ServerName::DnsName(host)) = (Certificate::from_der(cert), server_name) else {
-        return false;
-    };
-    let has_alternative_names = cert
-        .tbs_certificate
-        .extensions
-        .iter()
-        .flatten()
-        .any(|e| e.extn_id == x509_cert::der::oid::db::rfc5280::ID_CE_SUBJECT_ALT_NAME);
-    if has_alternative_names {
-        return false;
-    }
-    let host = host.as_ref();
-    let matches = |name: &str| match name.strip_prefix('*') {
-        Some(suffix) if suffix.starts_with('.') && suffix.len() > 1 => host
-            .split_once('.')
-            .is_some_and(|(first, rest)| !first.is_empty() && rest.eq_ignore_ascii_case(&suffix[1..])),
-        Some(_) => false,
-        None => name.eq_ignore_ascii_case(host),
-    };
-    cert.tbs_certificate.subject.0.iter().flat_map(|rdn| rdn.0.iter()).any(|attribute| {
-        attribute.oid == x509_cert::der::oid::db::rfc4519::CN
-            && std::str::from_utf8(attribute.value.value()).is_ok_and(matches)
-    })
 }

@@ -10,6 +10,7 @@ use script::Step;
 use secretlink_e2e::{PostgresBin, Stage};
 use session::Session;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,7 +71,8 @@ fn demo(interrupted: &AtomicBool) -> ExitCode {
             println!("\npsql ended before its time. The server log says:\n{}", stage.local.log());
             return ExitCode::FAILURE;
         };
-        print!("{output}");
+        // psql leaves an empty line after a table, not after an error.
+        println!("{}\n", output.trim_end());
         missing.extend(step.missing_from(&output));
     }
     if missing.is_empty() {
@@ -106,13 +108,15 @@ fn sandbox(interrupted: &AtomicBool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The way it looks in an interactive psql.
+/// The way it looks in an interactive psql; on a terminal, what is typed stands out.
 fn print_as_typed(step: &Step) {
+    let (bold, dim, normal) =
+        if std::io::stdout().is_terminal() { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     for line in &step.comments {
-        println!("\x1b[2m{line}\x1b[0m");
+        println!("{dim}{line}{normal}");
     }
     for (number, line) in step.statement.lines().enumerate() {
         let prompt = if number == 0 { "postgres=# " } else { "postgres-# " };
-        println!("{prompt}\x1b[1m{line}\x1b[0m");
+        println!("{prompt}{bold}{line}{normal}");
     }
 }

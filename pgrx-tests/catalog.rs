@@ -1,0 +1,155 @@
+//! What CREATE EXTENSION leaves in the catalogs, which is a contract.
+
+#[pgrx::pg_schema]
+mod tests {
+    use super::super::{text, texts};
+    use pgrx::prelude::*;
+
+    /// The functions of the extension but for the tests'.
+    const OURS: &str = "
+        FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+        WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+          AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
+          AND p.pronamespace <> 'tests'::regnamespace";
+
+    fn of_ours(expression: &str) -> Vec<String> {
+        texts(&format!("SELECT DISTINCT ({expression})::text COLLATE \"C\" {OURS} ORDER BY 1"))
+    }
+
+    #[pg_test]
+    fn signatures() {
+        let found = of_ours(
+            "proname || '(' || pg_get_function_arguments(p.oid) || ') ' || pg_get_function_result(p.oid)",
+        );
+        assert_eq!(
+            found,
+            [
+                "connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
+                "create_secret(name text, secret json, description text DEFAULT NULL::text, kms_key_id text DEFAULT NULL::text) text",
+                "dblink(connname text, sql text) SETOF record",
+                "dblink(connname text, sql text, fail boolean) SETOF record",
+                "dblink(sql text) SETOF record",
+                "dblink(sql text, fail boolean) SETOF record",
+                "dblink_connect(connname text, connstr text) text",
+                "dblink_connect(connstr text) text",
+                "dblink_disconnect() text",
+                "dblink_disconnect(connname text) text",
+                "dblink_exec(connname text, sql text) text",
+                "dblink_exec(connname text, sql text, fail boolean) text",
+                "dblink_exec(sql text) text",
+                "dblink_exec(sql text, fail boolean) text",
+                "dblink_get_connections() text[]",
+                "describe_secret(secret_id text) TABLE(arn text, name text, version_id text, stages text[], created timestamp with time zone, owning_service text, rotation_enabled boolean, next_rotation timestamp with time zone, last_rotated timestamp with time zone, last_changed timestamp with time zone, last_accessed timestamp with time zone, deleted timestamp with time zone, primary_region text, kms_key_id text, description text)",
+                "get_secret_binary(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) bytea",
+                "get_secret_string(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) text",
+                "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
+                "put_secret_value(secret_id text, secret json, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
+            ]
+        );
+    }
+
+    /// dblink's are STRICT, as contrib's; the others tell NULL from nothing given. Nothing is
+    /// planned as if it did not matter when and how often it is called, or in a parallel worker.
+    #[pg_test]
+    fn volatility_strictness_and_parallel_safety() {
+        let found = of_ours("format('%s %s %s %s', proname, provolatile, proisstrict, proparallel)");
+        assert_eq!(
+            found,
+            [
+                "connect_with_secret v f r",
+                "create_secret v f u",
+                "dblink v t r",
+                "dblink_connect v t r",
+                "dblink_disconnect v t r",
+                "dblink_exec v t r",
+                "dblink_get_connections v t r",
+                "describe_secret v f r",
+                "get_secret_binary v f r",
+                "get_secret_string v f r",
+                "get_secret_value v f r",
+                "put_secret_value v f u",
+            ]
+        );
+        assert!(of_ours("CASE WHEN prosecdef OR proleakproof THEN proname END").iter().all(|n| n == "NULL"));
+    }
+
+    #[pg_test]
+    fn only_dblink_is_for_everybody() {
+        let found = of_ours("proname || ' ' || has_function_privilege('public', p.oid, 'EXECUTE')");
+        assert_eq!(
+            found,
+            [
+                "connect_with_secret false",
+                "create_secret false",
+                "dblink true",
+                "dblink_connect true",
+                "dblink_disconnect true",
+                "dblink_exec true",
+                "dblink_get_connections true",
+                "describe_secret false",
+                "get_secret_binary false",
+                "get_secret_string false",
+                "get_secret_value false",
+                "put_secret_value false",
+            ]
+        );
+    }
+
+    #[pg_test]
+    fn every_function_has_a_comment() {
+        let comments = of_ours(
+            "CASE WHEN coalesce(obj_description(p.oid, 'pg_proc'), '') = '' THEN p.oid::regprocedure END",
+        );
+        assert!(comments.iter().all(|function| function == "NULL"), "{comments:?}");
+    }
+
+    /// A later version of the library must go on having every symbol that an installed schema names.
+    #[pg_test]
+    fn symbols() {
+        assert_eq!(
+            of_ours("prosrc"),
+            [
+                "connect_with_secret_wrapper",
+                "create_secret_wrapper",
+                "dblink_connect_named_wrapper",
+                "dblink_connect_unnamed_wrapper",
+                "dblink_disconnect_named_wrapper",
+                "dblink_disconnect_unnamed_wrapper",
+                "dblink_exec_named_fail_wrapper",
+                "dblink_exec_named_wrapper",
+                "dblink_exec_unnamed_fail_wrapper",
+                "dblink_exec_unnamed_wrapper",
+                "dblink_get_connections_wrapper",
+                "dblink_record_wrapper",
+                "describe_secret_wrapper",
+                "get_secret_binary_wrapper",
+                "get_secret_string_wrapper",
+                "get_secret_value_wrapper",
+                "put_secret_value_wrapper",
+            ]
+        );
+    }
+
+    #[pg_test]
+    fn the_extension_stays_where_it_is() {
+        let extension = text(
+            "SELECT format('%s %s', extrelocatable, extversion) FROM pg_extension WHERE extname = 'secretlink'",
+        );
+        assert_eq!(extension.as_deref(), Some(concat!("f ", env!("CARGO_PKG_VERSION"))));
+        let version = text(
+            "SELECT format('%s %s', superuser, trusted) FROM pg_available_extension_versions WHERE name = 'secretlink'",
+        );
+        assert_eq!(version.as_deref(), Some("t f"));
+    }
+
+    #[pg_test]
+    fn nothing_but_functions_is_created() {
+        let others = texts(
+            "SELECT DISTINCT classid::regclass::text FROM pg_depend
+             WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_proc'::regclass
+               AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
+               AND NOT (classid = 'pg_namespace'::regclass AND objid = 'tests'::regnamespace)",
+        );
+        assert!(others.is_empty(), "{others:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! The settings: defaults, units, ranges, and who may change them.
+
+#[pgrx::pg_schema]
+mod tests {
+    use super::super::{as_nobody, failure, run, text, texts};
+    use pgrx::prelude::*;
+
+    #[pg_test]
+    fn every_setting_is_as_documented() {
+        let found = texts(
+            "SELECT format('%s %s %s %s %s %s %s', name, vartype, context, coalesce(boot_val, 'NULL'),
+                           coalesce(unit, '-'), coalesce(min_val, '-'), coalesce(max_val, '-'))
+             FROM pg_settings WHERE name LIKE 'secretlink.%' ORDER BY name",
+        );
+        assert_eq!(
+            found,
+            [
+                "secretlink.connect_timeout integer user 3000 ms 1 3600000",
+                "secretlink.endpoint_url string superuser NULL - - -",
+                "secretlink.max_attempts integer user 3 - 1 10",
+                "secretlink.profile string superuser NULL - - -",
+                "secretlink.region string superuser NULL - - -",
+                "secretlink.request_timeout integer user 10000 ms 1 3600000",
+            ]
+        );
+    }
+
+    #[pg_test]
+    fn every_setting_has_a_description() {
+        let without = texts(
+            "SELECT name FROM pg_settings WHERE name LIKE 'secretlink.%' AND coalesce(short_desc, '') = ''",
+        );
+        assert!(without.is_empty(), "{without:?}");
+    }
+
+    #[pg_test]
+    fn times_have_units() {
+        assert_eq!(text("SHOW secretlink.request_timeout").as_deref(), Some("10s"));
+        run("SET secretlink.request_timeout = '1min'");
+        assert_eq!(text("SHOW secretlink.request_timeout").as_deref(), Some("1min"));
+        run("SET secretlink.connect_timeout = 250");
+        assert_eq!(text("SHOW secretlink.connect_timeout").as_deref(), Some("250ms"));
+    }
+
+    #[pg_test]
+    fn what_is_out_of_range_is_refused() {
+        for setting in ["request_timeout", "connect_timeout", "max_attempts"] {
+            for value in ["0", "-1", "3600001", "'x'"] {
+                let error = failure(&format!("SET secretlink.{setting} = {value}"));
+                assert_eq!(error.sqlstate, "22023", "{setting} = {value}");
+            }
+        }
+        assert_eq!(failure("SET secretlink.max_attempts = 11").sqlstate, "22023");
+    }
+
+    #[pg_test]
+    fn where_requests_go_is_for_superusers() {
+        as_nobody(|| {
+            for setting in ["region", "endpoint_url", "profile"] {
+                assert_eq!(
+                    failure(&format!("SET secretlink.{setting} = 'x'")).sqlstate,
+                    "42501",
+                    "{setting}"
+                );
+            }
+            for setting in ["request_timeout", "connect_timeout", "max_attempts"] {
+                run(&format!("SET LOCAL secretlink.{setting} = 2"));
+            }
+        });
+        run("SET LOCAL secretlink.region = 'eu-central-1'");
+    }
+
+    // PostgreSQL 14 has no reserved prefixes: it warns.
+    #[cfg(not(feature = "pg14"))]
+    #[pg_test]
+    fn a_misspelt_setting_is_an_error() {
+        assert_eq!(failure("SET secretlink.regoin = 'x'").sqlstate, "42602");
+    }
+}

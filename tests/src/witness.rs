@@ -1,0 +1,47 @@
+//! Proof that a server was not restarted behind a test's back.
+
+use crate::cluster::Cluster;
+use postgres::Client;
+
+/// A connection that is opened before something drastic happens. If a backend crashes, the
+/// postmaster ends every other one too, and with them this one.
+pub struct Witness {
+    /// To look around with, for example in `pg_stat_activity`.
+    pub client: Client,
+    before: (String, i32),
+}
+
+/// What a server logs when one of its processes crashed.
+const CRASH: [&str; 4] = [
+    "was terminated by signal",
+    "terminating any other active server processes",
+    "PANIC:",
+    "FailedAssertion",
+];
+
+impl Witness {
+    /// Connect and note which server and which backend this is.
+    pub fn of(cluster: &Cluster) -> Self {
+        let mut client = cluster.connect("postgres", "postgres");
+        let before = identity(&mut client).expect("no answer to the witness");
+        Self { client, before }
+    }
+
+    /// The same backend of the same server answers as at the beginning, and the log of `cluster`
+    /// tells of no crash.
+    pub fn confirm(&mut self, cluster: &Cluster) {
+        let log = cluster.log();
+        if let Some(line) = log.lines().find(|line| CRASH.iter().any(|crash| line.contains(crash))) {
+            panic!("the server log tells of a crash: {line}");
+        }
+        let now =
+            identity(&mut self.client).unwrap_or_else(|e| panic!("the witness lost its backend: {e:?}"));
+        assert_eq!(now, self.before, "the witness speaks with another server or backend");
+    }
+}
+
+/// When the server started, and the process that serves the connection.
+fn identity(client: &mut Client) -> Result<(String, i32), postgres::Error> {
+    let row = client.query_one("SELECT pg_postmaster_start_time()::text, pg_backend_pid()", &[])?;
+    Ok((row.get(0), row.get(1)))
+}
