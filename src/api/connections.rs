@@ -93,27 +93,34 @@ impl Request {
             }
         }
 
-        // All on the I/O thread: this one never touches the password. This one takes signals, and the
-        // frame that a signal leaves on the stack, where nobody wipes it, has the CPU's vector
-        // registers in it and with them what was copied last.
-        let id = SecretId::parse(&secret_name)?;
-        let info = secrets_manager::call(|client| async move {
-            let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
-            complete(options, &value, &secret_name)
-        })?;
-
-        // The old connection of this name goes first: if the new one fails, nobody is to go on
+        // The old connection of this name goes first: if anything fails from here on, nobody is to go on
         // talking to the old server by mistake.
         if connections::exists(&name) {
             connections::disconnect(Some(&name))?;
         }
+
+        // All on the I/O thread: this one never touches the password. This one takes signals, and the
+        // frame that a signal leaves on the stack, where nobody wipes it, has the CPU's vector
+        // registers in it and with them what was copied last.
+        let id = SecretId::parse(&secret_name)?;
+        let environment = Environment::from_process();
+        let info = secrets_manager::call(|client| async move {
+            let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
+            complete(options, &value, &secret_name, &environment)
+        })?;
+
         let session = Session::open(info, true, true)?;
         connections::keep(Some(name), session)
     }
 }
 
 /// Fills in from the secret what the caller has not given.
-fn complete(mut options: Options, value: &SecretValue, secret_name: &str) -> Result<ConnInfo, Error> {
+fn complete(
+    mut options: Options,
+    value: &SecretValue,
+    secret_name: &str,
+    environment: &Environment,
+) -> Result<ConnInfo, Error> {
     let secret = DatabaseSecret::from_value(value)?;
     let from_secret = [
         ("host", secret.host),
@@ -143,5 +150,5 @@ fn complete(mut options: Options, value: &SecretValue, secret_name: &str) -> Res
         options.set("sslmode", "require")?;
     }
     options.set_password(secret.password);
-    Ok(options.resolve(&Environment::from_process())?)
+    Ok(options.resolve(environment)?)
 }

@@ -235,11 +235,19 @@ fn a_connection_of_that_name_is_replaced() {
     client.execute("SELECT dblink_connect('other', $1)", &[&conninfo]).unwrap();
     works(&mut client, "'db', connection_name => 'other'");
     assert_eq!(ask(&mut client, "other", "SELECT current_user"), "app");
-    // If the new one cannot be made the old one is gone: nobody talks to the old server by mistake.
-    let text = call(&mut client, &format!("'db', remote_port => {}, fail => false", free_port())).unwrap();
-    assert!(text.starts_with("Connection failed: "), "{text}");
-    let gone = db_error(client.simple_query("SELECT dblink_disconnect('remote_conn')"));
-    assert_eq!(gone.code().code(), "08003");
+    // If the new one cannot be made, for whatever reason, the old one is gone: nobody talks to the old
+    // server by mistake. Arguments that cannot be right replace nothing.
+    let no_server = format!("'db', remote_port => {}, fail => false", free_port());
+    for failure in [no_server.as_str(), "'no-such-secret', fail => false"] {
+        works(&mut client, "'db'");
+        let text = call(&mut client, "'db', remote_port => 70000, fail => false").unwrap();
+        assert!(text.starts_with("Connection failed: port 70000"), "{text}");
+        assert_eq!(ask(&mut client, "remote_conn", "SELECT current_user"), "app");
+        let text = call(&mut client, failure).unwrap();
+        assert!(text.starts_with("Connection failed: "), "{text}");
+        let gone = db_error(client.simple_query("SELECT dblink_disconnect('remote_conn')"));
+        assert_eq!(gone.code().code(), "08003", "after {failure}");
+    }
     sessions(1);
     drop(client);
     sessions(0);
