@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
         return;
     }
     let (before, after) = text.split_at(text.floor_char_boundary(usize::from(*cut).min(text.len())));
-    let planted = match how % 8 {
+    let planted = match how % 9 {
         1 => format!("{before} password={PLANTED} {after}"),
         2 => format!("{before} password='{PLANTED}' {after}"),
         3 => format!("{before} password = '{PLANTED}{after}"),
@@ -34,6 +34,9 @@ pub fn run(data: &[u8]) {
         }
         5 => format!("postgresql://{before}?password={PLANTED}&{after}"),
         6 => format!("{before} sslpassword='{PLANTED}' {after}"),
+        // Quotes forgotten: a password of two words, and a value that runs on into whatever follows.
+        7 => format!("{before} password=two {PLANTED}{after}"),
+        8 => format!("{before} port='5432 {PLANTED}{after}"),
         _ => return check(text),
     };
     for shown in check_and_show(&planted) {
@@ -111,6 +114,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "min_protocol_version=3.0 max_protocol_version=latest sslnegotiation=direct replication=no",
         "dbname='postgres://u@h' client_encoding=UTF8 host=@abstract",
         "user=ü dbname=\u{1F511} port=' 5432 '",
+        // Behind the password these are the end of a word, or of a quote.
+        "host=h =x",
+        "host=h '",
     ];
     let uris = [
         "postgresql://app@db.example.com:5432/orders?sslmode=verify-full",
@@ -123,7 +129,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let ends = ["app\0db.example.com:5432/orders?sslmode=require", "app@h/db\0connect_timeout=3"];
     let mut seeds = Vec::new();
     for text in pairs {
-        for how in [0, 1, 2, 3, 6] {
+        for how in [0, 1, 2, 3, 6, 7, 8] {
             seeds.push([&[how, text.find(' ').unwrap_or(0) as u8], text.as_bytes()].concat());
         }
     }

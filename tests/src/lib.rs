@@ -15,6 +15,7 @@ mod os_user;
 mod poll;
 mod port;
 mod postgres_bin;
+mod private_file;
 mod process;
 mod proxy;
 mod psql;
@@ -36,6 +37,7 @@ pub use os_user::OsUser;
 pub use poll::eventually;
 pub use port::free_port;
 pub use postgres_bin::PostgresBin;
+pub use private_file::private_file;
 pub use process::{Process, backend_pid};
 pub use proxy::{Mode, Proxy};
 pub use psql::PsqlOutput;
@@ -49,4 +51,9 @@ pub use witness::Witness;
 /// A password nobody can guess, made only of letters and digits.
 pub fn random_password() -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(24).collect()
+}
+
+/// A name that begins with `name` and that no other test uses, in lower case.
+pub fn unique(name: &str) -> String {
+    format!("{name}-{}", random_password().to_lowercase())
 }

@@ -7,6 +7,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ask until the answer is `Ok`, and give it back. Panics after `limit`, with `what` was waited for
 /// and what was seen last.
+#[track_caller]
 pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {

@@ -1,7 +1,9 @@
 //! A look into a server process from outside.
 
+use crate::poll::eventually;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A process, by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,14 @@ impl Process {
     /// Whether it runs. One that has ended but that nobody has waited for does not.
     pub fn is_alive(self) -> bool {
         self.status_field("State").is_some_and(|state| !state.starts_with(['Z', 'X']))
+    }
+
+    /// Wait until it runs no more; panics after `limit`.
+    #[track_caller]
+    pub fn until_gone(self, limit: Duration) {
+        eventually("the process is gone", limit, || {
+            if self.is_alive() { Err(format!("{self:?} is alive")) } else { Ok(()) }
+        });
     }
 
     /// Resident memory, in bytes.

@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::moto::Moto;
+use std::sync::OnceLock;
 use std::thread;
 
 /// A Postgres with the extension, a second one to connect to, and a Secrets Manager.
@@ -25,5 +26,12 @@ impl Stage {
             let remote = remote.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Self { local, remote, moto }
         })
+    }
+
+    /// The one that the tests of a process share. Never dropped: guardians end its servers when the
+    /// process ends.
+    pub fn shared() -> &'static Self {
+        static STAGE: OnceLock<Stage> = OnceLock::new();
+        STAGE.get_or_init(Self::start)
     }
 }

@@ -1,12 +1,10 @@
 //! A certificate authority of our own, with a server and a client certificate.
 
-use crate::os_user::OsUser;
+use crate::private_file::private_file;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// PEM files for TLS, all below one directory and readable by the user that servers run as.
@@ -41,14 +39,14 @@ impl TlsFiles {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let authority = CertifiedIssuer::self_signed(params, new_key()).expect("cannot sign the authority");
-        write(&files.ca, &authority.pem());
+        private_file(files.ca.clone(), &authority.pem());
 
         let sign = |mut params: CertificateParams, purpose, cert: &Path, key_file: &Path| {
             params.extended_key_usages = vec![purpose];
             let key = new_key();
             let signed = params.signed_by(&key, &authority).expect("cannot sign a certificate");
-            write(cert, &signed.pem());
-            write(key_file, &key.serialize_pem());
+            private_file(cert.to_owned(), &signed.pem());
+            private_file(key_file.to_owned(), &key.serialize_pem());
         };
         let common_name = server_names.first().expect("a server needs a name");
         let server = named(common_name, server_names);
@@ -67,11 +65,4 @@ fn named(common_name: &str, alternative_names: &[String]) -> CertificateParams {
 
 fn new_key() -> KeyPair {
     KeyPair::generate().expect("cannot make a key")
-}
-
-/// Postgres refuses a key that others can read.
-fn write(path: &Path, pem: &str) {
-    fs::write(path, pem).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("cannot set permissions");
-    OsUser::for_servers().own(path);
 }

@@ -4,17 +4,9 @@
 
 use postgres::Client;
 use postgres::types::ToSql;
-use secretlink_e2e::{Process, SecretsApi, Stage, backend_pid, db_error, random_password};
+use secretlink_e2e::{Process, SecretsApi, Stage, backend_pid, db_error, eventually, random_password};
 use serde_json::json;
-use std::sync::OnceLock;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-/// Never dropped: guardians end its servers when the process ends.
-fn stage() -> &'static Stage {
-    static STAGE: OnceLock<Stage> = OnceLock::new();
-    STAGE.get_or_init(Stage::start)
-}
+use std::time::Duration;
 
 /// A session under test, and what proves afterwards that nothing broke and nothing leaked.
 struct Trial {
@@ -34,10 +26,10 @@ impl Trial {
         let name = random_password().to_lowercase();
         let (role, secret) = (format!("r{name}"), format!("good-{name}"));
         let password = random_password();
-        stage().remote.create_login(&role, &password, "scram-sha-256");
-        let api = stage().moto.secrets();
+        Stage::shared().remote.create_login(&role, &password, "scram-sha-256");
+        let api = Stage::shared().moto.secrets();
         api.create_login_secret(&secret, &role, &password);
-        let mut client = stage().local.connect("postgres", "postgres");
+        let mut client = Stage::shared().local.connect("postgres", "postgres");
         let backend = backend_pid(&mut client);
         Self { started: started(), client, backend, role, secret, api }
     }
@@ -55,7 +47,7 @@ impl Trial {
         let value: serde_json::Value = serde_json::from_str(&value).unwrap();
         format!(
             "host=127.0.0.1 port={} dbname=testdb user={} password={} sslmode=require",
-            stage().remote.port(),
+            Stage::shared().remote.port(),
             self.role,
             value["password"].as_str().unwrap()
         )
@@ -63,7 +55,7 @@ impl Trial {
 
     /// Open the connection `name` with the good secret.
     fn connect(&mut self, name: &str) {
-        let port = i32::from(stage().remote.port());
+        let port = i32::from(Stage::shared().remote.port());
         let sql =
             "SELECT connect_with_secret($1, '127.0.0.1', 'testdb', remote_port => $2, connection_name => $3)";
         self.client.query_one(sql, &[&self.secret, &port, &name]).unwrap();
@@ -95,22 +87,17 @@ impl Trial {
 
     #[track_caller]
     fn no_remote_session(&self) {
-        let mut remote = stage().remote.connect("postgres", "postgres");
+        let mut remote = Stage::shared().remote.connect("postgres", "postgres");
         let sql = "SELECT pid, state, query FROM pg_stat_activity WHERE usename = $1";
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
+        eventually("no remote session is left", Duration::from_secs(5), || {
             let left = remote.query(sql, &[&self.role]).unwrap();
-            if left.is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "remote sessions are left: {left:?}");
-            sleep(Duration::from_millis(10));
-        }
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
     }
 }
 
 fn started() -> String {
-    let mut witness = stage().local.connect("postgres", "postgres");
+    let mut witness = Stage::shared().local.connect("postgres", "postgres");
     witness.query_one("SELECT pg_postmaster_start_time()::text", &[]).unwrap().get(0)
 }
 
@@ -141,7 +128,7 @@ fn null_where_a_value_is_needed_names_the_argument() {
 #[test]
 fn null_where_a_default_exists_is_the_default() {
     let mut trial = Trial::new();
-    let remote = &stage().remote;
+    let remote = &Stage::shared().remote;
     let value: serde_json::Value =
         serde_json::from_str(&trial.api.get_secret_value(&trial.secret).unwrap()).unwrap();
     let full = trial.secret(
@@ -272,7 +259,7 @@ fn names_of_ten_thousand_characters_are_refused_or_cut_as_in_contrib() {
 fn secrets_without_what_a_connection_needs_are_named() {
     let mut trial = Trial::new();
     let connect = "SELECT connect_with_secret($1, '127.0.0.1', 'testdb', 'u', $2)";
-    let port = i32::from(stage().remote.port());
+    let port = i32::from(Stage::shared().remote.port());
     let no_password = |s: &str| format!("secret \"{s}\" has no password field");
     let no_object = |s: &str| format!("secret \"{s}\" is not a JSON object");
     for (value, sqlstate, message) in [
@@ -308,7 +295,7 @@ fn a_host_and_a_user_come_from_the_secret_or_from_arguments_and_from_nowhere_els
     let mut trial = Trial::new();
     let good: serde_json::Value =
         serde_json::from_str(&trial.api.get_secret_value(&trial.secret).unwrap()).unwrap();
-    let (password, port) = (&good["password"], i32::from(stage().remote.port()));
+    let (password, port) = (&good["password"], i32::from(Stage::shared().remote.port()));
 
     let no_host = trial.secret(&json!({ "username": trial.role, "password": password }).to_string());
     let error = db_error(trial.client.query("SELECT connect_with_secret($1)", &[&no_host]));
@@ -436,12 +423,12 @@ fn a_secret_nested_ten_thousand_deep_is_read_and_crashes_nobody() {
 fn a_value_beyond_the_limit_of_secrets_manager_is_never_sent() {
     let mut trial = Trial::new();
     let value = json!("x".repeat(65_536)).to_string();
-    let requests = stage().moto.log().matches("too-large-").count();
+    let requests = Stage::shared().moto.log().matches("too-large-").count();
     let sql = "SELECT create_secret('too-large-1', $1::text::json)";
     let message =
         "value for secret \"too-large-1\" is too large It has 65538 bytes; a secret holds at most 65536.";
     trial.refused(sql, &[&value], "54000", message);
-    assert_eq!(stage().moto.log().matches("too-large-").count(), requests);
+    assert_eq!(Stage::shared().moto.log().matches("too-large-").count(), requests);
     // The most there can be goes both ways.
     let most = json!("x".repeat(65_534)).to_string();
     let name = format!("most-{}", trial.role);
@@ -722,7 +709,7 @@ fn functions_without_a_connection_say_so() {
 #[test]
 fn failed_attempts_leave_no_descriptor_and_no_remote_session() {
     let mut trial = Trial::new();
-    let remote_port = stage().remote.port();
+    let remote_port = Stage::shared().remote.port();
     let wrong = trial.secret(&json!({ "username": trial.role, "password": "wrong" }).to_string());
     let not_json = trial.secret("{");
     let good = trial.secret.clone();

@@ -1,11 +1,10 @@
 //! `make demo` and `make sandbox`, as a person runs them.
 
-use secretlink_e2e::Process;
+use secretlink_e2e::{Process, eventually};
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn start(subcommand: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_demo")).arg(subcommand).stdout(Stdio::piped()).spawn().unwrap()
@@ -55,11 +54,9 @@ fn the_sandbox_runs_until_told_to_stop_and_leaves_nothing() {
 
         let pid = sandbox.id().to_string();
         assert!(Command::new("sh").args(["-c", "kill -s $0 $1", signal, &pid]).status().unwrap().success());
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while sandbox.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < deadline, "the sandbox goes on after SIG{signal}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        eventually(&format!("the sandbox ends after SIG{signal}"), Duration::from_secs(30), || {
+            sandbox.try_wait().unwrap().ok_or("it goes on".to_owned())
+        });
         assert!(sandbox.wait().unwrap().success(), "an orderly end was asked for");
         assert!(!postmaster.is_alive() && !directory.exists(), "left behind after SIG{signal}");
         output.read_to_string(&mut line).unwrap();

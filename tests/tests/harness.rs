@@ -1,6 +1,6 @@
 //! The harness itself: what the other tests take for granted.
 
-use secretlink_e2e::{Cluster, Mode, Moto, NeverAnswers, Process, Proxy, StopMode, backend_pid};
+use secretlink_e2e::{Cluster, Mode, Moto, NeverAnswers, Process, Proxy, StopMode, backend_pid, eventually};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -208,11 +208,10 @@ fn a_proxy_misbehaves_as_told() {
     assert!(echo(&mut connect_to(proxy.port()), b"no").is_err());
     assert!(echo(&mut stream, b"no").is_err(), "a connection that exists is reset too");
     assert_eq!(proxy.accepted(), 3);
-    let deadline = Instant::now() + Duration::from_secs(2);
-    while proxy.open() > 0 {
-        assert!(Instant::now() < deadline, "{} connections still open", proxy.open());
-        thread::sleep(Duration::from_millis(5));
-    }
+    eventually("all connections are closed", Duration::from_secs(2), || match proxy.open() {
+        0 => Ok(()),
+        open => Err(format!("{open} open")),
+    });
 }
 
 #[test]
@@ -263,11 +262,7 @@ fn a_look_into_a_backend() {
     assert!(hits.iter().any(|hit| !hit.mapping.starts_with('/')), "{hits:?}");
 
     drop(client);
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while backend.is_alive() {
-        assert!(Instant::now() < deadline, "the backend stays");
-        thread::sleep(Duration::from_millis(5));
-    }
+    backend.until_gone(Duration::from_secs(5));
 }
 
 #[test]
@@ -289,11 +284,12 @@ fn a_killed_process_leaves_nothing_behind() {
     owner.kill().unwrap();
     owner.wait().unwrap();
 
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while postmaster.is_alive() || directory.exists() {
-        assert!(Instant::now() < deadline, "what a killed process owned is still there");
-        thread::sleep(Duration::from_millis(20));
-    }
+    eventually("what a killed process owned is gone", Duration::from_secs(10), || {
+        match (postmaster.is_alive(), directory.exists()) {
+            (false, false) => Ok(()),
+            left => Err(format!("postmaster, directory: {left:?}")),
+        }
+    });
 }
 
 #[test]

@@ -26,6 +26,11 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 /// How long a server may take to hear that we are leaving.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// The parameters of a session that are looked at. The others are not kept: a server could send any
+/// number.
+const PARAMETERS: [&str; 4] =
+    ["DateStyle", "IntervalStyle", "default_transaction_read_only", "in_hot_standby"];
+
 /// The longest query: what fits a message, whose length is signed and counts itself and a NUL.
 const MAX_QUERY: usize = i32::MAX as usize - 5;
 
@@ -60,7 +65,7 @@ pub enum Event {
     Empty,
     /// A NOTICE, WARNING or the like.
     Notice(ServerMessage),
-    /// The query failed. Nothing of it follows but `Done`.
+    /// The query failed. Nothing but notices and `Done` follows.
     Error(QueryError),
     /// The answer is complete.
     Done,
@@ -81,10 +86,24 @@ pub struct ResultShape {
 pub struct Connection {
     framed: Framed,
     facts: ConnectionFacts,
-    parameters: HashMap<String, String>,
+    parameters: HashMap<&'static str, String>,
     cancel_key: Option<CancelKey>,
     /// Why the session is of no more use.
     broken: Option<String>,
+}
+
+/// How far the answer to a query has come. What comes out of order breaks the connection: server and
+/// client no longer agree on which answer belongs to which query.
+#[derive(Clone, Copy)]
+enum At {
+    /// Nothing has come.
+    Start,
+    /// In a result set.
+    Rows,
+    /// After a statement's end.
+    Complete,
+    /// After an error, when only the end may come.
+    Failed,
 }
 
 /// Why [`Connection::exchange`] stopped early.
@@ -143,8 +162,10 @@ impl Connection {
 
     pub(crate) fn note_parameter(&mut self, body: &ParameterStatusBody) {
         // A value that is not UTF-8 is not one of those we look at.
-        if let (Ok(name), Ok(value)) = (body.name(), body.value()) {
-            self.parameters.insert(name.to_string(), value.to_string());
+        if let (Ok(name), Ok(value)) = (body.name(), body.value())
+            && let Some(name) = PARAMETERS.into_iter().find(|known| *known == name)
+        {
+            self.parameters.insert(name, value.to_string());
         }
     }
 
@@ -195,43 +216,53 @@ impl Connection {
             () = cancel.cancelled() => return Err(Stopped::Cancelled),
             sent = self.framed.flush() => sent.map_err(broken)?,
         }
+        let mut at = At::Start;
         loop {
             let incoming = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Stopped::Cancelled),
                 incoming = self.framed.next() => incoming.map_err(broken)?,
             };
-            let event = match incoming {
-                Incoming::Rows(rows) => Event::Rows(rows),
-                Incoming::Columns(columns) => Event::Columns(self.shape(columns)),
-                Incoming::Message(message) => match message {
-                    Message::CommandComplete(body) => {
+            let event = match (incoming, at) {
+                (Incoming::Columns(columns), At::Start | At::Complete) => {
+                    at = At::Rows;
+                    Event::Columns(self.shape(columns))
+                }
+                (Incoming::Rows(rows), At::Rows) => Event::Rows(rows),
+                (Incoming::Message(message), at_before) => match (message, at_before) {
+                    (Message::CommandComplete(body), At::Start | At::Rows | At::Complete) => {
+                        at = At::Complete;
                         Event::Complete(body.tag().map_err(broken)?.as_bytes().to_vec())
                     }
-                    Message::EmptyQueryResponse => Event::Empty,
-                    Message::ErrorResponse(body) => {
+                    (Message::EmptyQueryResponse, At::Start | At::Complete) => {
+                        at = At::Complete;
+                        Event::Empty
+                    }
+                    (Message::ErrorResponse(body), At::Start | At::Rows | At::Complete) => {
+                        at = At::Failed;
                         let message = ServerMessage::parse(body.fields()).map_err(broken)?;
                         if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
                             self.broken = Some(String::from_utf8_lossy(&message.message).into_owned());
                         }
                         Event::Error(QueryError::Server(message))
                     }
-                    Message::NoticeResponse(body) => {
+                    (Message::NoticeResponse(body), _) => {
                         Event::Notice(ServerMessage::parse(body.fields()).map_err(broken)?)
                     }
-                    Message::ParameterStatus(body) => {
+                    (Message::ParameterStatus(body), _) => {
                         self.note_parameter(&body);
                         continue;
                     }
-                    Message::NotificationResponse(_) => continue,
-                    Message::CopyInResponse(_) => {
+                    (Message::NotificationResponse(_), _) => continue,
+                    (Message::CopyInResponse(_), At::Start | At::Complete) => {
                         self.fail_copy().await.map_err(broken)?;
                         return Err(Stopped::Copy);
                     }
-                    Message::CopyOutResponse(_) => return Err(Stopped::Copy),
-                    Message::ReadyForQuery(_) => return Ok(()),
-                    _ => return Err(Stopped::Broken("unexpected message from the server".into())),
+                    (Message::CopyOutResponse(_), At::Start | At::Complete) => return Err(Stopped::Copy),
+                    (Message::ReadyForQuery(_), At::Complete | At::Failed) => return Ok(()),
+                    _ => return Err(out_of_order()),
                 },
+                _ => return Err(out_of_order()),
             };
             if !pass_on(event, events, cancel).await {
                 return Err(Stopped::Cancelled);
@@ -377,6 +408,10 @@ fn put_query(buf: &mut bytes::BytesMut, sql: &[u8]) {
     buf.extend_from_slice(&[0]);
 }
 
+fn out_of_order() -> Stopped {
+    Stopped::Broken("unexpected message from the server".into())
+}
+
 fn broken(error: io::Error) -> Stopped {
     Stopped::Broken(lost(&error))
 }
@@ -385,5 +420,63 @@ fn lost(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "server closed the connection unexpectedly".into(),
         _ => AttemptError::Io(io::Error::new(error.kind(), error.to_string())).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secretlink_core::channel;
+    use secretlink_core::io_thread::IoThread;
+    use tokio::io::AsyncWriteExt;
+
+    const READY: &[u8] = b"Z\0\0\0\x05I";
+    const COMPLETE: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
+    const COLUMNS: &[u8] = b"T\0\0\0\x06\0\0";
+    const ROW: &[u8] = b"D\0\0\0\x06\0\0";
+    const ERROR: &[u8] = b"E\0\0\0\x13SERROR\0C22012\0\0";
+
+    /// Whether a session is still usable after each of as many queries as there are answers.
+    fn usable_after(answers: &[&[&[u8]]]) -> Vec<bool> {
+        let io = IoThread::start().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, mut server) = tokio::io::duplex(1 << 16);
+            let mut connection = Connection::over(Box::new(client));
+            let mut usable = Vec::new();
+            for answer in answers {
+                server.write_all(&answer.concat()).await.unwrap();
+                let (events, _receiver) = channel::channel(16, io.waker().clone());
+                connection.query(b"SELECT", &events, &CancellationToken::new()).await;
+                usable.push(connection.broken().is_none());
+            }
+            usable
+        })
+    }
+
+    #[test]
+    fn answers_in_order_leave_the_session_usable() {
+        let result = [COLUMNS, ROW, ROW, COMPLETE, COMPLETE, COLUMNS, COMPLETE, READY];
+        assert_eq!(usable_after(&[&result, &[ERROR, READY], &[COLUMNS, ROW, ERROR, READY]]), [true; 3]);
+    }
+
+    #[test]
+    fn answers_out_of_order_break_the_session() {
+        for wrong in [
+            &[READY][..],
+            &[ROW, COMPLETE, READY],
+            &[COLUMNS, READY],
+            &[COLUMNS, COLUMNS, COMPLETE, READY],
+            &[COLUMNS, COMPLETE, ROW, READY],
+            &[ERROR, COMPLETE, READY],
+            &[ERROR, ERROR, READY],
+        ] {
+            assert_eq!(usable_after(&[wrong]), [false], "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_too_many_is_not_taken_for_the_next_querys() {
+        assert_eq!(usable_after(&[&[COMPLETE, READY, READY], &[COMPLETE, READY]]), [true, false]);
     }
 }

@@ -1,8 +1,10 @@
 //! What a server says in an ErrorResponse or NoticeResponse.
 
+use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::ErrorFields;
 use secretlink_core::SqlState;
 use std::fmt;
+use std::io;
 
 /// The fields of an error or notice, as bytes in the encoding of the session that received them.
 ///
@@ -27,18 +29,13 @@ impl ServerMessage {
     /// Reads the fields; unknown ones are ignored, as the protocol demands.
     ///
     /// # Errors
-    /// If the message is malformed.
-    pub fn parse(mut fields: ErrorFields<'_>) -> std::io::Result<ServerMessage> {
-        use postgres_protocol::message::backend::ErrorField;
-        use postgres_protocol::message::backend::ErrorFields as Fields;
-        fn next<'a>(fields: &mut Fields<'a>) -> std::io::Result<Option<ErrorField<'a>>> {
-            use fallible_iterator::FallibleIterator;
-            fields.next()
-        }
-
+    /// `InvalidData` if the message is malformed.
+    pub fn parse(mut fields: ErrorFields<'_>) -> io::Result<ServerMessage> {
+        // The library calls it an unexpected end of file, which would read as a closed connection.
+        let malformed = |_| io::Error::new(io::ErrorKind::InvalidData, "malformed error or notice");
         let mut parsed = ServerMessage::default();
         let mut localised = Vec::new();
-        while let Some(field) = next(&mut fields)? {
+        while let Some(field) = fields.next().map_err(malformed)? {
             let value = field.value_bytes();
             match field.type_() {
                 b'S' => localised = value.to_vec(),

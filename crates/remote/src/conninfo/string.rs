@@ -9,6 +9,8 @@ use super::value::is_space;
 pub(super) fn parse(text: &str, options: &mut Options) -> Result<(), ConnInfoError> {
     let mut scan = Scan { rest: text, length: text.len() };
     let mut after = None;
+    // Right behind a password a word may be the rest of it, for want of quotes.
+    let mut behind_secret = false;
     loop {
         scan.skip_spaces();
         if scan.rest.is_empty() {
@@ -29,8 +31,11 @@ pub(super) fn parse(text: &str, options: &mut Options) -> Result<(), ConnInfoErr
             Some(keyword) => {
                 options.store(keyword, value)?;
                 after = Some(keyword.name);
+                behind_secret = keyword.secret;
             }
-            None if keywords::looks_like_one(name) => {
+            None if keywords::looks_like_one(name)
+                && (!behind_secret || keywords::closest(name).is_some()) =>
+            {
                 return Err(ConnInfoError::UnknownKeyword { name: name.to_owned() });
             }
             None => {
@@ -114,6 +119,15 @@ mod tests {
             _ => options.get(k).unwrap_or("?").to_owned(),
         };
         Ok(options.keywords().map(|k| (k.to_owned(), value(k))).collect())
+    }
+
+    #[test]
+    fn a_word_behind_a_password_is_named_only_if_it_is_nearly_a_keyword() {
+        let message = |text| pairs(text).unwrap_err().to_string();
+        assert_eq!(message("host=a foo=x"), "invalid connection option \"foo\"");
+        assert_eq!(message("password=x port=1 foo=x"), "invalid connection option \"foo\"");
+        assert_eq!(message("password=x sslmod=x"), "invalid connection option \"sslmod\"");
+        assert!(!message("password=my secret=x").contains("secret"));
     }
 
     #[test]

@@ -1,0 +1,12 @@
+//! The dblink functions next to those of contrib dblink: the same statements run with both, each in
+//! a session and against a remote database of its own, and what they say must be the same.
+
+mod cluster;
+mod connections;
+mod errors;
+mod functions;
+mod notices;
+mod outcome;
+mod pair;
+mod results;
+mod values;

@@ -1,0 +1,73 @@
+//! A cancel at an awkward moment.
+
+use crate::limits::SOON;
+use crate::scene::{SLEEP, Scene, remote_pid};
+use crate::waiting::Waiting;
+use postgres::error::SqlState;
+use secretlink_e2e::{Mode, Proxy, db_error};
+use std::time::{Duration, Instant};
+
+/// The cancel may overtake the query: the remote server, idle as far as it knows, then ignores it.
+#[test]
+fn a_cancel_that_overtakes_its_query_is_not_lost() {
+    let mut scene = Scene::new();
+    let proxy = Proxy::to(scene.remote.port());
+    let (mut client, pid) = scene.connected_client_through(proxy.port());
+    // Slow enough that the query, a long one, arrives after the request to cancel it.
+    proxy.set(Mode::Delay(Duration::from_millis(40)));
+    let sql = "SELECT * FROM dblink('c', 'SELECT pg_sleep(60) --' || repeat('x', 2000000)) AS t(x text)";
+    let waiting = Waiting::start(client, sql);
+    scene.until_waiting(waiting.backend.pid());
+    let took;
+    (client, took) = scene.cancel(waiting);
+    assert!(took < SOON, "{took:?}");
+    let began = Instant::now();
+    assert_eq!(remote_pid(&mut client), pid);
+    println!("the query after a cancel that overtook its own had to wait {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    scene.confirm();
+}
+
+#[test]
+fn a_cancel_at_the_very_beginning_is_not_lost() {
+    let mut scene = Scene::new();
+    let (mut client, pid) = scene.connected_client();
+    let mut slowest = Duration::ZERO;
+    for round in 0..200 {
+        client.batch_execute(&format!("SET statement_timeout = {}", 1 + round % 4)).unwrap();
+        let began = Instant::now();
+        let error = db_error(client.simple_query(SLEEP));
+        assert_eq!(error.code(), &SqlState::QUERY_CANCELED, "{error:?}");
+        client.batch_execute("RESET statement_timeout").unwrap();
+        assert_eq!(remote_pid(&mut client), pid, "round {round}");
+        slowest = slowest.max(began.elapsed());
+        assert!(slowest < SOON, "round {round}: the next query had to wait {:?}", began.elapsed());
+    }
+    println!("200 early cancels; the slowest, with the query after it, took {slowest:?}");
+    scene.confirm();
+}
+
+#[test]
+fn a_cancel_while_the_previous_one_still_drains() {
+    let mut scene = Scene::new();
+    let proxy = Proxy::to(scene.remote.port());
+    let (mut client, pid) = scene.connected_client_through(proxy.port());
+    for _ in 0..3 {
+        let waiting = Waiting::start(client, SLEEP);
+        scene.until_remote_runs(pid, "pg_sleep(60)");
+        // From here on the answer to a cancel takes its time, TLS handshake included.
+        proxy.set(Mode::Delay(Duration::from_millis(150)));
+        client = scene.cancel(waiting).0;
+        for _ in 0..3 {
+            let waiting = Waiting::start(client, SLEEP);
+            scene.until_waiting(waiting.backend.pid());
+            let took;
+            (client, took) = scene.cancel(waiting);
+            assert!(took < SOON, "a cancel while draining took {took:?}");
+        }
+        proxy.set(Mode::Pass);
+        assert_eq!(remote_pid(&mut client), pid);
+        assert_eq!(scene.remote_query(pid), None);
+    }
+    scene.confirm();
+}

@@ -1,0 +1,12 @@
+//! Cancel, timeout, terminate and shutdown: they act at once wherever a backend waits, and leave
+//! everything behind them usable.
+
+mod at_once;
+mod cancel;
+mod cancel_races;
+mod limits;
+mod local_end;
+mod remote_gone;
+mod scene;
+mod threads;
+mod waiting;

@@ -1,0 +1,79 @@
+//! Writing a secret.
+
+use crate::session::{api, log_in, refused, session, text};
+use secretlink_e2e::{Stage, db_error, unique};
+use serde_json::json;
+
+#[test]
+fn any_password_goes_unharmed_from_create_secret_to_the_login() {
+    let mut client = session();
+    for (number, password) in [
+        "\"",
+        "'",
+        "\\",
+        "$",
+        " leading and trailing ",
+        "two\nlines\r\n\tand a tab",
+        "pässwörd-ñ-ß",
+        "密码 пароль 🔑",
+        r#"a"b'c\d$e$$f{g}h%i%%s\n\u0041\\"#,
+        "\u{1}\u{7f}",
+        "=&?/:@#;,",
+        "x'); DROP TABLE t; --",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = unique("unharmed");
+        let role = format!("unharmed_{number}");
+        Stage::shared().remote.create_login(&role, password, "scram-sha-256");
+        let value = json!({ "username": role, "password": password }).to_string();
+        text(&mut client, "SELECT create_secret($1, $2::text::json)", &[&name, &value]);
+        assert_eq!(api().get_secret_value(&name).unwrap(), value, "stored");
+        let read = text(&mut client, "SELECT get_secret_value($1) ->> 'password'", &[&name]);
+        assert_eq!(read, password, "read");
+        let read = text(&mut client, "SELECT get_secret_string($1)", &[&name]);
+        assert_eq!(read, value);
+        assert_eq!(log_in(&mut client, &name), role, "{password:?} logs in");
+    }
+}
+
+#[test]
+fn create_secret_returns_the_arn_and_does_not_overwrite() {
+    let (mut client, name) = (session(), unique("created"));
+    let arn = text(
+        &mut client,
+        "SELECT create_secret($1, '{\"password\": \"p\"}', description => 'what for', kms_key_id => 'alias/k')",
+        &[&name],
+    );
+    let there = api().call("DescribeSecret", json!({ "SecretId": name })).unwrap();
+    assert_eq!(there["ARN"], json!(arn));
+    assert_eq!((&there["Description"], &there["KmsKeyId"]), (&json!("what for"), &json!("alias/k")));
+    let sql = format!("SELECT create_secret('{name}', '{{}}')");
+    refused(&mut client, &sql, "42710", &format!("secret \"{name}\" already exists"), "put_secret_value");
+    assert_eq!(api().get_secret_value(&name).unwrap(), r#"{"password": "p"}"#);
+    let error = db_error(client.simple_query("SELECT create_secret('with space', '{}')"));
+    assert_eq!((error.code().code(), error.message()), ("22023", "invalid secret name"));
+}
+
+#[test]
+fn put_secret_value_returns_the_version_and_moves_only_the_stages_it_names() {
+    let (mut client, name) = (session(), unique("put"));
+    api().create_secret(&name, "1");
+    let version_at = |stage: &str| -> String {
+        let input = json!({ "SecretId": name, "VersionStage": stage });
+        api().call("GetSecretValue", input).unwrap()["VersionId"].as_str().unwrap().to_owned()
+    };
+    let first = version_at("AWSCURRENT");
+    let pending = text(&mut client, "SELECT put_secret_value($1, '2', '{AWSPENDING}')", &[&name]);
+    assert_eq!((version_at("AWSCURRENT"), version_at("AWSPENDING")), (first.clone(), pending));
+    let current = text(&mut client, "SELECT put_secret_value($1, '3')", &[&name]);
+    assert_eq!((version_at("AWSCURRENT"), version_at("AWSPREVIOUS")), (current, first));
+    let two = text(&mut client, "SELECT put_secret_value($1, '4', '{MINE,AWSPENDING}')", &[&name]);
+    assert_eq!((version_at("MINE"), version_at("AWSPENDING")), (two.clone(), two));
+    assert_eq!(api().get_secret_value(&name).unwrap(), "3");
+
+    let sql = format!("SELECT put_secret_value('{name}-none', '{{}}')");
+    let message = format!("secret \"{name}-none\" not found in region us-east-1");
+    refused(&mut client, &sql, "42704", &message, "secretlink.region");
+}
