@@ -61,7 +61,7 @@ EOF
 }
 
 check_rust() {
-    command -v cargo >/dev/null || die "no Rust: install it from https://rustup.rs"
+    command -v cargo >/dev/null || die "no Rust: install it first, with rustup for example"
     cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
     cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 }

@@ -2,7 +2,7 @@
 
 use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
-use secretlink_core::io_thread::Waker;
+use secretlink_core::waker::Waker;
 use std::sync::Arc;
 
 /// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as

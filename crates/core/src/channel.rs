@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-use crate::io_thread::Waker;
+use crate::waker::Waker;
 
 /// The sending half, used on the I/O thread.
 #[derive(Clone)]

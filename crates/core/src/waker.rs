@@ -1,0 +1,51 @@
+//! Waking a backend by a descriptor that it waits on.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Wakes the backend: makes [`Waker::fd`] readable.
+pub struct Waker {
+    /// Set from the first wake until the consumer resets it, so that a burst costs one system call.
+    signalled: AtomicBool,
+    read_end: UnixStream,
+    write_end: UnixStream,
+}
+
+impl Waker {
+    /// # Errors
+    /// If there are no descriptors to be had.
+    pub(crate) fn new() -> io::Result<Waker> {
+        // A socket pair rather than an eventfd: as fast for one byte, and not Linux only.
+        let (read_end, write_end) = UnixStream::pair()?;
+        read_end.set_nonblocking(true)?;
+        write_end.set_nonblocking(true)?;
+        Ok(Waker { signalled: AtomicBool::new(false), read_end, write_end })
+    }
+
+    /// Makes the descriptor readable until [`Waker::reset`].
+    pub fn wake(&self) {
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            // Only a full buffer can refuse the byte, and a full buffer is readable already.
+            let _ = (&self.write_end).write(&[0]);
+        }
+    }
+
+    /// Takes the signal back. Look for work after this, not before: what is sent later wakes again.
+    pub fn reset(&self) {
+        // Empty the socket before the flag is cleared: a wake that comes in between is skipped by
+        // its sender, but its item was sent before, and the caller looks for items after this.
+        let mut sink = [0; 16];
+        while matches!((&self.read_end).read(&mut sink), Ok(n) if n == sink.len()) {}
+        // A swap, not a store: the caller's look for items must not overtake it, as loads do overtake
+        // an earlier store on every common processor. Else it could miss the item of a sender that
+        // still found the flag set and so did not write, and nobody would ever wake it again.
+        self.signalled.swap(false, Ordering::AcqRel);
+    }
+
+    /// The descriptor to wait on.
+    pub fn fd(&self) -> RawFd {
+        self.read_end.as_raw_fd()
+    }
+}
