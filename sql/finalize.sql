@@ -8,6 +8,8 @@ REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
 
 COMMENT ON FUNCTION get_secret_value(text, text, text) IS
     'value of a secret in AWS Secrets Manager, which must be JSON';
@@ -28,6 +30,10 @@ COMMENT ON FUNCTION dblink_connect(text) IS
     'opens the unnamed connection to another PostgreSQL server';
 COMMENT ON FUNCTION dblink_connect(text, text) IS
     'opens a named connection to another PostgreSQL server';
+COMMENT ON FUNCTION dblink_connect_u(text) IS
+    'opens the unnamed connection, without the rule that a password must be used';
+COMMENT ON FUNCTION dblink_connect_u(text, text) IS
+    'opens a named connection, without the rule that a password must be used';
 COMMENT ON FUNCTION dblink_disconnect() IS
     'closes the unnamed connection';
 COMMENT ON FUNCTION dblink_disconnect(text) IS
@@ -50,3 +56,39 @@ COMMENT ON FUNCTION dblink_exec(text) IS
     'runs a command on the unnamed connection and returns its command tag';
 COMMENT ON FUNCTION dblink_exec(text, boolean) IS
     'runs a command on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_open(text, text) IS
+    'opens a cursor for a query on the unnamed connection';
+COMMENT ON FUNCTION dblink_open(text, text, boolean) IS
+    'opens a cursor for a query on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_open(text, text, text) IS
+    'opens a cursor for a query on a named connection';
+COMMENT ON FUNCTION dblink_open(text, text, text, boolean) IS
+    'opens a cursor for a query on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_close(text) IS
+    'closes a cursor on the unnamed connection';
+COMMENT ON FUNCTION dblink_close(text, boolean) IS
+    'closes a cursor on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_close(text, text) IS
+    'closes a cursor on a named connection';
+COMMENT ON FUNCTION dblink_close(text, text, boolean) IS
+    'closes a cursor on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_fetch(text, int) IS
+    'returns rows of a cursor on the unnamed connection';
+COMMENT ON FUNCTION dblink_fetch(text, int, boolean) IS
+    'returns rows of a cursor on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_fetch(text, text, int) IS
+    'returns rows of a cursor on a named connection';
+COMMENT ON FUNCTION dblink_fetch(text, text, int, boolean) IS
+    'returns rows of a cursor on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_get_pkey(text) IS
+    'columns of the primary key of a local table';
+COMMENT ON FUNCTION dblink_build_sql_insert(text, int2vector, int, text[], text[]) IS
+    'writes the INSERT of a local row, with other values in its key';
+COMMENT ON FUNCTION dblink_build_sql_update(text, int2vector, int, text[], text[]) IS
+    'writes the UPDATE that makes a row like a local one, with other values in its key';
+COMMENT ON FUNCTION dblink_build_sql_delete(text, int2vector, int, text[]) IS
+    'writes the DELETE of the row with a key';
+COMMENT ON FUNCTION dblink_current_query() IS
+    'text of the statement that the client sent';
+COMMENT ON TYPE dblink_pkey_results IS
+    'a column of a primary key: what dblink_get_pkey returns';

@@ -7,6 +7,11 @@ The ordering of items is not stable, it is driven by a dependency graph.
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+CREATE TYPE dblink_pkey_results AS (position int, colname text);
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/connections.rs
 -- secretlink::api::connections::connect_with_secret
 CREATE  FUNCTION "connect_with_secret"(
@@ -39,8 +44,100 @@ AS 'MODULE_PATHNAME', 'create_secret_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_connect
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_build_sql_delete
+CREATE  FUNCTION "dblink_build_sql_delete"(
+	"relname" text, /* ServerText */
+	"primary_key_attnums" int2vector, /* KeyNumbers */
+	"num_primary_key_atts" INT, /* i32 */
+	"tgt_pk_att_vals_array" text[] /* KeyValues */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_build_sql_delete_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_build_sql_insert
+CREATE  FUNCTION "dblink_build_sql_insert"(
+	"relname" text, /* ServerText */
+	"primary_key_attnums" int2vector, /* KeyNumbers */
+	"num_primary_key_atts" INT, /* i32 */
+	"src_pk_att_vals_array" text[], /* KeyValues */
+	"tgt_pk_att_vals_array" text[] /* KeyValues */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_build_sql_insert_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_build_sql_update
+CREATE  FUNCTION "dblink_build_sql_update"(
+	"relname" text, /* ServerText */
+	"primary_key_attnums" int2vector, /* KeyNumbers */
+	"num_primary_key_atts" INT, /* i32 */
+	"src_pk_att_vals_array" text[], /* KeyValues */
+	"tgt_pk_att_vals_array" text[] /* KeyValues */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_build_sql_update_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"connname" text, /* ServerText */
+	"cursorname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"connname" text, /* ServerText */
+	"cursorname" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_named_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"cursorname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"cursorname" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_unnamed_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect
 CREATE  FUNCTION "dblink_connect"(
 	"connname" text, /* ServerText */
 	"connstr" text /* ServerText */
@@ -51,8 +148,8 @@ AS 'MODULE_PATHNAME', 'dblink_connect_named_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_connect
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect
 CREATE  FUNCTION "dblink_connect"(
 	"connstr" text /* ServerText */
 ) RETURNS text /* ServerText */
@@ -62,8 +159,40 @@ AS 'MODULE_PATHNAME', 'dblink_connect_unnamed_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_disconnect
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect_u
+CREATE  FUNCTION "dblink_connect_u"(
+	"connname" text, /* ServerText */
+	"connstr" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE SECURITY DEFINER PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_connect_u_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect_u
+CREATE  FUNCTION "dblink_connect_u"(
+	"connstr" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE SECURITY DEFINER PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_connect_u_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_current_query
+CREATE  FUNCTION "dblink_current_query"() RETURNS text /* Option < ServerText > */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_current_query_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_disconnect
 CREATE  FUNCTION "dblink_disconnect"(
 	"connname" text /* ServerText */
 ) RETURNS text /* ServerText */
@@ -73,8 +202,8 @@ AS 'MODULE_PATHNAME', 'dblink_disconnect_named_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_disconnect
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_disconnect
 CREATE  FUNCTION "dblink_disconnect"() RETURNS text /* ServerText */
 STRICT VOLATILE PARALLEL RESTRICTED 
 LANGUAGE c /* Rust */
@@ -82,8 +211,8 @@ AS 'MODULE_PATHNAME', 'dblink_disconnect_unnamed_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_exec
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
 CREATE  FUNCTION "dblink_exec"(
 	"connname" text, /* ServerText */
 	"sql" text /* ServerText */
@@ -94,8 +223,8 @@ AS 'MODULE_PATHNAME', 'dblink_exec_named_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_exec
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
 CREATE  FUNCTION "dblink_exec"(
 	"connname" text, /* ServerText */
 	"sql" text, /* ServerText */
@@ -107,8 +236,8 @@ AS 'MODULE_PATHNAME', 'dblink_exec_named_fail_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_exec
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
 CREATE  FUNCTION "dblink_exec"(
 	"sql" text /* ServerText */
 ) RETURNS text /* ServerText */
@@ -118,8 +247,8 @@ AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_exec
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
 CREATE  FUNCTION "dblink_exec"(
 	"sql" text, /* ServerText */
 	"fail" bool /* bool */
@@ -130,8 +259,22 @@ AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_fail_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_get_connections
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_fetch
+
+CREATE FUNCTION dblink_fetch(cursorname text, howmany int) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+CREATE FUNCTION dblink_fetch(cursorname text, howmany int, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+CREATE FUNCTION dblink_fetch(connname text, cursorname text, howmany int) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+CREATE FUNCTION dblink_fetch(connname text, cursorname text, howmany int, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_get_connections
 CREATE  FUNCTION "dblink_get_connections"() RETURNS text[] /* :: std :: option :: Option < Vec < ServerText > > */
 STRICT VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
@@ -139,8 +282,68 @@ AS 'MODULE_PATHNAME', 'dblink_get_connections_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink.rs
--- secretlink::api::dblink::dblink_record
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_get_pkey
+
+CREATE FUNCTION dblink_get_pkey(relname text) RETURNS SETOF dblink_pkey_results
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_pkey_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"connname" text, /* ServerText */
+	"cursorname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"connname" text, /* ServerText */
+	"cursorname" text, /* ServerText */
+	"sql" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_named_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"cursorname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"cursorname" text, /* ServerText */
+	"sql" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_unnamed_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_record
 
 CREATE FUNCTION dblink(connname text, sql text) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
@@ -244,6 +447,8 @@ REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
 
 COMMENT ON FUNCTION get_secret_value(text, text, text) IS
     'value of a secret in AWS Secrets Manager, which must be JSON';
@@ -264,6 +469,10 @@ COMMENT ON FUNCTION dblink_connect(text) IS
     'opens the unnamed connection to another PostgreSQL server';
 COMMENT ON FUNCTION dblink_connect(text, text) IS
     'opens a named connection to another PostgreSQL server';
+COMMENT ON FUNCTION dblink_connect_u(text) IS
+    'opens the unnamed connection, without the rule that a password must be used';
+COMMENT ON FUNCTION dblink_connect_u(text, text) IS
+    'opens a named connection, without the rule that a password must be used';
 COMMENT ON FUNCTION dblink_disconnect() IS
     'closes the unnamed connection';
 COMMENT ON FUNCTION dblink_disconnect(text) IS
@@ -286,5 +495,41 @@ COMMENT ON FUNCTION dblink_exec(text) IS
     'runs a command on the unnamed connection and returns its command tag';
 COMMENT ON FUNCTION dblink_exec(text, boolean) IS
     'runs a command on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_open(text, text) IS
+    'opens a cursor for a query on the unnamed connection';
+COMMENT ON FUNCTION dblink_open(text, text, boolean) IS
+    'opens a cursor for a query on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_open(text, text, text) IS
+    'opens a cursor for a query on a named connection';
+COMMENT ON FUNCTION dblink_open(text, text, text, boolean) IS
+    'opens a cursor for a query on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_close(text) IS
+    'closes a cursor on the unnamed connection';
+COMMENT ON FUNCTION dblink_close(text, boolean) IS
+    'closes a cursor on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_close(text, text) IS
+    'closes a cursor on a named connection';
+COMMENT ON FUNCTION dblink_close(text, text, boolean) IS
+    'closes a cursor on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_fetch(text, int) IS
+    'returns rows of a cursor on the unnamed connection';
+COMMENT ON FUNCTION dblink_fetch(text, int, boolean) IS
+    'returns rows of a cursor on the unnamed connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_fetch(text, text, int) IS
+    'returns rows of a cursor on a named connection';
+COMMENT ON FUNCTION dblink_fetch(text, text, int, boolean) IS
+    'returns rows of a cursor on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_get_pkey(text) IS
+    'columns of the primary key of a local table';
+COMMENT ON FUNCTION dblink_build_sql_insert(text, int2vector, int, text[], text[]) IS
+    'writes the INSERT of a local row, with other values in its key';
+COMMENT ON FUNCTION dblink_build_sql_update(text, int2vector, int, text[], text[]) IS
+    'writes the UPDATE that makes a row like a local one, with other values in its key';
+COMMENT ON FUNCTION dblink_build_sql_delete(text, int2vector, int, text[]) IS
+    'writes the DELETE of the row with a key';
+COMMENT ON FUNCTION dblink_current_query() IS
+    'text of the statement that the client sent';
+COMMENT ON TYPE dblink_pkey_results IS
+    'a column of a primary key: what dblink_get_pkey returns';
 /* </end connected objects> */
 

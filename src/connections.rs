@@ -53,8 +53,9 @@ impl ConnectionName {
         ServerText(self.0)
     }
 
-    fn display(&self) -> String {
-        self.clone().into_text().into_utf8()
+    /// The name as UTF-8, to show it.
+    pub fn display(&self) -> String {
+        self.clone().into_text().display()
     }
 }
 
@@ -73,7 +74,17 @@ impl Report for ConnInfoWarning {
 pub struct Session {
     remote: Remote,
     busy: Cell<bool>,
+    cursors: Cell<Cursors>,
     _fd: ExternalFd,
+}
+
+/// The cursors opened by `dblink_open` in a remote transaction that it began itself.
+#[derive(Clone, Copy, Default)]
+pub struct Cursors {
+    /// Whether `dblink_open` began the transaction, so that the last `dblink_close` is to end it.
+    pub own_transaction: bool,
+    /// How many are open in it.
+    pub open: u32,
 }
 
 /// How a connection is called in a CONTEXT line.
@@ -101,12 +112,12 @@ impl Drop for Busy<'_> {
 }
 
 impl Session {
-    /// Connects. `password_rule`: a non-superuser's connection must have been authenticated by a
-    /// password, since otherwise it has the rights of the server's operating system user.
+    /// Connects. A non-superuser's connection must have been authenticated by a password: otherwise it
+    /// has the rights of the server's operating system user, not of who asked for it.
     ///
     /// # Errors
     /// If no connection could be made, or the rule is broken.
-    pub fn open(info: ConnInfo, protect_password: bool, password_rule: bool) -> Result<Session, Error> {
+    pub fn open(info: ConnInfo, protect_password: bool) -> Result<Session, Error> {
         // SAFETY: returns a static C string.
         let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
         for warning in &info.warnings {
@@ -116,13 +127,27 @@ impl Session {
         let fd = ExternalFd::acquire()?;
         let connection =
             io::run(WaitEvent::Connect, async move { Connection::connect(&info, &policy).await })??;
-        let session =
-            Session { remote: Remote::adopt(io::thread()?, connection), busy: Cell::new(false), _fd: fd };
-        if password_rule && !role::is_superuser() && !session.remote.facts().password_used {
+        let session = Session {
+            remote: Remote::adopt(io::thread()?, connection),
+            busy: Cell::new(false),
+            cursors: Cell::default(),
+            _fd: fd,
+        };
+        if !role::is_superuser() && !session.remote.facts().password_used {
             session.close()?;
             return Err(Error::PasswordNotUsed);
         }
         Ok(session)
+    }
+
+    /// Whether the session is in a transaction, be it a failed one.
+    pub fn in_transaction(&self) -> bool {
+        self.remote.in_transaction()
+    }
+
+    /// The account of `dblink_open` and `dblink_close`.
+    pub fn cursors(&self) -> &Cell<Cursors> {
+        &self.cursors
     }
 
     /// Closes, and waits until the server has been told.
@@ -260,7 +285,7 @@ pub fn disconnect(name: Option<&ConnectionName>) -> Result<(), Error> {
     });
     match (session, name) {
         (Some(session), _) => close(session),
-        (None, Some(name)) => Err(Error::NotAvailable(name.display())),
+        (None, Some(name)) => Err(Error::not_available(name)),
         (None, None) => Err(Error::UnnamedNotAvailable),
     }
 }

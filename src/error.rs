@@ -7,6 +7,8 @@ use secretlink_remote::conninfo::ConnInfoError;
 use secretlink_remote::error::ConnectError;
 use thiserror::Error;
 
+use crate::connections::ConnectionName;
+
 /// An error of a SQL function. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -52,6 +54,8 @@ pub enum Error {
     #[error("could not establish connection")]
     TooManyFiles,
 
+    #[error("cursor \"{0}\" does not exist")]
+    NoSuchCursor(String),
     #[error("statement returning results not allowed")]
     ResultsNotAllowed,
     #[error("remote query result rowtype does not match the specified FROM clause rowtype")]
@@ -67,10 +71,32 @@ pub enum Error {
     #[error("remote server sent a malformed row")]
     MalformedRow,
 
+    #[error("number of key attributes must be > 0")]
+    NoKeyAttributes,
+    #[error("invalid attribute number {0}")]
+    InvalidAttributeNumber(i16),
+    #[error("source key array length must match number of key attributes")]
+    SourceKeyLength,
+    #[error("target key array length must match number of key attributes")]
+    TargetKeyLength,
+    #[error("source row not found")]
+    SourceRowNotFound,
+    #[error("source criteria matched more than one record")]
+    SourceRowAmbiguous,
+    #[error("operator does not exist: {0} = unknown")]
+    NotComparable(String),
+
     #[error("could not start the I/O thread: {0}")]
     IoThreadStart(#[source] std::io::Error),
     #[error("the I/O thread gave up on a request")]
     IoThreadPanicked,
+}
+
+impl Error {
+    /// There is no connection of this name.
+    pub fn not_available(name: &ConnectionName) -> Error {
+        Error::NotAvailable(name.display())
+    }
 }
 
 impl Report for Error {
@@ -85,13 +111,19 @@ impl Report for Error {
             Error::EmptyArgument(_)
             | Error::PortOutOfRange(_)
             | Error::PasswordInOptions(_)
+            | Error::NoKeyAttributes
+            | Error::InvalidAttributeNumber(_)
             | Error::FieldMissing { .. } => "22023",
             Error::ConnectionNameTooLong => "42622",
             Error::NotAvailable(_) | Error::UnnamedNotAvailable => "08003",
             Error::DuplicateName => "42710",
             Error::Busy => "55006",
             Error::PasswordNotGiven | Error::PasswordNotUsed | Error::ResultsNotAllowed => "2F003",
+            Error::NoSuchCursor(_) => "34000",
             Error::RowTypeMismatch => "42804",
+            Error::SourceKeyLength | Error::TargetKeyLength => "2202E",
+            Error::SourceRowNotFound | Error::SourceRowAmbiguous => "21000",
+            Error::NotComparable(_) => "42883",
             Error::SetNotAccepted | Error::MaterializeNotAccepted | Error::RecordNotAccepted => "0A000",
             Error::NotARowType | Error::IoThreadPanicked => "XX000",
             Error::MalformedRow => "08P01",
@@ -136,6 +168,10 @@ impl Report for Error {
                 format!("Add \"{field}\" to the secret, or pass {argument}.")
             }
             Error::SettingRefused(_) => "Start a session that does not set it.".into(),
+            Error::NotComparable(_) => {
+                "No operator matches the given name and argument types. You might need to add explicit type casts."
+                    .into()
+            }
             Error::Busy => "Wait until the other query has ended.".into(),
             _ => return None,
         })

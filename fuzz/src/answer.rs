@@ -1,7 +1,8 @@
 //! Answers to queries: whatever the server sends, a query ends, and what its events say is true.
 
 use secretlink_core::channel::{self, TryRecv};
-use secretlink_core::io_thread::{IoThread, Waker};
+use secretlink_core::io_thread::IoThread;
+use secretlink_core::waker::Waker;
 use secretlink_remote::connection::{Connection, Event};
 use secretlink_remote::error::QueryError;
 use std::sync::{Arc, OnceLock};

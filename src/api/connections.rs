@@ -109,7 +109,7 @@ impl Request {
             complete(options, &value, &secret_name, &environment)
         })?;
 
-        let session = Session::open(info, true, true)?;
+        let session = Session::open(info, true)?;
         connections::keep(Some(name), session)
     }
 }

@@ -1,8 +1,10 @@
 //! Everything that touches Postgres's process: the only rooms where most `unsafe` is needed.
 
+pub mod arguments;
 pub mod fd;
 pub mod guc_scope;
 pub mod io;
+pub mod relation;
 pub mod report;
 pub mod role;
 pub mod text;

@@ -20,6 +20,11 @@ pub struct JsonText(pub String);
 pub struct ServerText(pub Vec<u8>);
 
 impl ServerText {
+    /// The text as UTF-8, to show it.
+    pub fn display(&self) -> String {
+        from_server(self.0.clone())
+    }
+
     /// The same text as UTF-8.
     pub fn into_utf8(self) -> String {
         from_server(self.0)

@@ -5,6 +5,8 @@ use postgres_protocol::message::frontend;
 use secretlink_core::channel::Sender;
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +90,8 @@ pub struct Connection {
     facts: ConnectionFacts,
     parameters: HashMap<&'static str, String>,
     cancel_key: Option<CancelKey>,
+    /// Whether the session is in a transaction, be it a failed one, as of the last ReadyForQuery.
+    in_transaction: Arc<AtomicBool>,
     /// Why the session is of no more use.
     broken: Option<String>,
 }
@@ -118,7 +122,14 @@ enum Stopped {
 
 impl Connection {
     pub(crate) fn new(framed: Framed, facts: ConnectionFacts) -> Connection {
-        Connection { framed, facts, parameters: HashMap::new(), cancel_key: None, broken: None }
+        Connection {
+            framed,
+            facts,
+            parameters: HashMap::new(),
+            cancel_key: None,
+            in_transaction: Arc::default(),
+            broken: None,
+        }
     }
 
     /// A connection over any transport whose login is over, for fuzzing the decoding of answers.
@@ -153,6 +164,15 @@ impl Connection {
     /// What does not change while the session lasts.
     pub fn facts(&self) -> &ConnectionFacts {
         &self.facts
+    }
+
+    /// Tells whether the session is in a transaction, also when somebody else holds the session.
+    pub fn transaction_flag(&self) -> Arc<AtomicBool> {
+        self.in_transaction.clone()
+    }
+
+    fn note_status(&self, status: u8) {
+        self.in_transaction.store(status != b'I', Ordering::Release);
     }
 
     /// Why the session is of no more use, if so.
@@ -259,7 +279,10 @@ impl Connection {
                         return Err(Stopped::Copy);
                     }
                     (Message::CopyOutResponse(_), At::Start | At::Complete) => return Err(Stopped::Copy),
-                    (Message::ReadyForQuery(_), At::Complete | At::Failed) => return Ok(()),
+                    (Message::ReadyForQuery(body), At::Complete | At::Failed) => {
+                        self.note_status(body.status());
+                        return Ok(());
+                    }
                     _ => return Err(out_of_order()),
                 },
                 _ => return Err(out_of_order()),
@@ -312,7 +335,10 @@ impl Connection {
         loop {
             if let Incoming::Message(message) = self.framed.next().await? {
                 match message {
-                    Message::ReadyForQuery(_) => return Ok(()),
+                    Message::ReadyForQuery(body) => {
+                        self.note_status(body.status());
+                        return Ok(());
+                    }
                     Message::ParameterStatus(body) => self.note_parameter(&body),
                     Message::CopyInResponse(_) => self.fail_copy().await?,
                     _ => {}

@@ -3,6 +3,7 @@
 use secretlink_core::channel::{self, Receiver};
 use secretlink_core::io_thread::{IoThread, Pending};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,6 +24,7 @@ const LEAVE_GRACE: Duration = Duration::from_secs(1);
 pub struct Remote {
     connection: Arc<Mutex<Option<Connection>>>,
     facts: ConnectionFacts,
+    in_transaction: Arc<AtomicBool>,
     /// Cancelled when the session is to end; a child of the I/O thread's own.
     life: CancellationToken,
     _ends_life: DropGuard,
@@ -40,6 +42,7 @@ impl Remote {
     /// Takes care of a new session.
     pub fn adopt(io: &IoThread, connection: Connection) -> Remote {
         let facts = connection.facts().clone();
+        let in_transaction = connection.transaction_flag();
         let connection = Arc::new(Mutex::new(Some(connection)));
         let life = io.closing().child_token();
         let (held, end) = (connection.clone(), life.clone());
@@ -50,12 +53,17 @@ impl Remote {
                 connection.close().await;
             }
         });
-        Remote { connection, facts, _ends_life: life.clone().drop_guard(), life }
+        Remote { connection, facts, in_transaction, _ends_life: life.clone().drop_guard(), life }
     }
 
     /// What does not change while the session lasts.
     pub fn facts(&self) -> &ConnectionFacts {
         &self.facts
+    }
+
+    /// Whether the session was in a transaction, be it a failed one, after its last query.
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Acquire)
     }
 
     /// Starts a query. If another one is being cancelled, it begins when that is over.

@@ -1,8 +1,10 @@
 //! The dblink functions next to those of contrib dblink: the same statements run with both, each in
 //! a session and against a remote database of its own, and what they say must be the same.
 
+mod catalog;
 mod cluster;
 mod connections;
+mod cursors;
 mod errors;
 mod functions;
 mod notices;

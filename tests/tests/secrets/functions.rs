@@ -61,7 +61,8 @@ fn every_function_says_what_it_is_for() {
 fn what_talks_to_the_world_is_volatile_and_not_parallel_safe() {
     let rows = session()
         .query(
-            "SELECT p.oid::regprocedure::text, p.provolatile = 'v' AND p.proparallel <> 's' AND NOT p.prosecdef
+            "SELECT p.oid::regprocedure::text, p.provolatile = 'v' AND p.proparallel <> 's'
+                    AND p.prosecdef = (p.proname = 'dblink_connect_u')
              FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
              WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
                AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')",
@@ -88,10 +89,10 @@ fn dblink_functions_are_declared_as_in_contrib() {
     let mut declared = |schema: &str| -> Vec<String> {
         client
             .query(
-                "SELECT format('%s(%s) returns %s%s strict=%s volatile=%s parallel=%s acl=%s',
+                "SELECT format('%s(%s) returns %s%s strict=%s volatile=%s parallel=%s definer=%s acl=%s',
                                proname, oidvectortypes(proargtypes), CASE WHEN proretset THEN 'setof ' END,
-                               prorettype::regtype, proisstrict AND pronargs > 0, provolatile, proparallel, proacl)
-                 FROM pg_proc WHERE pronamespace = $1::text::regnamespace AND proname LIKE 'dblink%' ORDER BY 1",
+                               typname, proisstrict AND pronargs > 0, provolatile, proparallel, prosecdef, proacl)
+                 FROM pg_proc JOIN pg_type ON pg_type.oid = prorettype WHERE pronamespace = $1::text::regnamespace AND proname LIKE 'dblink%' ORDER BY 1",
                 &[&schema],
             )
             .unwrap()
@@ -103,14 +104,18 @@ fn dblink_functions_are_declared_as_in_contrib() {
     for function in &ours {
         assert!(contrib.contains(function), "{function} is not in {contrib:#?}");
     }
-    let mut promised = contrib.clone();
-    promised.retain(|f| {
-        ["dblink(", "dblink_connect(", "dblink_exec(", "dblink_disconnect(", "dblink_get_connections("]
-            .iter()
-            .any(|name| f.starts_with(name))
-    });
-    for function in &promised {
+    // What is not there yet.
+    let missing = [
+        "dblink_cancel_query(",
+        "dblink_error_message(",
+        "dblink_fdw_validator(",
+        "dblink_get_notify(",
+        "dblink_get_result(",
+        "dblink_is_busy(",
+        "dblink_send_query(",
+    ];
+    let promised = contrib.iter().filter(|f| !missing.iter().any(|name| f.starts_with(name)));
+    for function in promised {
         assert!(ours.contains(function), "{function} is missing");
     }
-    assert_eq!(promised.len(), 13);
 }

@@ -1,0 +1,59 @@
+//! Opening, closing and listing connections.
+
+use pgrx::prelude::*;
+
+use super::{conninfo, ok};
+use crate::backend::report::OrRaise;
+use crate::backend::text::ServerText;
+use crate::connections::{self, ConnectionName, Session};
+use crate::error::Error;
+
+#[pg_extern(name = "dblink_connect", volatile, parallel_restricted, strict)]
+fn dblink_connect_unnamed(connstr: ServerText) -> ServerText {
+    connect(None, connstr).or_raise()
+}
+
+#[pg_extern(name = "dblink_connect", volatile, parallel_restricted, strict)]
+fn dblink_connect_named(connname: ServerText, connstr: ServerText) -> ServerText {
+    connect(Some(connname), connstr).or_raise()
+}
+
+/// As `dblink_connect`, but runs with the rights of the extension's owner, a superuser, so that the rule
+/// about passwords does not bind. Revoked from PUBLIC.
+#[pg_extern(name = "dblink_connect_u", volatile, parallel_restricted, strict, security_definer)]
+fn dblink_connect_u_unnamed(connstr: ServerText) -> ServerText {
+    connect(None, connstr).or_raise()
+}
+
+/// As `dblink_connect_u`, under a name.
+#[pg_extern(name = "dblink_connect_u", volatile, parallel_restricted, strict, security_definer)]
+fn dblink_connect_u_named(connname: ServerText, connstr: ServerText) -> ServerText {
+    connect(Some(connname), connstr).or_raise()
+}
+
+fn connect(name: Option<ServerText>, connstr: ServerText) -> Result<ServerText, Error> {
+    let info = conninfo(connstr)?;
+    let name = name.map(ConnectionName::create);
+    if name.as_ref().is_some_and(connections::exists) {
+        return Err(Error::DuplicateName);
+    }
+    connections::keep(name, Session::open(info, false)?)?;
+    Ok(ok())
+}
+
+#[pg_extern(name = "dblink_disconnect", volatile, parallel_restricted, strict)]
+fn dblink_disconnect_unnamed() -> ServerText {
+    connections::disconnect(None).map(|()| ok()).or_raise()
+}
+
+#[pg_extern(name = "dblink_disconnect", volatile, parallel_restricted, strict)]
+fn dblink_disconnect_named(connname: ServerText) -> ServerText {
+    connections::disconnect(Some(&ConnectionName::find(connname))).map(|()| ok()).or_raise()
+}
+
+/// NULL when there are none.
+#[pg_extern(volatile, parallel_restricted)]
+fn dblink_get_connections() -> Option<Vec<ServerText>> {
+    let names: Vec<_> = connections::names().into_iter().map(ConnectionName::into_text).collect();
+    (!names.is_empty()).then_some(names)
+}

@@ -1,0 +1,126 @@
+//! Running queries and commands.
+
+use pgrx::prelude::*;
+use secretlink_remote::connection::Event;
+use secretlink_remote::error::QueryError;
+
+use super::{Target, target};
+use crate::backend::arguments::Arguments;
+use crate::backend::guc_scope::GucScope;
+use crate::backend::report::OrRaise;
+use crate::backend::text::ServerText;
+use crate::backend::tuplestore::RowSink;
+use crate::connections;
+use crate::error::Error;
+
+#[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
+fn dblink_exec_named(connname: ServerText, sql: ServerText) -> ServerText {
+    target(connname).and_then(|t| exec(&t, sql, true)).or_raise()
+}
+
+#[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
+fn dblink_exec_named_fail(connname: ServerText, sql: ServerText, fail: bool) -> ServerText {
+    target(connname).and_then(|t| exec(&t, sql, fail)).or_raise()
+}
+
+#[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
+fn dblink_exec_unnamed(sql: ServerText) -> ServerText {
+    Target::unnamed().and_then(|t| exec(&t, sql, true)).or_raise()
+}
+
+#[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
+fn dblink_exec_unnamed_fail(sql: ServerText, fail: bool) -> ServerText {
+    Target::unnamed().and_then(|t| exec(&t, sql, fail)).or_raise()
+}
+
+/// The last statement's command tag; `ERROR` if it failed and may.
+fn exec(target: &Target, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
+    match collect(target, sql.0, None)? {
+        Ok(LastResult::Command(tag)) => Ok(ServerText(tag)),
+        Ok(LastResult::Rows) => Err(Error::ResultsNotAllowed),
+        Err(error) => {
+            connections::report_failure(&error, &target.origin, "while executing command", fail);
+            Ok(ServerText(b"ERROR".to_vec()))
+        }
+    }
+}
+
+/// All four overloads of `dblink`; which one was called is seen from the arguments, as in
+/// dblink_record_internal.
+#[pg_extern(sql = r#"
+CREATE FUNCTION dblink(connname text, sql text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+CREATE FUNCTION dblink(connname text, sql text, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+CREATE FUNCTION dblink(sql text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+CREATE FUNCTION dblink(sql text, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
+"#)]
+fn dblink_record(fcinfo: pg_sys::FunctionCallInfo) {
+    record(fcinfo).or_raise();
+}
+
+fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
+    // SAFETY: fcinfo is that of this call of a function declared SETOF record, and STRICT.
+    let (mut sink, arguments) = unsafe { (RowSink::new(fcinfo)?, Arguments::of(fcinfo)) };
+    let (fail, count) = arguments.trailing_fail();
+    let (target, sql) = match count {
+        1 => (Target::unnamed()?, arguments.text(0)),
+        _ => (target(arguments.text(0))?, arguments.text(1)),
+    };
+    match collect(&target, sql.0, Some(&mut sink))? {
+        Ok(LastResult::Rows) => {}
+        Ok(LastResult::Command(tag)) => sink.status(&tag),
+        Err(error) => connections::report_failure(&error, &target.origin, "while executing query", fail),
+    }
+    Ok(())
+}
+
+/// What the last statement of a query string gave; of several, that one's result counts.
+pub(super) enum LastResult {
+    /// Rows, which are in the sink.
+    Rows,
+    /// A command tag.
+    Command(Vec<u8>),
+}
+
+/// Runs a query string and puts rows into `sink`, or ignores them. After a remote error the sink is
+/// empty, whatever came before the error.
+pub(super) fn collect(
+    target: &Target,
+    sql: Vec<u8>,
+    mut sink: Option<&mut RowSink>,
+) -> Result<Result<LastResult, QueryError>, Error> {
+    let mut scope = None;
+    let mut in_rows = false;
+    let mut last = Err(QueryError::Empty);
+    let failure = target.session.query(sql, &target.origin, |event| {
+        match (event, sink.as_deref_mut()) {
+            (Event::Columns(shape), sink) => {
+                in_rows = true;
+                if let Some(sink) = sink {
+                    sink.begin(shape.columns)?;
+                    // The one before ends first: scopes are nested.
+                    scope = None;
+                    scope = Some(GucScope::follow(&shape));
+                }
+            }
+            (Event::Rows(batch), Some(sink)) => sink.put(batch)?,
+            (Event::Complete(tag), _) => {
+                last = Ok(match std::mem::take(&mut in_rows) {
+                    true => LastResult::Rows,
+                    false => LastResult::Command(tag),
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    drop(scope);
+    let result = failure.map_or(last, Err);
+    if let (Err(_), Some(sink)) = (&result, sink) {
+        sink.discard();
+    }
+    Ok(result)
+}
