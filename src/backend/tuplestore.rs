@@ -24,11 +24,11 @@ pub struct RowSink {
 impl RowSink {
     /// Checks that the caller can take a set, and announces one. Until rows come it is empty.
     ///
-    /// # Safety
-    /// `fcinfo` must be that of the running call of a set-returning function.
-    ///
     /// # Errors
     /// If the function is called where no set can be taken (0A000).
+    ///
+    /// # Safety
+    /// `fcinfo` must be that of the running call of a set-returning function.
     pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Result<RowSink, Error> {
         // SAFETY: fcinfo is valid as promised; its resultinfo is null or a Node.
         unsafe {
