@@ -55,7 +55,7 @@ impl ConnectionName {
 
     /// The name as UTF-8, to show it.
     pub fn display(&self) -> String {
-        self.clone().into_text().display()
+        self.clone().into_text().to_utf8()
     }
 }
 
@@ -236,24 +236,32 @@ fn with<T>(f: impl FnOnce(&mut Connections) -> T) -> T {
     CONNECTIONS.with(|connections| f(&mut connections.borrow_mut()))
 }
 
+/// The connection that a function works on.
+pub struct Target {
+    /// The session.
+    pub session: Rc<Session>,
+    /// How it is called.
+    pub origin: Origin,
+}
+
 /// The connection of this name, if there is one.
-pub fn named(name: &ConnectionName) -> Option<(Rc<Session>, Origin)> {
+pub fn named(name: &ConnectionName) -> Option<Target> {
     let session = with(|c| c.named.get(name).cloned())?;
-    Some((session, Origin { name: Some(name.clone()) }))
+    Some(Target { session, origin: Origin { name: Some(name.clone()) } })
 }
 
 /// The connection without a name.
 ///
 /// # Errors
 /// If there is none (08003).
-pub fn unnamed() -> Result<(Rc<Session>, Origin), Error> {
+pub fn unnamed() -> Result<Target, Error> {
     let session = with(|c| c.unnamed.clone()).ok_or(Error::UnnamedNotAvailable)?;
-    Ok((session, Origin { name: None }))
+    Ok(Target { session, origin: Origin { name: None } })
 }
 
-/// How a connection that is opened for one statement is called: not at all.
-pub fn transient() -> Origin {
-    Origin { name: None }
+/// A connection that is kept by nobody and ends with the statement it was opened for.
+pub fn transient(session: Session) -> Target {
+    Target { session: Rc::new(session), origin: Origin { name: None } }
 }
 
 /// Keeps a new connection, under its name or as the unnamed one, which it replaces.

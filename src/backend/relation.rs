@@ -1,12 +1,10 @@
 //! Relations of the local database, and rows of theirs, for the functions that write SQL about them.
 
-use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
 use pgrx::{FromDatum, PgTupleDesc, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use super::text::ServerText;
+use super::text::{ServerText, argument};
 use crate::error::Error;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
@@ -237,7 +235,7 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
         let built_in = pg_sys::oper(ptr::null_mut(), name, type_oid, pg_sys::UNKNOWNOID, true, -1);
         if built_in.is_null() {
             let name = ServerText(bytes(pg_sys::format_type_be(type_oid)));
-            return Err(Error::NotComparable(name.into_utf8()));
+            return Err(Error::NotComparable(name.to_utf8()));
         }
         pg_sys::ReleaseSysCache(built_in);
     }
@@ -289,21 +287,6 @@ impl FromDatum for KeyValues {
             KeyValues((0..count as usize).map(value).collect())
         })
     }
-}
-
-macro_rules! argument {
-    ($type:ty, $sql:literal) => {
-        impl_sql_translatable!($type, $sql);
-
-        // SAFETY: the datum is of the SQL type declared just above, which `FromDatum` reads.
-        unsafe impl<'fcx> ArgAbi<'fcx> for $type {
-            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
-                // SAFETY: as the trait demands of the caller. Only arguments of STRICT functions are
-                // declared without Option, so NULL does not come here.
-                unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or_default()
-            }
-        }
-    };
 }
 
 argument!(KeyNumbers, "int2vector");

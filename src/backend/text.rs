@@ -4,30 +4,27 @@
 //! accent would then reach AWS garbled, or not at all. AWS and conninfo speak UTF-8, so text is
 //! converted at the border.
 
-use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
-use pgrx::pgrx_sql_entity_graph::impl_sql_translatable;
+use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
 use std::ffi::{CString, c_char};
 
 /// `text`, as UTF-8.
+#[derive(Default)]
 pub struct Text(pub String);
 
 /// `json` given or returned as text, as UTF-8. Postgres checks what is given; what is returned must
 /// be JSON.
+#[derive(Default)]
 pub struct JsonText(pub String);
 
 /// `text` in the encoding of the database, for what goes to a remote session of that encoding.
+#[derive(Default)]
 pub struct ServerText(pub Vec<u8>);
 
 impl ServerText {
-    /// The text as UTF-8, to show it.
-    pub fn display(&self) -> String {
-        from_server(self.0.clone())
-    }
-
     /// The same text as UTF-8.
-    pub fn into_utf8(self) -> String {
-        from_server(self.0)
+    pub fn to_utf8(&self) -> String {
+        from_server(self.0.clone())
     }
 }
 
@@ -188,20 +185,26 @@ impl IntoDatum for ServerText {
     }
 }
 
-macro_rules! sql_type {
+/// Makes a type an argument of the SQL type named. It must read that type's datums in `FromDatum`.
+macro_rules! argument {
     ($type:ty, $sql:literal) => {
-        impl_sql_translatable!($type, $sql);
+        pgrx::pgrx_sql_entity_graph::impl_sql_translatable!($type, $sql);
 
         // SAFETY: the datum is of the SQL type declared just above, which `FromDatum` reads.
-        unsafe impl<'fcx> ArgAbi<'fcx> for $type {
-            unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        unsafe impl<'fcx> pgrx::callconv::ArgAbi<'fcx> for $type {
+            unsafe fn unbox_arg_unchecked(arg: pgrx::callconv::Arg<'_, 'fcx>) -> Self {
                 // SAFETY: as the trait demands of the caller. Only arguments of STRICT functions are
                 // declared without Option, so NULL does not come here.
-                unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or_else(|| Self(Default::default()))
+                unsafe { arg.unbox_arg_using_from_datum() }.unwrap_or_default()
             }
         }
+    };
+}
+pub(super) use argument;
 
-        // SAFETY: returns a datum of the SQL type declared above.
+macro_rules! result {
+    ($type:ty) => {
+        // SAFETY: returns a datum of the SQL type that the type is declared to be.
         unsafe impl BoxRet for $type {
             unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
                 match self.into_datum() {
@@ -214,6 +217,9 @@ macro_rules! sql_type {
     };
 }
 
-sql_type!(Text, "text");
-sql_type!(JsonText, "json");
-sql_type!(ServerText, "text");
+argument!(Text, "text");
+argument!(JsonText, "json");
+argument!(ServerText, "text");
+result!(Text);
+result!(JsonText);
+result!(ServerText);

@@ -3,7 +3,6 @@
 //! Source: PostgreSQL documentation, "Database Connection Control Functions", and PQconnectPoll in
 //! fe-connect.c for what is tried after what.
 
-use bytes::BytesMut;
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use secretlink_core::SqlState;
@@ -95,7 +94,8 @@ impl Connection {
         // Nobody listens there: a cancel request fails at once.
         let address = Address::Unix("/nonexistent".into());
         let attempt = Attempt { info, policy, host, address: &address, wanted: info.target_session_attrs };
-        attempt.start_session(transport, encrypted, None, None, server_end_point).await
+        let facts = encrypted.then(|| TlsFacts { version: "TLSv1.3", cipher: String::new() });
+        attempt.start_session(transport, None, facts, server_end_point).await
     }
 }
 
@@ -234,7 +234,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        self.start_session(transport, tls.is_some(), tls, facts, server_end_point).await
+        self.start_session(transport, tls, facts, server_end_point).await
     }
 
     /// Everything that is said over the transport, encrypted or not, until the session takes
@@ -242,7 +242,6 @@ impl Attempt<'_> {
     async fn start_session(
         &self,
         transport: Box<dyn Transport>,
-        encrypted: bool,
         tls: Option<TlsClient>,
         facts: Option<TlsFacts>,
         server_end_point: Option<Vec<u8>>,
@@ -253,7 +252,7 @@ impl Attempt<'_> {
         let password_used = Authentication {
             info: self.info,
             password: self.host.password.as_ref(),
-            encrypted,
+            encrypted: facts.is_some(),
             server_end_point,
             protect_password: self.policy.protect_password,
         }
@@ -324,17 +323,18 @@ impl Attempt<'_> {
 
     async fn send_startup(&self, framed: &mut Framed) -> Result<(), AttemptError> {
         let info = self.info;
-        let mut parameters = vec![("user", info.user.as_str()), ("database", info.dbname.as_str())];
-        parameters.push(("client_encoding", &self.policy.client_encoding));
+        let mut parameters = vec![
+            ("user", info.user.as_str()),
+            ("database", &info.dbname),
+            ("client_encoding", &self.policy.client_encoding),
+        ];
         if let Some(options) = &info.options {
             parameters.push(("options", options));
         }
         if let Some(name) = &info.application_name {
             parameters.push(("application_name", name));
         }
-        let mut message = BytesMut::new();
-        frontend::startup_message(parameters, &mut message)?;
-        framed.outgoing().extend_from_slice(&message);
+        frontend::startup_message(parameters, framed.outgoing())?;
         framed.flush().await?;
         Ok(())
     }

@@ -249,7 +249,7 @@ impl Connection {
                     Event::Columns(self.shape(columns))
                 }
                 (Incoming::Rows(rows), At::Rows) => Event::Rows(rows),
-                (Incoming::Message(message), at_before) => match (message, at_before) {
+                (Incoming::Message(message), _) => match (message, at) {
                     (Message::CommandComplete(body), At::Start | At::Rows | At::Complete) => {
                         at = At::Complete;
                         Event::Complete(body.tag().map_err(broken)?.as_bytes().to_vec())

@@ -6,27 +6,27 @@
 use pgrx::prelude::*;
 
 use super::query::{LastResult, collect};
-use super::{Target, ok};
+use super::{named, ok};
 use crate::backend::arguments::Arguments;
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
 use crate::backend::tuplestore::RowSink;
-use crate::connections::{self, Cursors};
+use crate::connections::{self, Cursors, Target};
 use crate::error::Error;
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_unnamed(cursorname: ServerText, sql: ServerText) -> ServerText {
-    Target::unnamed().and_then(|t| open(&t, cursorname, sql, true)).or_raise()
+    connections::unnamed().and_then(|t| open(&t, cursorname, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_unnamed_fail(cursorname: ServerText, sql: ServerText, fail: bool) -> ServerText {
-    Target::unnamed().and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
+    connections::unnamed().and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
 }
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_named(connname: ServerText, cursorname: ServerText, sql: ServerText) -> ServerText {
-    Target::named(connname).and_then(|t| open(&t, cursorname, sql, true)).or_raise()
+    named(connname).and_then(|t| open(&t, cursorname, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
@@ -36,11 +36,11 @@ fn dblink_open_named_fail(
     sql: ServerText,
     fail: bool,
 ) -> ServerText {
-    Target::named(connname).and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
+    named(connname).and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
 }
 
 fn open(target: &Target, cursor: ServerText, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
-    let doing = format!("while opening cursor \"{}\"", cursor.display());
+    let doing = format!("while opening cursor \"{}\"", cursor.to_utf8());
     let cursors = target.session.cursors();
     if !target.session.in_transaction() {
         if !command(target, b"BEGIN".to_vec(), &doing, fail)? {
@@ -57,26 +57,26 @@ fn open(target: &Target, cursor: ServerText, sql: ServerText, fail: bool) -> Res
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_unnamed(cursorname: ServerText) -> ServerText {
-    Target::unnamed().and_then(|t| close(&t, cursorname, true)).or_raise()
+    connections::unnamed().and_then(|t| close(&t, cursorname, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_unnamed_fail(cursorname: ServerText, fail: bool) -> ServerText {
-    Target::unnamed().and_then(|t| close(&t, cursorname, fail)).or_raise()
+    connections::unnamed().and_then(|t| close(&t, cursorname, fail)).or_raise()
 }
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_named(connname: ServerText, cursorname: ServerText) -> ServerText {
-    Target::named(connname).and_then(|t| close(&t, cursorname, true)).or_raise()
+    named(connname).and_then(|t| close(&t, cursorname, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_named_fail(connname: ServerText, cursorname: ServerText, fail: bool) -> ServerText {
-    Target::named(connname).and_then(|t| close(&t, cursorname, fail)).or_raise()
+    named(connname).and_then(|t| close(&t, cursorname, fail)).or_raise()
 }
 
 fn close(target: &Target, cursor: ServerText, fail: bool) -> Result<ServerText, Error> {
-    let doing = format!("while closing cursor \"{}\"", cursor.display());
+    let doing = format!("while closing cursor \"{}\"", cursor.to_utf8());
     if !command(target, [b"CLOSE ", cursor.0.as_slice()].concat(), &doing, fail)? {
         return Ok(error());
     }
@@ -127,15 +127,15 @@ fn fetch(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let (mut sink, arguments) = unsafe { (RowSink::new(fcinfo)?, Arguments::of(fcinfo)) };
     let (fail, count) = arguments.trailing_fail();
     let (target, cursor, howmany) = match count {
-        2 => (Target::unnamed()?, arguments.text(0), arguments.int(1)),
-        _ => (Target::named(arguments.text(0))?, arguments.text(1), arguments.int(2)),
+        2 => (connections::unnamed()?, arguments.text(0), arguments.int(1)),
+        _ => (named(arguments.text(0))?, arguments.text(1), arguments.int(2)),
     };
     let sql = [format!("FETCH {howmany} FROM ").as_bytes(), &cursor.0].concat();
     match collect(&target, sql, Some(&mut sink))? {
         Ok(LastResult::Rows) => {}
-        Ok(LastResult::Command(_)) => return Err(Error::NoSuchCursor(cursor.display())),
+        Ok(LastResult::Command(_)) => return Err(Error::NoSuchCursor(cursor.to_utf8())),
         Err(error) => {
-            let doing = format!("while fetching from cursor \"{}\"", cursor.display());
+            let doing = format!("while fetching from cursor \"{}\"", cursor.to_utf8());
             connections::report_failure(&error, &target.origin, &doing, fail);
         }
     }

@@ -8,48 +8,32 @@ mod cursor;
 mod query;
 
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
-use std::rc::Rc;
 
 use crate::backend::role;
 use crate::backend::text::ServerText;
-use crate::connections::{self, ConnectionName, Origin, Session};
+use crate::connections::{self, ConnectionName, Session, Target};
 use crate::error::Error;
 
-/// The connection that a function works on.
-struct Target {
-    session: Rc<Session>,
-    origin: Origin,
-}
-
-impl Target {
-    fn unnamed() -> Result<Target, Error> {
-        let (session, origin) = connections::unnamed()?;
-        Ok(Target { session, origin })
-    }
-
-    /// An open connection of that name.
-    fn named(connname: ServerText) -> Result<Target, Error> {
-        let name = ConnectionName::find(connname);
-        let (session, origin) = connections::named(&name).ok_or_else(|| Error::not_available(&name))?;
-        Ok(Target { session, origin })
-    }
+/// An open connection of that name.
+fn named(connname: ServerText) -> Result<Target, Error> {
+    let name = ConnectionName::find(connname);
+    connections::named(&name).ok_or_else(|| Error::not_available(&name))
 }
 
 /// An open connection of that name, or else one made for this call alone, with the name taken for a
 /// connection string.
-fn target(name_or_connstr: ServerText) -> Result<Target, Error> {
+fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(ServerText(name_or_connstr.0.clone()));
-    if let Some((session, origin)) = connections::named(&name) {
-        return Ok(Target { session, origin });
+    match connections::named(&name) {
+        Some(target) => Ok(target),
+        None => Ok(connections::transient(Session::open(conninfo(name_or_connstr)?, false)?)),
     }
-    let session = Session::open(conninfo(name_or_connstr)?, false)?;
-    Ok(Target { session: Rc::new(session), origin: connections::transient() })
 }
 
 /// A connection string, checked by contrib dblink's rule: who is not a superuser gives a password
 /// in it, so that none is picked up from the server's own files and environment.
 fn conninfo(connstr: ServerText) -> Result<ConnInfo, Error> {
-    let options = Options::parse(&connstr.into_utf8()).map_err(Error::ConnectionString)?;
+    let options = Options::parse(&connstr.to_utf8()).map_err(Error::ConnectionString)?;
     if !role::is_superuser() && !options.has_password() {
         return Err(Error::PasswordNotGiven);
     }

@@ -4,33 +4,33 @@ use pgrx::prelude::*;
 use secretlink_remote::connection::Event;
 use secretlink_remote::error::QueryError;
 
-use super::{Target, target};
+use super::named_or_made;
 use crate::backend::arguments::Arguments;
 use crate::backend::guc_scope::GucScope;
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
 use crate::backend::tuplestore::RowSink;
-use crate::connections;
+use crate::connections::{self, Target};
 use crate::error::Error;
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_named(connname: ServerText, sql: ServerText) -> ServerText {
-    target(connname).and_then(|t| exec(&t, sql, true)).or_raise()
+    named_or_made(connname).and_then(|t| exec(&t, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_named_fail(connname: ServerText, sql: ServerText, fail: bool) -> ServerText {
-    target(connname).and_then(|t| exec(&t, sql, fail)).or_raise()
+    named_or_made(connname).and_then(|t| exec(&t, sql, fail)).or_raise()
 }
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_unnamed(sql: ServerText) -> ServerText {
-    Target::unnamed().and_then(|t| exec(&t, sql, true)).or_raise()
+    connections::unnamed().and_then(|t| exec(&t, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_unnamed_fail(sql: ServerText, fail: bool) -> ServerText {
-    Target::unnamed().and_then(|t| exec(&t, sql, fail)).or_raise()
+    connections::unnamed().and_then(|t| exec(&t, sql, fail)).or_raise()
 }
 
 /// The last statement's command tag; `ERROR` if it failed and may.
@@ -66,8 +66,8 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let (mut sink, arguments) = unsafe { (RowSink::new(fcinfo)?, Arguments::of(fcinfo)) };
     let (fail, count) = arguments.trailing_fail();
     let (target, sql) = match count {
-        1 => (Target::unnamed()?, arguments.text(0)),
-        _ => (target(arguments.text(0))?, arguments.text(1)),
+        1 => (connections::unnamed()?, arguments.text(0)),
+        _ => (named_or_made(arguments.text(0))?, arguments.text(1)),
     };
     match collect(&target, sql.0, Some(&mut sink))? {
         Ok(LastResult::Rows) => {}
