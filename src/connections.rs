@@ -8,7 +8,7 @@ use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::{Connection, Event, Policy};
 use secretlink_remote::conninfo::ConnInfo;
 use secretlink_remote::error::QueryError;
-use secretlink_remote::remote::Remote;
+use secretlink_remote::remote::{EVENTS_IN_FLIGHT, Remote};
 use secretlink_remote::server_message::ServerMessage;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ impl Session {
 
     /// Whether the session is in a transaction, be it a failed one.
     pub fn in_transaction(&self) -> bool {
-        self.remote.in_transaction()
+        self.remote.status().in_transaction()
     }
 
     /// The account of `dblink_open` and `dblink_close`.
@@ -177,7 +177,7 @@ impl Session {
             return Err(Error::Busy);
         }
         let _busy = Busy(&self.busy);
-        let mut query = self.remote.query(io::thread()?, sql);
+        let mut query = self.remote.query(io::thread()?, sql, EVENTS_IN_FLIGHT);
         let mut failure = None;
         loop {
             match io::recv(WaitEvent::Query, &mut query.events)? {

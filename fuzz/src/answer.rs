@@ -15,9 +15,10 @@ use super::wire::Wire;
 pub const CHUNKS: [usize; 8] = [usize::MAX, 1, 2, 5, 7, 64, 1000, 8192];
 
 /// Bits of the first byte: the query is cancelled after its first event; the consumer goes away
-/// instead.
+/// instead; the session is idle for a while before the first query.
 const CANCEL: u8 = 0x08;
 const GO_AWAY: u8 = 0x10;
+const IDLE: u8 = 0x20;
 
 /// The first byte says how the rest is read. It answers two queries.
 pub fn run(data: &[u8]) {
@@ -25,8 +26,16 @@ pub fn run(data: &[u8]) {
     super::block_on(async {
         let wire = Wire::new(answer, CHUNKS[usize::from(how & 7)]);
         let mut connection = Connection::over(Box::new(wire));
+        if how & IDLE != 0 {
+            connection.catch_up().await;
+        }
         ask(&mut connection, how, answer.len()).await;
+        connection.catch_up().await;
         ask(&mut connection, 0, answer.len()).await;
+        let (notifications, dropped) = connection.status().inbox().take();
+        let texts = notifications.iter().map(|n| n.channel.len() + n.payload.len()).sum::<usize>();
+        assert!(dropped == 0 && texts <= answer.len(), "more notifications than were sent");
+        assert!(connection.status().counts().bytes <= answer.len() as u64, "more rows than were sent");
         connection.close().await;
     });
 }
@@ -129,6 +138,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [server::empty(), server::ready()].concat(),
         [server::notice("as it were"), server::result()].concat(),
         [server::parameter("DateStyle", "German"), server::notification(), server::result()].concat(),
+        [server::notification(), server::parameter("IntervalStyle", "iso_8601"), server::notice("so")]
+            .concat(),
+        [server::result(), server::notification(), server::result()].concat(),
         [server::columns(&["a"]), server::row(&[Some(b"x")]), error()].concat(),
         [server::columns(&["a"]), server::complete("SELECT 0"), server::result()].concat(),
         [server::copy_out(), server::complete("COPY 1"), server::ready()].concat(),
@@ -140,6 +152,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     for (number, answer) in answers.iter().enumerate() {
         seeds.push([&[number as u8], &answer[..]].concat());
         seeds.push([&[CANCEL | number as u8 & 7], &answer[..], &server::result()].concat());
+        seeds.push([&[IDLE | number as u8 & 7], &server::notification()[..], &answer[..]].concat());
         seeds.push([&[GO_AWAY | number as u8 & 7], &answer[..], &server::result()].concat());
     }
     seeds

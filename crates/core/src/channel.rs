@@ -47,6 +47,12 @@ impl<T> Sender<T> {
         result
     }
 
+    /// Sends without waiting. What has no room is dropped: for a channel that gets one item.
+    pub fn send_now(&self, item: T) {
+        let _ = self.inner.try_send(item);
+        self.waker.wake();
+    }
+
     /// Completes when the receiver is gone.
     pub async fn closed(&self) {
         self.inner.closed().await;

@@ -5,11 +5,16 @@ use postgres_protocol::message::frontend;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::framed::Transport;
 use crate::tls::TlsClient;
+
+/// After how long a server that goes on with a cancelled query is asked again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// Where a session runs.
 #[derive(Clone)]
@@ -61,6 +66,18 @@ impl CancelKey {
         // The server sends nothing: the first read ends with its close, in whatever manner.
         let _ = transport.read(&mut [0; 1]).await;
         Ok(())
+    }
+
+    /// Sends requests until `stopped`, and tells `sent` how each of them went. A server that has not
+    /// begun with the query yet, as while a long one is still under way to it, takes a request for one
+    /// that came too late and ignores it: hence more than one.
+    pub(crate) async fn send_until(&self, stopped: &CancellationToken, mut sent: impl FnMut(io::Result<()>)) {
+        loop {
+            sent(self.send().await);
+            if tokio::time::timeout(AGAIN, stopped.cancelled()).await.is_ok() {
+                return;
+            }
+        }
     }
 }
 

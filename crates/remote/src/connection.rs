@@ -4,9 +4,9 @@ use postgres_protocol::message::backend::{Message, ParameterStatusBody};
 use postgres_protocol::message::frontend;
 use secretlink_core::channel::Sender;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -15,15 +15,13 @@ use crate::error::{AttemptError, QueryError};
 use crate::framed::{Framed, Incoming};
 use crate::row::RowBatch;
 use crate::server_message::ServerMessage;
+use crate::status::Status;
 use crate::tls::TlsFacts;
 
 pub use crate::connect::Policy;
 
 /// How long a server may take to stop a cancelled query before its connection is given up.
-const CANCEL_GRACE: Duration = Duration::from_secs(10);
-
-/// After how long a server that goes on with a cancelled query is asked again.
-const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a server may take to hear that we are leaving.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
@@ -90,10 +88,7 @@ pub struct Connection {
     facts: ConnectionFacts,
     parameters: HashMap<&'static str, String>,
     cancel_key: Option<CancelKey>,
-    /// Whether the session is in a transaction, be it a failed one, as of the last ReadyForQuery.
-    in_transaction: Arc<AtomicBool>,
-    /// Why the session is of no more use.
-    broken: Option<String>,
+    status: Arc<Status>,
 }
 
 /// How far the answer to a query has come. What comes out of order breaks the connection: server and
@@ -122,14 +117,7 @@ enum Stopped {
 
 impl Connection {
     pub(crate) fn new(framed: Framed, facts: ConnectionFacts) -> Connection {
-        Connection {
-            framed,
-            facts,
-            parameters: HashMap::new(),
-            cancel_key: None,
-            in_transaction: Arc::default(),
-            broken: None,
-        }
+        Connection { framed, facts, parameters: HashMap::new(), cancel_key: None, status: Arc::default() }
     }
 
     /// A connection over any transport whose login is over, for fuzzing the decoding of answers.
@@ -166,18 +154,18 @@ impl Connection {
         &self.facts
     }
 
-    /// Tells whether the session is in a transaction, also when somebody else holds the session.
-    pub fn transaction_flag(&self) -> Arc<AtomicBool> {
-        self.in_transaction.clone()
+    /// What can be known of the session also while somebody else holds it.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
-    fn note_status(&self, status: u8) {
-        self.in_transaction.store(status != b'I', Ordering::Release);
+    pub(crate) fn cancel_key(&self) -> Option<CancelKey> {
+        self.cancel_key.clone()
     }
 
     /// Why the session is of no more use, if so.
     pub fn broken(&self) -> Option<&str> {
-        self.broken.as_deref()
+        self.status.loss().map(|loss| loss.reason.as_str())
     }
 
     pub(crate) fn note_parameter(&mut self, body: &ParameterStatusBody) {
@@ -196,15 +184,15 @@ impl Connection {
     /// thrown away, so that the session is ready for the next one; if that takes more than
     /// ten seconds the session is given up.
     pub async fn query(&mut self, sql: &[u8], events: &Sender<Event>, cancel: &CancellationToken) {
-        let error = if let Some(reason) = &self.broken {
-            Some(QueryError::Lost(reason.clone()))
+        let error = if let Some(reason) = self.broken() {
+            Some(QueryError::Lost(reason.into()))
         } else if sql.len() > MAX_QUERY {
             Some(QueryError::TooLong(sql.len()))
         } else {
             match self.exchange(sql, events, cancel).await {
                 Ok(()) => None,
                 Err(Stopped::Broken(reason)) => {
-                    self.broken = Some(reason.clone());
+                    self.status.lose(reason.clone(), false);
                     Some(QueryError::Lost(reason))
                 }
                 Err(Stopped::Copy) => {
@@ -230,6 +218,7 @@ impl Connection {
         cancel: &CancellationToken,
     ) -> Result<(), Stopped> {
         put_query(self.framed.outgoing(), sql);
+        self.status.count_query();
         tokio::select! {
             biased;
             // What is left unsent stays in the buffer: cancel_and_drain sends it first.
@@ -243,12 +232,16 @@ impl Connection {
                 () = cancel.cancelled() => return Err(Stopped::Cancelled),
                 incoming = self.framed.next() => incoming.map_err(broken)?,
             };
+            let Some(incoming) = self.note(incoming) else { continue };
             let event = match (incoming, at) {
                 (Incoming::Columns(columns), At::Start | At::Complete) => {
                     at = At::Rows;
                     Event::Columns(self.shape(columns))
                 }
-                (Incoming::Rows(rows), At::Rows) => Event::Rows(rows),
+                (Incoming::Rows(rows), At::Rows) => {
+                    self.status.count_rows(&rows);
+                    Event::Rows(rows)
+                }
                 (Incoming::Message(message), _) => match (message, at) {
                     (Message::CommandComplete(body), At::Start | At::Rows | At::Complete) => {
                         at = At::Complete;
@@ -262,25 +255,20 @@ impl Connection {
                         at = At::Failed;
                         let message = ServerMessage::parse(body.fields()).map_err(broken)?;
                         if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
-                            self.broken = Some(String::from_utf8_lossy(&message.message).into_owned());
+                            self.status.lose(String::from_utf8_lossy(&message.message).into_owned(), false);
                         }
                         Event::Error(QueryError::Server(message))
                     }
                     (Message::NoticeResponse(body), _) => {
                         Event::Notice(ServerMessage::parse(body.fields()).map_err(broken)?)
                     }
-                    (Message::ParameterStatus(body), _) => {
-                        self.note_parameter(&body);
-                        continue;
-                    }
-                    (Message::NotificationResponse(_), _) => continue,
                     (Message::CopyInResponse(_), At::Start | At::Complete) => {
                         self.fail_copy().await.map_err(broken)?;
                         return Err(Stopped::Copy);
                     }
                     (Message::CopyOutResponse(_), At::Start | At::Complete) => return Err(Stopped::Copy),
                     (Message::ReadyForQuery(body), At::Complete | At::Failed) => {
-                        self.note_status(body.status());
+                        self.status.ready(body.status());
                         return Ok(());
                     }
                     _ => return Err(out_of_order()),
@@ -290,10 +278,51 @@ impl Connection {
             if !pass_on(event, events, cancel).await {
                 return Err(Stopped::Cancelled);
             }
-            if self.broken.is_some() {
+            if self.broken().is_some() {
                 // The server has said why it ends the session; there is nothing more to read.
                 return Ok(());
             }
+        }
+    }
+
+    /// Keeps what a server may say at any time. Gives back what it may not.
+    fn note(&mut self, incoming: Incoming) -> Option<Incoming> {
+        match incoming {
+            Incoming::Notification(notification) => self.status.inbox().put(notification),
+            Incoming::Message(Message::ParameterStatus(body)) => self.note_parameter(&body),
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Takes in what the server says between queries: notifications, and its end. Never completes;
+    /// dropping it loses nothing.
+    pub async fn idle(&mut self) -> Infallible {
+        while self.broken().is_none() {
+            let reason = match self.framed.next().await {
+                Ok(incoming) => match self.note(incoming) {
+                    None | Some(Incoming::Message(Message::NoticeResponse(_))) => continue,
+                    Some(Incoming::Message(Message::ErrorResponse(body))) => {
+                        match ServerMessage::parse(body.fields()) {
+                            Ok(message) => String::from_utf8_lossy(&message.message).into_owned(),
+                            Err(error) => lost(&error),
+                        }
+                    }
+                    Some(_) => OUT_OF_ORDER.into(),
+                },
+                Err(error) => lost(&error),
+            };
+            self.status.lose(reason, true);
+        }
+        std::future::pending().await
+    }
+
+    /// Takes in what the server has said since the last query, without waiting for more.
+    pub async fn catch_up(&mut self) {
+        tokio::select! {
+            biased;
+            never = self.idle() => match never {},
+            () = std::future::ready(()) => {}
         }
     }
 
@@ -302,14 +331,8 @@ impl Connection {
         let key = self.cancel_key.clone();
         let stopped = CancellationToken::new();
         let cancel = async {
-            let Some(key) = key else { return };
-            // A server that has not begun with the query yet, as while a long one is still under
-            // way to it, takes a request for one that came too late and ignores it: ask again.
-            loop {
-                let _ = key.send().await;
-                if tokio::time::timeout(CANCEL_AGAIN, stopped.cancelled()).await.is_ok() {
-                    return;
-                }
+            if let Some(key) = key {
+                key.send_until(&stopped, drop).await;
             }
         };
         let drain = async {
@@ -325,7 +348,7 @@ impl Connection {
             Err(_) => Err("the remote query could not be cancelled in time".to_string()),
         };
         if let Err(reason) = outcome {
-            self.broken.get_or_insert(reason);
+            self.status.lose(reason, false);
         }
     }
 
@@ -333,13 +356,13 @@ impl Connection {
     async fn drain(&mut self) -> io::Result<()> {
         self.framed.flush().await?;
         loop {
-            if let Incoming::Message(message) = self.framed.next().await? {
+            let incoming = self.framed.next().await?;
+            if let Some(Incoming::Message(message)) = self.note(incoming) {
                 match message {
                     Message::ReadyForQuery(body) => {
-                        self.note_status(body.status());
+                        self.status.ready(body.status());
                         return Ok(());
                     }
-                    Message::ParameterStatus(body) => self.note_parameter(&body),
                     Message::CopyInResponse(_) => self.fail_copy().await?,
                     _ => {}
                 }
@@ -398,12 +421,12 @@ impl Connection {
 
     /// Marks the session as of no more use: it is closed without another word.
     pub(crate) fn give_up(&mut self) {
-        self.broken.get_or_insert_with(|| "the session was closed".into());
+        self.status.lose("the session was closed".into(), false);
     }
 
     /// Says goodbye and closes, within a second.
     pub async fn close(mut self) {
-        if self.broken.is_none() {
+        if self.broken().is_none() {
             frontend::terminate(self.framed.outgoing());
             let goodbye = async {
                 self.framed.flush().await?;
@@ -434,8 +457,10 @@ fn put_query(buf: &mut bytes::BytesMut, sql: &[u8]) {
     buf.extend_from_slice(&[0]);
 }
 
+const OUT_OF_ORDER: &str = "unexpected message from the server";
+
 fn out_of_order() -> Stopped {
-    Stopped::Broken("unexpected message from the server".into())
+    Stopped::Broken(OUT_OF_ORDER.into())
 }
 
 fn broken(error: io::Error) -> Stopped {
@@ -452,6 +477,7 @@ fn lost(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Loss;
     use secretlink_core::channel;
     use secretlink_core::io_thread::IoThread;
     use tokio::io::AsyncWriteExt;
@@ -499,6 +525,28 @@ mod tests {
         ] {
             assert_eq!(usable_after(&[wrong]), [false], "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn between_queries_a_server_may_notify_and_end_the_session() {
+        let notification = b"A\0\0\0\x0b\0\0\0\x01c\0\0";
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let said = |messages: &[&[u8]]| {
+            let said = messages.concat();
+            runtime.block_on(async {
+                let (client, mut server) = tokio::io::duplex(1 << 16);
+                let mut connection = Connection::over(Box::new(client));
+                server.write_all(&said).await.unwrap();
+                connection.catch_up().await;
+                let kept = connection.status().inbox().take().0.len();
+                (kept, connection.status().loss().cloned())
+            })
+        };
+        let lost = |reason: &str| Some(Loss { reason: reason.into(), idle: true });
+        assert_eq!(said(&[notification, notification]), (2, None));
+        assert_eq!(said(&[b"E\0\0\0\x12SFATAL\0Mgone\0\0"]), (0, lost("gone")));
+        assert_eq!(said(&[notification, READY]), (1, lost(OUT_OF_ORDER)));
+        assert_eq!(said(&[notification, ROW]), (1, lost(OUT_OF_ORDER)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use secretlink_core::SqlState;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::notification::Notification;
 use crate::row::RowBatch;
 
 /// A byte stream to a server: TCP or Unix socket, plain or TLS; in tests and fuzzing, memory.
@@ -29,6 +30,8 @@ pub enum Incoming {
     Columns(usize),
     /// One or more whole DataRows.
     Rows(RowBatch),
+    /// NotificationResponse.
+    Notification(Notification),
     /// Anything else.
     Message(Message),
 }
@@ -122,6 +125,7 @@ pub fn decode(buf: &mut BytesMut, limit: usize) -> io::Result<Option<Incoming>> 
             };
             Ok(Some(Incoming::Columns(usize::from(u16::from_be_bytes([count[0], count[1]])))))
         }
+        b'A' => Ok(Some(Incoming::Notification(Notification::parse(&buf.split_to(len)[5..])?))),
         _ => match Message::parse(buf) {
             Ok(message) => Ok(message.map(Incoming::Message)),
             // A field that runs past the end of its message is not the end of the connection.

@@ -10,9 +10,11 @@ pub mod connection;
 pub mod conninfo;
 pub mod error;
 pub mod framed;
+pub mod notification;
 pub mod remote;
 pub mod row;
 pub mod server_message;
+pub mod status;
 
 mod auth;
 mod connect;

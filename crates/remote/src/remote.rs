@@ -1,18 +1,21 @@
 //! A remote session as the backend holds it.
 
-use secretlink_core::channel::{self, Receiver};
+use secretlink_core::channel::{self, Receiver, Sender};
 use secretlink_core::io_thread::{IoThread, Pending};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::connection::{Connection, ConnectionFacts, Event};
+use crate::cancel::CancelKey;
+use crate::connection::{CANCEL_GRACE, Connection, ConnectionFacts, Event};
+use crate::status::Status;
 
-/// How many events may wait for the backend. With batches of about 64 kB this bounds what a slow
-/// consumer makes us hold; beyond it the I/O thread stops reading and TCP holds the server back.
-const EVENTS_IN_FLIGHT: usize = 8;
+/// How many events may wait for a backend that reads them. With batches of about 64 kB this bounds
+/// what a slow consumer makes us hold; beyond it the I/O thread stops reading and TCP holds the server
+/// back.
+pub const EVENTS_IN_FLIGHT: usize = 8;
 
 /// How long a server may take to stop the query of a session that is being closed. Less than for one
 /// that is to be used again: somebody waits for the close, and a server that does not stop in this
@@ -22,12 +25,15 @@ const LEAVE_GRACE: Duration = Duration::from_secs(1);
 /// A handle on a session that lives on the I/O thread. Dropping it closes the session, after
 /// cancelling what runs there.
 pub struct Remote {
-    connection: Arc<Mutex<Option<Connection>>>,
+    orders: UnboundedSender<Order>,
+    stops: UnboundedSender<Sender<io::Result<()>>>,
     facts: ConnectionFacts,
-    in_transaction: Arc<AtomicBool>,
+    status: Arc<Status>,
     /// Cancelled when the session is to end; a child of the I/O thread's own.
     life: CancellationToken,
     _ends_life: DropGuard,
+    /// Cancelled when it has ended.
+    gone: CancellationToken,
 }
 
 /// A running query. Dropping it before [`Event::Done`] came cancels the query at the server; the
@@ -38,22 +44,29 @@ pub struct Query {
     _cancel: DropGuard,
 }
 
+/// A query on its way to the session.
+struct Order {
+    sql: Vec<u8>,
+    events: Sender<Event>,
+    cancel: CancellationToken,
+}
+
 impl Remote {
     /// Takes care of a new session.
     pub fn adopt(io: &IoThread, connection: Connection) -> Remote {
         let facts = connection.facts().clone();
-        let in_transaction = connection.transaction_flag();
-        let connection = Arc::new(Mutex::new(Some(connection)));
+        let status = connection.status().clone();
         let life = io.closing().child_token();
-        let (held, end) = (connection.clone(), life.clone());
+        let gone = CancellationToken::new();
+        let (orders, queries) = unbounded_channel();
+        let (stops, asked) = unbounded_channel();
+        let (end, over) = (life.clone(), gone.clone().drop_guard());
+        let mut work = Work { key: connection.cancel_key(), stops: asked, life: end };
         io.spawn(async move {
-            end.cancelled().await;
-            // A running query sees the same token, stops and lets go of the lock.
-            if let Some(connection) = held.lock().await.take() {
-                connection.close().await;
-            }
+            work.serve(connection, queries).await;
+            drop(over);
         });
-        Remote { connection, facts, in_transaction, _ends_life: life.clone().drop_guard(), life }
+        Remote { orders, stops, facts, status, _ends_life: life.clone().drop_guard(), life, gone }
     }
 
     /// What does not change while the session lasts.
@@ -61,50 +74,120 @@ impl Remote {
         &self.facts
     }
 
-    /// Whether the session was in a transaction, be it a failed one, after its last query.
-    pub fn in_transaction(&self) -> bool {
-        self.in_transaction.load(Ordering::Acquire)
+    /// What does.
+    pub fn status(&self) -> &Status {
+        &self.status
     }
 
-    /// Starts a query. If another one is being cancelled, it begins when that is over.
-    pub fn query(&self, io: &IoThread, sql: Vec<u8>) -> Query {
+    /// Starts a query, of whose answer at most `room` events wait to be received. If another one is
+    /// being cancelled, it begins when that is over.
+    pub fn query(&self, io: &IoThread, sql: Vec<u8>, room: usize) -> Query {
         let cancel = self.life.child_token();
-        let cancelled = cancel.clone();
-        let (tx, events) = channel::channel(EVENTS_IN_FLIGHT, io.waker().clone());
-        let connection = self.connection.clone();
-        let life = self.life.clone();
-        io.spawn(async move {
-            let mut connection = tokio::select! {
-                biased;
-                () = cancelled.cancelled() => return,
-                connection = connection.lock() => connection,
-            };
-            if let Some(connection) = connection.as_mut() {
-                let left = async {
-                    life.cancelled().await;
-                    tokio::time::sleep(LEAVE_GRACE).await;
-                };
-                let over = tokio::select! {
-                    () = connection.query(&sql, &tx, &cancelled) => true,
-                    () = left => false,
-                };
-                if !over {
-                    connection.give_up();
-                }
-            }
-        });
+        let (tx, events) = channel::channel(room, io.waker().clone());
+        // If nobody takes it any more, the channel closes without a word.
+        let _ = self.orders.send(Order { sql, events: tx, cancel: cancel.clone() });
         Query { events, _cancel: cancel.drop_guard() }
+    }
+
+    /// Asks the server to stop what the session is doing. The answer says whether it could be asked; a
+    /// query that is stopped ends with the server's error.
+    pub fn stop(&self, io: &IoThread) -> Receiver<io::Result<()>> {
+        let (tx, answer) = channel::channel(1, io.waker().clone());
+        let _ = self.stops.send(tx);
+        answer
     }
 
     /// Closes the session; the answer comes when the server has been told.
     pub fn close(self, io: &IoThread) -> Pending<()> {
-        let connection = self.connection.clone();
+        let gone = self.gone.clone();
         drop(self);
-        io.submit(async move {
-            // Whoever gets the lock first closes; the other one waits for it.
-            if let Some(connection) = connection.lock().await.take() {
-                connection.close().await;
+        io.submit(async move { gone.cancelled().await })
+    }
+}
+
+/// What the I/O thread does for one session as long as it lives.
+struct Work {
+    key: Option<CancelKey>,
+    stops: UnboundedReceiver<Sender<io::Result<()>>>,
+    life: CancellationToken,
+}
+
+impl Work {
+    async fn serve(&mut self, mut connection: Connection, mut orders: UnboundedReceiver<Order>) {
+        loop {
+            let order = tokio::select! {
+                biased;
+                () = self.life.cancelled() => break,
+                Some(order) = orders.recv() => order,
+                Some(answer) = self.stops.recv() => {
+                    // Nothing is running. It is asked once all the same, as libpq does.
+                    let over = CancellationToken::new();
+                    over.cancel();
+                    ask_to_stop(self.key.as_ref(), &over, answer).await;
+                    continue;
+                }
+                never = connection.idle() => match never {},
+            };
+            if order.cancel.is_cancelled() {
+                continue;
             }
-        })
+            // What the server said before we ask must not be taken for its answer; above all, that it
+            // has gone.
+            connection.catch_up().await;
+            let life = self.life.clone();
+            let left = async {
+                life.cancelled().await;
+                tokio::time::sleep(LEAVE_GRACE).await;
+            };
+            let over = tokio::select! {
+                () = self.run(&mut connection, order) => true,
+                () = left => false,
+            };
+            if !over {
+                connection.give_up();
+            }
+        }
+        connection.close().await;
+    }
+
+    /// Runs a query, and asks the server to stop it when told so. Requests are over before the session
+    /// does anything else, lest they hit the next query.
+    async fn run(&mut self, connection: &mut Connection, order: Order) {
+        let over = CancellationToken::new();
+        let query = async {
+            connection.query(&order.sql, &order.events, &order.cancel).await;
+            // Closes the channel before a request that is under way holds us up.
+            drop(order.events);
+            over.cancel();
+        };
+        let requests = async {
+            loop {
+                let answer = tokio::select! {
+                    biased;
+                    () = over.cancelled() => return,
+                    Some(answer) = self.stops.recv() => answer,
+                };
+                ask_to_stop(self.key.as_ref(), &over, answer).await;
+            }
+        };
+        tokio::join!(query, requests);
+    }
+}
+
+/// Asks a server until the query is `over`, and tells how the first request went.
+async fn ask_to_stop(key: Option<&CancelKey>, over: &CancellationToken, answer: Sender<io::Result<()>>) {
+    let Some(key) = key else {
+        answer.send_now(Err(io::Error::other("the server gave no key to cancel queries with")));
+        return;
+    };
+    let mut first = Some(answer);
+    let requests = key.send_until(over, |sent| {
+        if let Some(answer) = first.take() {
+            answer.send_now(sent);
+        }
+    });
+    let in_time = tokio::time::timeout(CANCEL_GRACE, requests).await.is_ok();
+    if let (Some(answer), false) = (first, in_time) {
+        answer.send_now(Err(io::Error::other("cancel request timed out")));
     }
 }
