@@ -11,6 +11,7 @@ use secretlink_core::Secret;
 use crate::conninfo::{AuthMethod, ChannelBinding, ConnInfo, SslMode};
 use crate::error::AttemptError;
 use crate::framed::{Framed, Incoming};
+use crate::scram::{Binding, Exchange};
 use crate::server_message::ServerMessage;
 
 /// How this connection may be authenticated.
@@ -21,7 +22,7 @@ pub(crate) struct Authentication<'a> {
     pub encrypted: bool,
     /// The hash for channel binding, if there is one.
     pub server_end_point: Option<Vec<u8>>,
-    /// The password comes from a secret: see [`Authentication::password`].
+    /// The password comes from a secret: see [`Authentication::check_encryption`].
     pub protect_password: bool,
 }
 
@@ -80,18 +81,23 @@ impl Authentication<'_> {
         Err(AttemptError::UnsupportedMethod(name))
     }
 
-    /// The password, if there is one and the connection is fit for it. Every way to prove that one
-    /// knows a password passes here, so this is the one place that keeps the rule: a password from
-    /// a secret leaves over an encrypted connection, or because `sslmode=disable` was asked for by
-    /// name. (SCRAM and MD5 do not send the password itself, but what they send can be attacked
-    /// offline.)
+    /// The password, if there is one and the connection is fit for it.
     fn password(&self) -> Result<&Secret, AttemptError> {
+        self.check_encryption()?;
+        self.password.filter(|p| !p.is_empty()).ok_or(AttemptError::NoPassword)
+    }
+
+    /// Every way to prove that one knows a password passes here, so this is the one place that keeps
+    /// the rule: a password from a secret leaves over an encrypted connection, or because
+    /// `sslmode=disable` was asked for by name. (SCRAM and MD5 do not send the password itself, but
+    /// what they send can be attacked offline.)
+    fn check_encryption(&self) -> Result<(), AttemptError> {
         let ssl = &self.info.ssl;
         let asked_for_plain = ssl.mode == SslMode::Disable && ssl.mode_given;
-        if self.protect_password && !self.encrypted && !asked_for_plain {
-            return Err(AttemptError::PasswordUnencrypted);
+        match self.protect_password && !self.encrypted && !asked_for_plain {
+            true => Err(AttemptError::PasswordUnencrypted),
+            false => Ok(()),
         }
-        self.password.filter(|p| !p.is_empty()).ok_or(AttemptError::NoPassword)
     }
 
     fn allow(&self, method: AuthMethod) -> Result<(), AttemptError> {
@@ -128,9 +134,7 @@ impl Authentication<'_> {
         let required = self.info.channel_binding == ChannelBinding::Require;
 
         let (mechanism, binding) = match &self.server_end_point {
-            Some(hash) if plus && wanted => {
-                (sasl::SCRAM_SHA_256_PLUS, sasl::ChannelBinding::tls_server_end_point(hash.clone()))
-            }
+            Some(hash) if plus && wanted => (sasl::SCRAM_SHA_256_PLUS, Binding::ServerEndPoint(hash.clone())),
             _ if required && !self.encrypted => {
                 return Err(AttemptError::ChannelBinding("required, but SSL not in use"));
             }
@@ -146,27 +150,32 @@ impl Authentication<'_> {
             }
             // We could bind but the server says it cannot: said so ("y"), a server that could knows
             // that somebody in between has struck out its offer.
-            Some(_) if plain && wanted => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unrequested()),
-            _ if plain => (sasl::SCRAM_SHA_256, sasl::ChannelBinding::unsupported()),
+            Some(_) if plain && wanted => (sasl::SCRAM_SHA_256, Binding::NotOffered),
+            _ if plain => (sasl::SCRAM_SHA_256, Binding::Unsupported),
             _ => return Err(AttemptError::UnsupportedMethod("an unknown kind of SASL")),
         };
         let bound = mechanism == sasl::SCRAM_SHA_256_PLUS;
-        let failed = |e: std::io::Error| AttemptError::Scram(e.to_string());
-
-        let mut scram = sasl::ScramSha256::new(self.password()?.expose(), binding);
+        // Keys come first, as in libpq.
+        let mut scram = match &self.info.scram_keys {
+            Some(keys) => {
+                self.check_encryption()?;
+                Exchange::with_keys(keys, binding)?
+            }
+            None => Exchange::with_password(self.password()?.expose(), binding),
+        };
         frontend::sasl_initial_response(mechanism, scram.message(), framed.outgoing())?;
         framed.flush().await?;
         let Message::AuthenticationSaslContinue(body) = next(framed).await? else {
             return Err(AttemptError::Protocol("authentication"));
         };
-        scram.update(body.data()).map_err(failed)?;
+        scram.prove(body.data())?;
         frontend::sasl_response(scram.message(), framed.outgoing())?;
         framed.flush().await?;
         let Message::AuthenticationSaslFinal(body) = next(framed).await? else {
             return Err(AttemptError::Protocol("authentication"));
         };
         // Proves that the server knows the password too.
-        scram.finish(body.data()).map_err(failed)?;
+        scram.verify(body.data())?;
         Ok(bound)
     }
 }

@@ -18,4 +18,5 @@ pub mod status;
 
 mod auth;
 mod connect;
+mod scram;
 mod tls;

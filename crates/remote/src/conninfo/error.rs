@@ -191,6 +191,15 @@ pub enum ConnInfoError {
     /// `require_auth` mixes methods with excluded methods.
     #[error("require_auth methods with and without \"!\" cannot be mixed")]
     MixedAuthMethods,
+    /// One of the two keys of SCRAM without the other.
+    #[error("scram_client_key and scram_server_key go together")]
+    ScramKeyMissing,
+    /// A key of SCRAM that is none.
+    #[error("value of connection option \"{keyword}\" is not a key of 32 bytes in base64")]
+    InvalidScramKey {
+        /// Which key.
+        keyword: &'static str,
+    },
     /// A value that libpq could honour and secretlink cannot.
     #[error("connection option \"{keyword}\" is not supported{}", shown(" with the value ", value))]
     Unsupported {

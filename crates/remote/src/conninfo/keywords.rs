@@ -8,26 +8,34 @@ pub(super) struct Keyword {
     pub variable: Option<&'static str>,
     /// Whether the value is never to be shown.
     pub secret: bool,
+    /// The first major version of libpq that knows it, 14 standing for any up to that.
+    pub since: u16,
 }
 
 const fn plain(name: &'static str) -> Keyword {
-    Keyword { name, variable: None, secret: false }
+    Keyword { name, variable: None, secret: false, since: 14 }
 }
 
 const fn with_variable(name: &'static str, variable: &'static str) -> Keyword {
-    Keyword { name, variable: Some(variable), secret: false }
+    Keyword { variable: Some(variable), ..plain(name) }
 }
 
 const fn secret(name: &'static str) -> Keyword {
-    Keyword { name, variable: None, secret: true }
+    Keyword { secret: true, ..plain(name) }
 }
 
-/// Every keyword of libpq 15, and those that came with 16 to 19.
+impl Keyword {
+    const fn since(self, version: u16) -> Keyword {
+        Keyword { since: version, ..self }
+    }
+}
+
+/// Every keyword of libpq up to 19, in libpq's order.
 pub(super) const KEYWORDS: &[Keyword] = &[
     with_variable("service", "PGSERVICE"),
-    with_variable("servicefile", "PGSERVICEFILE"),
+    with_variable("servicefile", "PGSERVICEFILE").since(19),
     with_variable("user", "PGUSER"),
-    Keyword { name: "password", variable: Some("PGPASSWORD"), secret: true },
+    Keyword { variable: Some("PGPASSWORD"), ..secret("password") },
     with_variable("passfile", "PGPASSFILE"),
     with_variable("channel_binding", "PGCHANNELBINDING"),
     with_variable("connect_timeout", "PGCONNECT_TIMEOUT"),
@@ -45,37 +53,37 @@ pub(super) const KEYWORDS: &[Keyword] = &[
     plain("keepalives_count"),
     plain("tcp_user_timeout"),
     with_variable("sslmode", "PGSSLMODE"),
-    with_variable("sslnegotiation", "PGSSLNEGOTIATION"),
+    with_variable("sslnegotiation", "PGSSLNEGOTIATION").since(17),
     with_variable("sslcompression", "PGSSLCOMPRESSION"),
     with_variable("sslcert", "PGSSLCERT"),
     with_variable("sslkey", "PGSSLKEY"),
-    with_variable("sslcertmode", "PGSSLCERTMODE"),
+    with_variable("sslcertmode", "PGSSLCERTMODE").since(16),
     secret("sslpassword"),
     with_variable("sslrootcert", "PGSSLROOTCERT"),
     with_variable("sslcrl", "PGSSLCRL"),
     with_variable("sslcrldir", "PGSSLCRLDIR"),
     with_variable("sslsni", "PGSSLSNI"),
-    plain("sslkeylogfile"),
+    with_variable("requirepeer", "PGREQUIREPEER"),
+    with_variable("require_auth", "PGREQUIREAUTH").since(16),
     with_variable("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
     with_variable("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
-    with_variable("min_protocol_version", "PGMINPROTOCOLVERSION"),
-    with_variable("max_protocol_version", "PGMAXPROTOCOLVERSION"),
-    with_variable("requirepeer", "PGREQUIREPEER"),
-    with_variable("require_auth", "PGREQUIREAUTH"),
+    with_variable("min_protocol_version", "PGMINPROTOCOLVERSION").since(18),
+    with_variable("max_protocol_version", "PGMAXPROTOCOLVERSION").since(18),
     with_variable("gssencmode", "PGGSSENCMODE"),
     with_variable("krbsrvname", "PGKRBSRVNAME"),
     with_variable("gsslib", "PGGSSLIB"),
-    with_variable("gssdelegation", "PGGSSDELEGATION"),
+    with_variable("gssdelegation", "PGGSSDELEGATION").since(16),
     plain("replication"),
     with_variable("target_session_attrs", "PGTARGETSESSIONATTRS"),
-    with_variable("load_balance_hosts", "PGLOADBALANCEHOSTS"),
-    secret("scram_client_key"),
-    secret("scram_server_key"),
-    plain("oauth_issuer"),
-    plain("oauth_client_id"),
-    secret("oauth_client_secret"),
-    plain("oauth_scope"),
-    plain("oauth_ca_file"),
+    with_variable("load_balance_hosts", "PGLOADBALANCEHOSTS").since(16),
+    secret("scram_client_key").since(18),
+    secret("scram_server_key").since(18),
+    plain("oauth_issuer").since(18),
+    plain("oauth_client_id").since(18),
+    secret("oauth_client_secret").since(18),
+    plain("oauth_scope").since(18),
+    plain("sslkeylogfile").since(18),
+    plain("oauth_ca_file").since(19),
 ];
 
 /// The keyword of that exact name.
@@ -83,15 +91,24 @@ pub(super) fn find(name: &str) -> Option<&'static Keyword> {
     KEYWORDS.iter().find(|k| k.name == name)
 }
 
-/// The keyword that somebody who wrote `name` probably meant: the nearest one, at most three edits
-/// and half the name away (as the server's own hints do, `varlena.c`, `updateClosestMatch`).
+/// The keyword that somebody who wrote `name` probably meant.
 pub(super) fn closest(name: &str) -> Option<&'static str> {
-    KEYWORDS
-        .iter()
-        .map(|k| (edit_distance(name, k.name), k.name))
-        .filter(|(distance, _)| *distance <= 3 && *distance <= name.len() / 2)
+    closest_match(name, KEYWORDS.iter().map(|k| k.name), 3)
+}
+
+/// The first of the candidates nearest to `name`, at most so many edits and half the name away, as in
+/// the server's own hints (varlena.c, `updateClosestMatch`).
+pub fn closest_match<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    at_most: usize,
+) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (edit_distance(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= at_most && *distance <= name.len() / 2)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, keyword)| keyword)
+        .map(|(_, candidate)| candidate)
 }
 
 /// Whether `name` reads like a keyword, so that a message may repeat it.
@@ -100,16 +117,16 @@ pub(super) fn looks_like_one(name: &str) -> bool {
     (1..64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
 
-/// Levenshtein's distance, in bytes.
+/// Levenshtein's distance.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.bytes().enumerate() {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
         // What the cells left and diagonally above of the next one hold.
         let (mut left, mut diagonal) = (i + 1, i);
         if let Some(first) = row.first_mut() {
             *first = left;
         }
-        for (to, cell) in b.bytes().zip(row.iter_mut().skip(1)) {
+        for (to, cell) in b.chars().zip(row.iter_mut().skip(1)) {
             let replaced = diagonal + usize::from(from != to);
             diagonal = *cell;
             left = replaced.min(left + 1).min(*cell + 1);
@@ -126,7 +143,7 @@ mod tests {
     #[test]
     fn distances() {
         for (a, b, distance) in
-            [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("kitten", "sitting", 3), ("host", "hots", 2)]
+            [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("kitten", "sitting", 3), ("h\u{f6}st", "hots", 3)]
         {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }

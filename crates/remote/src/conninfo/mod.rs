@@ -11,12 +11,14 @@
 
 mod environment;
 mod error;
+mod foreign_options;
 mod hosts;
 mod keywords;
 mod options;
 mod passfile;
 mod require_auth;
 mod resolve;
+mod scram_keys;
 mod servicefile;
 mod ssl;
 mod string;
@@ -28,8 +30,11 @@ mod tests;
 
 pub use environment::Environment;
 pub use error::{ConnInfoError, Place, UriProblem};
+pub use foreign_options::{OptionOf, foreign_options};
 pub use hosts::{Host, HostAddress};
+pub use keywords::closest_match;
 pub use options::Options;
 pub use require_auth::{AuthMethod, RequireAuth};
 pub use resolve::{ChannelBinding, ConnInfo, Keepalives, TargetSessionAttrs};
+pub use scram_keys::ScramKeys;
 pub use ssl::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};

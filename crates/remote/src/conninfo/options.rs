@@ -71,7 +71,7 @@ impl Options {
 
     /// Sets the password, which may be any bytes but zero.
     pub fn set_password(&mut self, password: Secret) {
-        self.values.insert("password", Value::Secret(password));
+        self.set_secret("password", password);
     }
 
     /// The password as given, `None` when absent.
@@ -85,6 +85,11 @@ impl Options {
         self.password().is_some_and(|p| !p.is_empty())
     }
 
+    /// Whether whoever gave these options gave what proves who they are: a password or its keys.
+    pub fn has_credentials(&self) -> bool {
+        self.has_password() || self.insists_on_scram_keys()
+    }
+
     /// The keywords that have a value, in alphabetical order.
     pub fn keywords(&self) -> impl Iterator<Item = &str> {
         self.values.keys().copied()
@@ -95,6 +100,24 @@ impl Options {
         for (keyword, value) in other.values {
             self.values.entry(keyword).or_insert(value);
         }
+    }
+
+    /// Sets a keyword whose value is a secret.
+    pub(super) fn set_secret(&mut self, keyword: &'static str, secret: Secret) {
+        self.values.insert(keyword, Value::Secret(secret));
+    }
+
+    /// Takes a keyword out whose value is a secret.
+    pub(super) fn remove_secret(&mut self, keyword: &str) -> Option<Secret> {
+        match self.values.remove(keyword) {
+            Some(Value::Secret(secret)) => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// Takes a keyword out.
+    pub(super) fn remove(&mut self, keyword: &str) {
+        self.values.remove(keyword);
     }
 
     pub(super) fn contains(&self, keyword: &Keyword) -> bool {

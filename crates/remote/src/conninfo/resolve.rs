@@ -10,6 +10,7 @@ use super::keywords::{self, KEYWORDS};
 use super::options::Options;
 use super::passfile::PassFile;
 use super::require_auth::RequireAuth;
+use super::scram_keys::ScramKeys;
 use super::servicefile;
 use super::ssl::{SslMode, SslOptions};
 use super::value::{choose, harmless, parse_int};
@@ -38,6 +39,9 @@ pub struct ConnInfo {
     pub ssl: SslOptions,
     /// `channel_binding`.
     pub channel_binding: ChannelBinding,
+    /// `scram_client_key` and `scram_server_key`, if the string itself gives them: SCRAM uses them in
+    /// place of a password.
+    pub scram_keys: Option<ScramKeys>,
     /// `require_auth`; `None` if any method will do.
     pub require_auth: Option<RequireAuth>,
     /// `target_session_attrs`.
@@ -108,6 +112,9 @@ impl Options {
     pub fn resolve(mut self, environment: &Environment) -> Result<ConnInfo, ConnInfoError> {
         let password_given = self.has_password();
         let mode_given = self.get("sslmode").is_some();
+        // Before the service file is read: keys in it would pass for those of whoever connects, and are
+        // refused below.
+        let scram_keys = self.take_scram_keys()?;
         self.add_defaults(environment)?;
         self.check_secrets()?;
         self.check_supported()?;
@@ -145,6 +152,7 @@ impl Options {
                     ("require", ChannelBinding::Require),
                 ],
             )?,
+            scram_keys,
             require_auth: RequireAuth::parse(self.get("require_auth").unwrap_or_default())?,
             target_session_attrs: choose(
                 "target_session_attrs",
@@ -180,6 +188,21 @@ impl Options {
             dbname,
             ssl,
         })
+    }
+
+    /// Checks the values as far as that is possible without knowing what else will be given and where
+    /// it will be used.
+    ///
+    /// # Errors
+    /// A value that makes no sense or that secretlink cannot honour.
+    pub fn check_values(&self) -> Result<(), ConnInfoError> {
+        let mut options = self.clone();
+        // Only what is used in the end can be found, or not.
+        for keyword in ["service", "servicefile", "passfile"] {
+            options.remove(keyword);
+        }
+        options.set("user", "anybody")?;
+        options.resolve(&Environment::default()).map(drop)
     }
 
     /// As fe-connect.c's `conninfo_add_defaults`. A value that is given and empty stays: it asks for

@@ -336,7 +336,6 @@ fn demands_that_cannot_be_met() {
         ("sslkeylogfile=/x", "connection option \"sslkeylogfile\" is not supported"),
         ("oauth_issuer=x", "connection option \"oauth_issuer\" is not supported"),
         ("oauth_client_secret=x", "connection option \"oauth_client_secret\" is not supported"),
-        ("scram_client_key=x", "connection option \"scram_client_key\" is not supported"),
         (
             "min_protocol_version=3.2",
             "connection option \"min_protocol_version\" is not supported with the value \"3.2\"",
@@ -437,7 +436,7 @@ fn service_file() {
         [other]\nhost=wrong\n\n\
         [mine]\n  host=h  \nport=1\nport=2\npassword=pw=\\ x\nsslmode=disable\n\n[mine]\ndbname=never\n\
         [syntax]\nnonsense\n[unknown]\nfoo=bar\n[nested]\nservice=mine\n[ldap]\nldap://x\n\
-        [utf8]\nuser=\xff\n";
+        [utf8]\nuser=\xff\n[keys]\nscram_client_key=x\n";
     let path = dir.file(".pg_service.conf", 0o644, content);
     let home = Environment::for_tests(&[], Some(dir.0.clone()), "osuser");
     let info = resolve_in("service=mine", &home).unwrap();
@@ -474,6 +473,8 @@ fn service_file() {
         ),
         ("service=ldap", format!("unsupported LDAP lookup in service file \"{named}\", line 21")),
         ("service=utf8", format!("invalid value in service file \"{named}\", line 23")),
+        // They would pass for those of whoever connects.
+        ("service=keys", "connection option \"scram_client_key\" is not supported".to_owned()),
         ("service=none", "definition of service \"none\" not found".to_owned()),
         ("service=mine servicefile=/no/where", "service file \"/no/where\" not found".to_owned()),
     ] {
