@@ -48,6 +48,7 @@ mod tests {
                 "dblink_exec(connname text, sql text, fail boolean) text",
                 "dblink_exec(sql text) text",
                 "dblink_exec(sql text, fail boolean) text",
+                "dblink_fdw_validator(options text[], catalog oid) void",
                 "dblink_fetch(connname text, cursorname text, howmany integer) SETOF record",
                 "dblink_fetch(connname text, cursorname text, howmany integer, fail boolean) SETOF record",
                 "dblink_fetch(cursorname text, howmany integer) SETOF record",
@@ -63,6 +64,7 @@ mod tests {
                 "get_secret_string(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) text",
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
                 "put_secret_value(secret_id text, secret json, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
+                "secretlink_fdw_validator(options text[], catalog oid) void",
             ]
         );
     }
@@ -87,6 +89,7 @@ mod tests {
                 "dblink_current_query v t r",
                 "dblink_disconnect v t r",
                 "dblink_exec v t r",
+                "dblink_fdw_validator v t s",
                 "dblink_fetch v t r",
                 "dblink_get_connections v t r",
                 "dblink_get_pkey v t r",
@@ -96,6 +99,7 @@ mod tests {
                 "get_secret_string v f r",
                 "get_secret_value v f r",
                 "put_secret_value v f u",
+                "secretlink_fdw_validator v t s",
             ]
         );
         // With the owner's rights runs only what contrib runs so, and that is revoked from PUBLIC.
@@ -104,7 +108,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn only_dblink_is_for_everybody() {
+    fn secrets_are_not_for_everybody() {
         let found = of_ours("proname || ' ' || has_function_privilege('public', p.oid, 'EXECUTE')");
         assert_eq!(
             found,
@@ -121,6 +125,7 @@ mod tests {
                 "dblink_current_query true",
                 "dblink_disconnect true",
                 "dblink_exec true",
+                "dblink_fdw_validator true",
                 "dblink_fetch true",
                 "dblink_get_connections true",
                 "dblink_get_pkey true",
@@ -130,6 +135,7 @@ mod tests {
                 "get_secret_string false",
                 "get_secret_value false",
                 "put_secret_value false",
+                "secretlink_fdw_validator true",
             ]
         );
     }
@@ -168,6 +174,7 @@ mod tests {
                 "dblink_exec_named_wrapper",
                 "dblink_exec_unnamed_fail_wrapper",
                 "dblink_exec_unnamed_wrapper",
+                "dblink_fdw_validator_wrapper",
                 "dblink_fetch_wrapper",
                 "dblink_get_connections_wrapper",
                 "dblink_get_pkey_wrapper",
@@ -181,6 +188,7 @@ mod tests {
                 "get_secret_string_wrapper",
                 "get_secret_value_wrapper",
                 "put_secret_value_wrapper",
+                "secretlink_fdw_validator_wrapper",
             ]
         );
     }
@@ -198,13 +206,15 @@ mod tests {
     }
 
     #[pg_test]
-    fn nothing_but_functions_and_a_type_is_created() {
+    fn nothing_but_functions_a_type_and_a_wrapper_is_created() {
         let others = texts(
-            "SELECT DISTINCT classid::regclass::text FROM pg_depend
+            "SELECT DISTINCT classid::regclass::text COLLATE \"C\" FROM pg_depend
              WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_proc'::regclass
                AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
-               AND NOT (classid = 'pg_namespace'::regclass AND objid = 'tests'::regnamespace)",
+               AND NOT (classid = 'pg_namespace'::regclass AND objid = 'tests'::regnamespace)
+             ORDER BY 1",
         );
-        assert_eq!(others, ["pg_type"]); // dblink_pkey_results, as contrib has it
+        // secretlink_fdw, and dblink_pkey_results, which contrib has too.
+        assert_eq!(others, ["pg_foreign_data_wrapper", "pg_type"]);
     }
 }

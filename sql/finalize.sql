@@ -92,3 +92,10 @@ COMMENT ON FUNCTION dblink_current_query() IS
     'text of the statement that the client sent';
 COMMENT ON TYPE dblink_pkey_results IS
     'a column of a primary key: what dblink_get_pkey returns';
+
+COMMENT ON FUNCTION dblink_fdw_validator(text[], oid) IS
+    'checks options of foreign servers and user mappings as contrib dblink does';
+COMMENT ON FUNCTION secretlink_fdw_validator(text[], oid) IS
+    'checks options of servers of secretlink_fdw and of their user mappings';
+COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS
+    'servers to connect to by name, with a password from a user mapping or a secret';

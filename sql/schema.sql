@@ -259,6 +259,18 @@ AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_fail_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- secretlink::api::foreign_data_wrapper::dblink_fdw_validator
+CREATE  FUNCTION "dblink_fdw_validator"(
+	"options" text[], /* OptionList */
+	"catalog" oid /* pg_sys :: Oid */
+) RETURNS void
+STRICT VOLATILE PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_fdw_validator_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/dblink/cursor.rs
 -- secretlink::api::dblink::cursor::dblink_fetch
 
@@ -435,6 +447,26 @@ AS 'MODULE_PATHNAME', 'put_secret_value_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- secretlink::api::foreign_data_wrapper::secretlink_fdw_validator
+CREATE  FUNCTION "secretlink_fdw_validator"(
+	"options" text[], /* OptionList */
+	"catalog" oid /* pg_sys :: Oid */
+) RETURNS void
+STRICT VOLATILE PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'secretlink_fdw_validator_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- requires:
+--   secretlink_fdw_validator
+
+CREATE FOREIGN DATA WRAPPER secretlink_fdw VALIDATOR secretlink_fdw_validator;
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/lib.rs
 -- finalize
 -- Who may call what, and what each function is for. Runs after everything else is created.
@@ -531,5 +563,12 @@ COMMENT ON FUNCTION dblink_current_query() IS
     'text of the statement that the client sent';
 COMMENT ON TYPE dblink_pkey_results IS
     'a column of a primary key: what dblink_get_pkey returns';
+
+COMMENT ON FUNCTION dblink_fdw_validator(text[], oid) IS
+    'checks options of foreign servers and user mappings as contrib dblink does';
+COMMENT ON FUNCTION secretlink_fdw_validator(text[], oid) IS
+    'checks options of servers of secretlink_fdw and of their user mappings';
+COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS
+    'servers to connect to by name, with a password from a user mapping or a secret';
 /* </end connected objects> */
 

@@ -28,24 +28,12 @@ pub struct ConnectionName(Vec<u8>);
 impl ConnectionName {
     /// For a new connection, with a NOTICE if the name is cut.
     pub fn create(name: ServerText) -> ConnectionName {
-        ConnectionName::cut(name, true)
+        ConnectionName(name.into_identifier(true).into_bytes())
     }
 
     /// For one that should exist.
     pub fn find(name: ServerText) -> ConnectionName {
-        ConnectionName::cut(name, false)
-    }
-
-    fn cut(name: ServerText, warn: bool) -> ConnectionName {
-        let mut buffer = name.0;
-        buffer.push(0);
-        // SAFETY: a C string of the given length (a text holds no NUL byte), cut in place at a
-        // character's border; NAMEDATALEN is the server's.
-        let cut = unsafe {
-            pg_sys::truncate_identifier(buffer.as_mut_ptr().cast(), buffer.len() as i32 - 1, warn);
-            CStr::from_ptr(buffer.as_ptr().cast())
-        };
-        ConnectionName(cut.to_bytes().to_vec())
+        ConnectionName(name.into_identifier(false).into_bytes())
     }
 
     /// The name in the encoding of the database.

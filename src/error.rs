@@ -8,6 +8,7 @@ use secretlink_remote::error::ConnectError;
 use thiserror::Error;
 
 use crate::connections::ConnectionName;
+use crate::secret_conninfo::Given;
 
 /// An error of a SQL function. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]
@@ -37,7 +38,16 @@ pub enum Error {
     #[error("option \"{0}\" is not allowed here")]
     PasswordInOptions(&'static str),
     #[error("secret \"{secret}\" has no {field} field")]
-    FieldMissing { secret: String, field: &'static str, argument: &'static str },
+    FieldMissing { secret: String, field: &'static str, given: Given },
+    #[error("user of the user mapping is not that of secret \"{secret}\"")]
+    UserFixedBySecret { secret: String },
+
+    #[error("invalid option \"{name}\"")]
+    InvalidOption { name: String, hint: Option<String> },
+    #[error("{0} requires a Boolean value")]
+    NotBoolean(&'static str),
+    #[error("permission denied to set option \"secret_id\"")]
+    SecretForSuperusers,
 
     #[error("connection \"{0}\" not available")]
     NotAvailable(String),
@@ -106,7 +116,11 @@ impl Report for Error {
             Error::Options(error) => return error.sqlstate(),
             Error::Connect(error) => return error.sqlstate(),
             Error::ConnectionString(_) | Error::TooManyFiles => "08001",
-            Error::SettingRefused(_) => "42501",
+            Error::SettingRefused(_) | Error::UserFixedBySecret { .. } | Error::SecretForSuperusers => {
+                "42501"
+            }
+            Error::InvalidOption { .. } => "HV00J",
+            Error::NotBoolean(_) => "42601",
             Error::NullArgument(_) => "22004",
             Error::EmptyArgument(_)
             | Error::PortOutOfRange(_)
@@ -150,6 +164,9 @@ impl Report for Error {
             Error::PortOutOfRange(_) => "A port is a number from 1 to 65535.".into(),
             Error::ConnectionNameTooLong => "A connection name has at most 63 bytes.".into(),
             Error::PasswordInOptions(_) => "The password comes from the secret.".into(),
+            Error::SecretForSuperusers => {
+                "Only superusers may set it, and change a server that has it: they decide where the password goes.".into()
+            }
             Error::IoThreadPanicked => "The server log says why.".into(),
             _ => return None,
         })
@@ -164,9 +181,19 @@ impl Report for Error {
                 "Raise the server's max_files_per_process and/or \"ulimit -n\" limits.".into()
             }
             Error::PasswordNotUsed => "Target server's authentication method must be changed.".into(),
-            Error::FieldMissing { field, argument, .. } => {
-                format!("Add \"{field}\" to the secret, or pass {argument}.")
+            Error::FieldMissing { field, given, .. } => {
+                let instead = match (given, *field) {
+                    (Given::Arguments, "host") => "pass remote_host",
+                    (Given::Arguments, _) => "pass remote_user",
+                    (Given::Server, "host") => "set it as an option of the foreign server",
+                    (Given::Server, _) => "set user as an option of the user mapping",
+                };
+                format!("Add \"{field}\" to the secret, or {instead}.")
             }
+            Error::UserFixedBySecret { .. } => {
+                "Remove the option \"user\" from the mapping, or give it a password of its own.".into()
+            }
+            Error::InvalidOption { hint, .. } => return hint.clone(),
             Error::SettingRefused(_) => "Start a session that does not set it.".into(),
             Error::NotComparable(_) => {
                 "No operator matches the given name and argument types. You might need to add explicit type casts."

@@ -8,7 +8,9 @@ mod api;
 mod backend;
 mod connections;
 mod error;
+mod foreign_server;
 mod gucs;
+mod secret_conninfo;
 mod secrets_manager;
 
 use pgrx::prelude::*;

@@ -1,16 +1,15 @@
 //! `connect_with_secret`.
 
 use pgrx::prelude::*;
-use secretlink_aws::{DatabaseSecret, SecretId, SecretValue, VersionSelector};
 use secretlink_core::Report;
-use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::conninfo::Options;
 
 use super::required;
 use crate::backend::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
 use crate::connections::{self, ConnectionName, Session};
 use crate::error::Error;
-use crate::secrets_manager;
+use crate::secret_conninfo::{self, Given};
 
 /// A connection name has room for NAMEDATALEN - 1 bytes; contrib dblink cuts a longer one silently
 /// when it is looked up, which a new function need not repeat.
@@ -99,56 +98,8 @@ impl Request {
             connections::disconnect(Some(&name))?;
         }
 
-        // All on the I/O thread: this one never touches the password. This one takes signals, and the
-        // frame that a signal leaves on the stack, where nobody wipes it, has the CPU's vector
-        // registers in it and with them what was copied last.
-        let id = SecretId::parse(&secret_name)?;
-        let environment = Environment::from_process();
-        let info = secrets_manager::call(|client| async move {
-            let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
-            complete(options, &value, &secret_name, &environment)
-        })?;
-
+        let info = secret_conninfo::fetch(secret_name, options, Given::Arguments)?;
         let session = Session::open(info, true)?;
         connections::keep(Some(name), session)
     }
-}
-
-/// Fills in from the secret what the caller has not given.
-fn complete(
-    mut options: Options,
-    value: &SecretValue,
-    secret_name: &str,
-    environment: &Environment,
-) -> Result<ConnInfo, Error> {
-    let secret = DatabaseSecret::from_value(value)?;
-    let from_secret = [
-        ("host", secret.host),
-        ("port", secret.port.map(|p| p.to_string())),
-        ("dbname", secret.dbname),
-        ("user", secret.username),
-    ];
-    let absent = |options: &Options, keyword| options.get(keyword).is_none_or(str::is_empty);
-    for (keyword, value) in from_secret {
-        if let Some(value) = value
-            && absent(&options, keyword)
-        {
-            options.set(keyword, &value)?;
-        }
-    }
-    // libpq would fall back on a local socket and on the server's operating system user: neither is
-    // what somebody means who connects with a secret.
-    let missing = |field, argument| Error::FieldMissing { secret: secret_name.to_owned(), field, argument };
-    if absent(&options, "host") && absent(&options, "hostaddr") {
-        return Err(missing("host", "remote_host"));
-    }
-    if absent(&options, "user") {
-        return Err(missing("username", "remote_user"));
-    }
-    // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
-    if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
-        options.set("sslmode", "require")?;
-    }
-    options.set_password(secret.password);
-    Ok(options.resolve(environment)?)
 }

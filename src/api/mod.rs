@@ -3,6 +3,7 @@
 
 mod connections;
 mod dblink;
+mod foreign_data_wrapper;
 mod secrets;
 
 use crate::backend::text::Text;

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod fd;
+pub mod foreign_server;
 pub mod guc_scope;
 pub mod io;
 pub mod relation;

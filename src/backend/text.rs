@@ -26,6 +26,18 @@ impl ServerText {
     pub fn to_utf8(&self) -> String {
         from_server(self.0.clone())
     }
+
+    /// The text as an identifier, cut to the length of one at a character's border; with a NOTICE about
+    /// that if `warn`.
+    pub fn into_identifier(self, warn: bool) -> CString {
+        let mut buffer = self.0;
+        buffer.push(0);
+        // SAFETY: a C string of the given length (a text holds no NUL byte), cut in place.
+        unsafe {
+            pg_sys::truncate_identifier(buffer.as_mut_ptr().cast(), buffer.len() as i32 - 1, warn);
+            std::ffi::CStr::from_ptr(buffer.as_ptr().cast()).to_owned()
+        }
+    }
 }
 
 /// The bytes of a varlena, copied.

@@ -2,10 +2,10 @@
 
 use pgrx::prelude::*;
 
-use super::{conninfo, ok};
+use super::{Destination, ok};
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
-use crate::connections::{self, ConnectionName, Session};
+use crate::connections::{self, ConnectionName};
 use crate::error::Error;
 
 #[pg_extern(name = "dblink_connect", volatile, parallel_restricted, strict)]
@@ -32,12 +32,12 @@ fn dblink_connect_u_named(connname: ServerText, connstr: ServerText) -> ServerTe
 }
 
 fn connect(name: Option<ServerText>, connstr: ServerText) -> Result<ServerText, Error> {
-    let info = conninfo(connstr)?;
+    let destination = Destination::read(connstr)?;
     let name = name.map(ConnectionName::create);
     if name.as_ref().is_some_and(connections::exists) {
         return Err(Error::DuplicateName);
     }
-    connections::keep(name, Session::open(info, false)?)?;
+    connections::keep(name, destination.connect()?)?;
     Ok(ok())
 }
 

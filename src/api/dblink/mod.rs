@@ -7,12 +7,14 @@ mod connect;
 mod cursor;
 mod query;
 
-use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::conninfo::{Environment, Options};
 
 use crate::backend::role;
 use crate::backend::text::ServerText;
 use crate::connections::{self, ConnectionName, Session, Target};
 use crate::error::Error;
+use crate::foreign_server::{self, Description};
+use crate::secret_conninfo::{self, Given};
 
 /// An open connection of that name.
 fn named(connname: ServerText) -> Result<Target, Error> {
@@ -26,18 +28,57 @@ fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(ServerText(name_or_connstr.0.clone()));
     match connections::named(&name) {
         Some(target) => Ok(target),
-        None => Ok(connections::transient(Session::open(conninfo(name_or_connstr)?, false)?)),
+        None => Ok(connections::transient(Destination::read(name_or_connstr)?.connect()?)),
     }
 }
 
-/// A connection string, checked by contrib dblink's rule: who is not a superuser gives a password
-/// in it, so that none is picked up from the server's own files and environment.
-fn conninfo(connstr: ServerText) -> Result<ConnInfo, Error> {
-    let options = Options::parse(&connstr.to_utf8()).map_err(Error::ConnectionString)?;
-    if !role::is_superuser() && !options.has_password() {
-        return Err(Error::PasswordNotGiven);
+/// What a connection string says, or a foreign server named in its place.
+struct Destination {
+    options: Options,
+    secret_id: Option<String>,
+}
+
+impl Destination {
+    /// Checked by contrib dblink's rule: who is not a superuser gives a password, so that none is picked
+    /// up from the server's own files and environment.
+    fn read(connstr: ServerText) -> Result<Destination, Error> {
+        let text = connstr.to_utf8();
+        let destination = match foreign_server::describe(connstr).map_err(Error::ConnectionString)? {
+            Some(Description { options, secret_id }) => Destination { options, secret_id },
+            None => match Options::parse(&text) {
+                Ok(options) => Destination { options, secret_id: None },
+                // As in contrib: what cannot be understood gives no password.
+                Err(_) if !role::is_superuser() => return Err(Error::PasswordNotGiven),
+                Err(error) => return Err(Error::ConnectionString(error)),
+            },
+        };
+        let given = destination.options.has_credentials() || destination.secret_id.is_some();
+        match role::is_superuser() || given {
+            true => Ok(destination),
+            false => Err(Error::PasswordNotGiven),
+        }
     }
-    options.resolve(&Environment::from_process()).map_err(Error::ConnectionString)
+
+    fn connect(self) -> Result<Session, Error> {
+        match self.secret_id {
+            Some(secret_id) => {
+                let info = secret_conninfo::fetch(secret_id, self.options, Given::Server);
+                Session::open(info.map_err(as_connection_string)?, true)
+            }
+            None => {
+                let info = self.options.resolve(&Environment::from_process());
+                Session::open(info.map_err(Error::ConnectionString)?, false)
+            }
+        }
+    }
+}
+
+/// Where options stand for a connection string, what is wrong with them is reported as it would be there.
+fn as_connection_string(error: Error) -> Error {
+    match error {
+        Error::Options(error) => Error::ConnectionString(error),
+        error => error,
+    }
 }
 
 fn ok() -> ServerText {

@@ -11,6 +11,7 @@ mod hosts;
 mod lab;
 mod relay;
 mod rules;
+mod scram_keys;
 mod server_certificates;
 mod servers;
 mod sockets;

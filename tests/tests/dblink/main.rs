@@ -6,6 +6,7 @@ mod cluster;
 mod connections;
 mod cursors;
 mod errors;
+mod foreign_servers;
 mod functions;
 mod notices;
 mod outcome;

@@ -6,6 +6,7 @@ mod credentials;
 mod describing;
 mod encodings;
 mod failures;
+mod foreign_servers;
 mod functions;
 mod reading;
 mod session;

@@ -1,0 +1,84 @@
+//! Where and as whom to connect with a secret.
+
+use secretlink_aws::{DatabaseSecret, SecretId, SecretValue, VersionSelector};
+use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+
+use crate::error::Error;
+use crate::secrets_manager;
+
+/// Who says what is not left to the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// The arguments of `connect_with_secret`, whose caller may decide everything.
+    Arguments,
+    /// A foreign server and a user mapping. Anybody with USAGE on the server can make himself a mapping,
+    /// so it may not decide as whom the secret's password is used.
+    Server,
+}
+
+/// Reads the secret and fills in from it what is not given.
+///
+/// All on the I/O thread: this one never touches the password. This one takes signals, and the frame
+/// that a signal leaves on the stack, where nobody wipes it, has the CPU's vector registers in it and
+/// with them what was copied last.
+///
+/// # Errors
+/// If the secret cannot be read, or leaves open what must be known, or something of it all makes no
+/// sense.
+pub fn fetch(secret_id: String, options: Options, given: Given) -> Result<ConnInfo, Error> {
+    let id = SecretId::parse(&secret_id)?;
+    let environment = Environment::from_process();
+    secrets_manager::call(|client| async move {
+        let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
+        complete(options, &value, secret_id, given, &environment)
+    })
+}
+
+fn complete(
+    mut options: Options,
+    value: &SecretValue,
+    secret_id: String,
+    given: Given,
+    environment: &Environment,
+) -> Result<ConnInfo, Error> {
+    let secret = DatabaseSecret::from_value(value)?;
+    let absent = |options: &Options, keyword| options.get(keyword).is_none_or(str::is_empty);
+    let own_credentials = options.has_credentials();
+    if given == Given::Server
+        && !own_credentials
+        && let Some(username) = &secret.username
+        && !absent(&options, "user")
+        && options.get("user") != Some(username)
+    {
+        return Err(Error::UserFixedBySecret { secret: secret_id });
+    }
+    let from_secret = [
+        ("host", secret.host),
+        ("port", secret.port.map(|p| p.to_string())),
+        ("dbname", secret.dbname),
+        ("user", secret.username),
+    ];
+    for (keyword, value) in from_secret {
+        if let Some(value) = value
+            && absent(&options, keyword)
+        {
+            options.set(keyword, &value)?;
+        }
+    }
+    // libpq would fall back on a local socket and on the server's operating system user: neither is
+    // what somebody means who connects with a secret.
+    if absent(&options, "host") && absent(&options, "hostaddr") {
+        return Err(Error::FieldMissing { secret: secret_id, field: "host", given });
+    }
+    if absent(&options, "user") {
+        return Err(Error::FieldMissing { secret: secret_id, field: "username", given });
+    }
+    // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
+    if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
+        options.set("sslmode", "require")?;
+    }
+    if !own_credentials {
+        options.set_password(secret.password);
+    }
+    Ok(options.resolve(environment)?)
+}

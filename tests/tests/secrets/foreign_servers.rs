@@ -1,0 +1,227 @@
+//! Foreign servers with a secret: whoever has USAGE connects, and neither reads the secret nor sends
+//! it elsewhere.
+
+use crate::session::{api, plain_role, refused, session, text};
+use postgres::Client;
+use secretlink_e2e::{Cluster, Stage, unique};
+use serde_json::{Value, json};
+
+const WHERE: &str = "SELECT concat_ws(' ', current_user, current_database(), (SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()))";
+
+/// All there is to know of the remote database.
+fn secret() -> Value {
+    let remote = &Stage::shared().remote;
+    json!({ "host": "127.0.0.1", "port": remote.port(), "dbname": "testdb", "username": "app",
+            "password": remote.app_password() })
+}
+
+/// A server with this secret and these other options, and a session of a role that may use it.
+fn server(secret: Value, options: &str) -> (String, String, Client) {
+    let name = unique("server");
+    api().create_secret(&name, &secret.to_string());
+    let role = plain_role();
+    session()
+        .batch_execute(&format!(
+            "CREATE SERVER \"{name}\" FOREIGN DATA WRAPPER secretlink_fdw OPTIONS (secret_id '{name}'{options});
+             GRANT USAGE ON FOREIGN SERVER \"{name}\" TO {role}"
+        ))
+        .unwrap();
+    let mut client = Stage::shared().local.connect(&role, "postgres");
+    client.batch_execute("SET statement_timeout = '60s'").unwrap();
+    (name, role, client)
+}
+
+fn without(mut secret: Value, field: &str) -> Value {
+    secret.as_object_mut().unwrap().remove(field);
+    secret
+}
+
+fn ask(client: &mut Client, server: &str) -> String {
+    text(client, "SELECT v FROM dblink($1, $2) AS t(v text)", &[server, WHERE])
+}
+
+fn connect(server: &str) -> String {
+    format!("SELECT dblink_connect('{server}')")
+}
+
+/// What the detail says of a failure to connect.
+#[track_caller]
+fn told(client: &mut Client, server: &str) -> String {
+    let error = secretlink_e2e::db_error(client.simple_query(&connect(server)));
+    assert_eq!((error.code().code(), error.message()), ("08001", "could not establish connection"));
+    error.detail().unwrap().to_owned()
+}
+
+#[test]
+fn usage_is_enough_to_connect_and_for_nothing_more() {
+    let (name, role, mut client) = server(secret(), "");
+    assert_eq!(ask(&mut client, &name), "app testdb true");
+    assert_eq!(text(&mut client, "SELECT dblink_connect('c', $1)", &[&name]), "OK");
+    assert_eq!(ask(&mut client, "c"), "app testdb true");
+    assert_eq!(text(&mut client, "SELECT dblink_exec($1, 'SET work_mem = 64')", &[&name]), "SET");
+    refused(
+        &mut client,
+        &format!("SELECT dblink_connect('c', '{name}')"),
+        "42710",
+        "duplicate connection name",
+        "",
+    );
+
+    for call in ["get_secret_value", "get_secret_string", "describe_secret", "connect_with_secret"] {
+        let message = format!("permission denied for function {call}");
+        refused(&mut client, &format!("SELECT {call}('{name}')"), "42501", &message, "");
+    }
+    let owner = format!("must be owner of foreign server {name}");
+    for change in ["OPTIONS (ADD host 'elsewhere')", "OPTIONS (DROP secret_id)"] {
+        refused(&mut client, &format!("ALTER SERVER \"{name}\" {change}"), "42501", &owner, "");
+    }
+    refused(
+        &mut client,
+        &format!(
+            "CREATE SERVER \"{name}-2\" FOREIGN DATA WRAPPER secretlink_fdw OPTIONS (secret_id '{name}')"
+        ),
+        "42501",
+        "permission denied for foreign-data wrapper secretlink_fdw",
+        "",
+    );
+    session().batch_execute(&format!("REVOKE USAGE ON FOREIGN SERVER \"{name}\" FROM {role}")).unwrap();
+    let denied = format!("permission denied for foreign server {name}");
+    refused(&mut client, &connect(&name), "42501", &denied, "");
+    // The superuser needs neither right nor mapping.
+    assert_eq!(ask(&mut session(), &name), "app testdb true");
+}
+
+#[test]
+fn a_mapping_of_ones_own_does_not_turn_the_secret_on_somebody_else() {
+    let (name, _, mut client) = server(secret(), "");
+    let remote = &Stage::shared().remote;
+    let second = unique("second").replace('-', "_");
+    remote.create_login(&second, "own", "scram-sha-256");
+    let other = unique("same").replace('-', "_");
+    remote.create_login(&other, remote.app_password(), "scram-sha-256");
+    let mut mapped = |options: &str| {
+        client
+            .batch_execute(&format!(
+                "DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER \"{name}\";
+                 CREATE USER MAPPING FOR CURRENT_USER SERVER \"{name}\" OPTIONS ({options})"
+            ))
+            .unwrap();
+        Stage::shared().local.connect(&text(&mut client, "SELECT current_user::text", &[]), "postgres")
+    };
+    let fixed = format!("user of the user mapping is not that of secret \"{name}\"");
+    for options in
+        [format!("user '{other}'"), format!("user '{other}', password ''"), "user 'postgres'".into()]
+    {
+        refused(&mut mapped(&options), &connect(&name), "42501", &fixed, "a password of its own");
+    }
+    assert_eq!(ask(&mut mapped("user 'app'"), &name), "app testdb true");
+    assert_eq!(ask(&mut mapped("user ''"), &name), "app testdb true");
+    // Whoever has a password of his own does not need the secret's.
+    assert_eq!(
+        ask(&mut mapped(&format!("user '{second}', password 'own'")), &name),
+        format!("{second} testdb true")
+    );
+    let failed = told(&mut mapped("password 'guessed'"), &name);
+    assert!(failed.ends_with("password authentication failed for user \"app\""), "{failed}");
+}
+
+#[test]
+fn a_secret_without_a_user_takes_the_mappings() {
+    let (name, role, mut client) = server(without(secret(), "username"), "");
+    let missing = format!("secret \"{name}\" has no username field");
+    refused(&mut client, &connect(&name), "22023", &missing, "or set user as an option of the user mapping");
+    session()
+        .batch_execute(&format!("CREATE USER MAPPING FOR {role} SERVER \"{name}\" OPTIONS (user 'app')"))
+        .unwrap();
+    assert_eq!(ask(&mut client, &name), "app testdb true");
+}
+
+#[test]
+fn what_the_server_says_counts_more_than_the_secret() {
+    let port = Stage::shared().remote.port();
+    let elsewhere = json!({ "host": "no.such.host.invalid", "port": 1, "dbname": "nowhere" });
+    let mut wrong = secret();
+    for (field, value) in elsewhere.as_object().unwrap() {
+        wrong[field] = value.clone();
+    }
+    let (name, _, mut client) =
+        server(wrong, &format!(", host 'localhost', port '{port}', dbname 'postgres'"));
+    assert_eq!(ask(&mut client, &name), "app postgres true");
+
+    let (name, _, mut client) = server(without(secret(), "host"), "");
+    let missing = format!("secret \"{name}\" has no host field");
+    refused(&mut client, &connect(&name), "22023", &missing, "or set it as an option of the foreign server");
+    let (name, _, mut client) = server(without(secret(), "host"), ", hostaddr '127.0.0.1'");
+    assert_eq!(ask(&mut client, &name), "app testdb true");
+
+    let tls = Stage::shared().remote.tls();
+    let verified = format!(", sslmode 'verify-full', sslrootcert '{}'", tls.ca.display());
+    let (name, _, mut client) = server(secret(), &verified);
+    assert_eq!(ask(&mut client, &name), "app testdb true");
+}
+
+#[test]
+fn the_password_goes_over_tls_unless_the_server_says_disable() {
+    let plain = Cluster::plain().tcp().auth("host", "app", "scram-sha-256").start();
+    plain.create_login("app", Stage::shared().remote.app_password(), "scram-sha-256");
+    let at = format!(", port '{}', dbname 'postgres'", plain.port());
+    for (mode, outcome) in [
+        ("", "server does not support SSL, but SSL was required"),
+        (", sslmode 'prefer'", "the server asked for the password over an unencrypted connection"),
+        (", sslmode 'disable'", ""),
+    ] {
+        let (name, _, mut client) = server(secret(), &format!("{at}{mode}"));
+        match outcome {
+            "" => assert_eq!(ask(&mut client, &name), "app postgres false"),
+            reason => assert!(told(&mut client, &name).ends_with(reason), "{mode}"),
+        }
+    }
+}
+
+#[test]
+fn the_rules_of_dblink_hold() {
+    let trusting = Cluster::plain().tcp().start();
+    trusting.create_login("app", "x", "scram-sha-256");
+    let at = format!(", port '{}', dbname 'postgres', sslmode 'disable'", trusting.port());
+    let (name, _, mut client) = server(secret(), &at);
+    refused(
+        &mut client,
+        &connect(&name),
+        "2F003",
+        "password is required",
+        "authentication method must be changed",
+    );
+    assert_eq!(ask(&mut session(), &name), "app postgres false");
+
+    // Nothing of the secret gets lost on the way.
+    let (name, _, mut client) = server(json!({ "password": 1 }), "");
+    refused(
+        &mut client,
+        &connect(&name),
+        "22023",
+        &format!("field \"password\" of secret \"{name}\" is not valid"),
+        "",
+    );
+    api().delete_secret(&name, true);
+    let gone = format!("secret \"{name}\" not found in region us-east-1");
+    refused(&mut client, &connect(&name), "42704", &gone, "");
+}
+
+/// A wrapper without a validator lets anybody set any option.
+#[test]
+fn servers_of_other_wrappers_have_no_secret() {
+    let (name, role, mut client) = server(secret(), "");
+    let wrapper = unique("open").replace('-', "_");
+    session()
+        .batch_execute(&format!(
+            "CREATE FOREIGN DATA WRAPPER {wrapper}; GRANT USAGE ON FOREIGN DATA WRAPPER {wrapper} TO {role}"
+        ))
+        .unwrap();
+    client
+        .batch_execute(&format!(
+            "CREATE SERVER {wrapper} FOREIGN DATA WRAPPER {wrapper} OPTIONS (secret_id '{name}', host '127.0.0.1');
+             CREATE USER MAPPING FOR CURRENT_USER SERVER {wrapper} OPTIONS (secret_id '{name}', user 'app')"
+        ))
+        .unwrap();
+    refused(&mut client, &connect(&wrapper), "2F003", "password is required", "");
+}
