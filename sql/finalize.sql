@@ -80,6 +80,22 @@ COMMENT ON FUNCTION dblink_fetch(text, text, int) IS
     'returns rows of a cursor on a named connection';
 COMMENT ON FUNCTION dblink_fetch(text, text, int, boolean) IS
     'returns rows of a cursor on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_send_query(text, text) IS
+    'sends a query on a named connection without waiting for its results';
+COMMENT ON FUNCTION dblink_is_busy(text) IS
+    'whether the next result of the query that was sent is still to be waited for';
+COMMENT ON FUNCTION dblink_get_result(text) IS
+    'returns the next result of the query that was sent; nothing if there is no more';
+COMMENT ON FUNCTION dblink_get_result(text, boolean) IS
+    'returns the next result of the query that was sent; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_cancel_query(text) IS
+    'asks the remote server to stop what it does for a named connection';
+COMMENT ON FUNCTION dblink_error_message(text) IS
+    'what went wrong with the last query on a named connection, or OK';
+COMMENT ON FUNCTION dblink_get_notify() IS
+    'notifications that came on the unnamed connection';
+COMMENT ON FUNCTION dblink_get_notify(text) IS
+    'notifications that came on a named connection';
 COMMENT ON FUNCTION dblink_get_pkey(text) IS
     'columns of the primary key of a local table';
 COMMENT ON FUNCTION dblink_build_sql_insert(text, int2vector, int, text[], text[]) IS

@@ -88,6 +88,17 @@ AS 'MODULE_PATHNAME', 'dblink_build_sql_update_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_cancel_query
+CREATE  FUNCTION "dblink_cancel_query"(
+	"connname" text /* ServerText */
+) RETURNS text /* Text */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_cancel_query_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/dblink/cursor.rs
 -- secretlink::api::dblink::cursor::dblink_close
 CREATE  FUNCTION "dblink_close"(
@@ -211,6 +222,17 @@ AS 'MODULE_PATHNAME', 'dblink_disconnect_unnamed_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_error_message
+CREATE  FUNCTION "dblink_error_message"(
+	"connname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_error_message_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/dblink/query.rs
 -- secretlink::api::dblink::query::dblink_exec
 CREATE  FUNCTION "dblink_exec"(
@@ -294,11 +316,49 @@ AS 'MODULE_PATHNAME', 'dblink_get_connections_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/dblink/notify.rs
+-- secretlink::api::dblink::notify::dblink_get_notify_named
+
+CREATE FUNCTION dblink_get_notify(conname text, OUT notify_name text, OUT be_pid int, OUT extra text)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_notify_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/notify.rs
+-- secretlink::api::dblink::notify::dblink_get_notify_unnamed
+
+CREATE FUNCTION dblink_get_notify(OUT notify_name text, OUT be_pid int, OUT extra text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_notify_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/dblink/catalog.rs
 -- secretlink::api::dblink::catalog::dblink_get_pkey
 
 CREATE FUNCTION dblink_get_pkey(relname text) RETURNS SETOF dblink_pkey_results
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_pkey_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_get_result
+
+CREATE FUNCTION dblink_get_result(connname text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_result_wrapper';
+CREATE FUNCTION dblink_get_result(connname text, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_result_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_is_busy
+CREATE  FUNCTION "dblink_is_busy"(
+	"connname" text /* ServerText */
+) RETURNS INT /* i32 */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_is_busy_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -365,6 +425,18 @@ CREATE FUNCTION dblink(sql text) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
 CREATE FUNCTION dblink(sql text, fail boolean) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_send_query
+CREATE  FUNCTION "dblink_send_query"(
+	"connname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS INT /* i32 */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_send_query_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -551,6 +623,22 @@ COMMENT ON FUNCTION dblink_fetch(text, text, int) IS
     'returns rows of a cursor on a named connection';
 COMMENT ON FUNCTION dblink_fetch(text, text, int, boolean) IS
     'returns rows of a cursor on a named connection; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_send_query(text, text) IS
+    'sends a query on a named connection without waiting for its results';
+COMMENT ON FUNCTION dblink_is_busy(text) IS
+    'whether the next result of the query that was sent is still to be waited for';
+COMMENT ON FUNCTION dblink_get_result(text) IS
+    'returns the next result of the query that was sent; nothing if there is no more';
+COMMENT ON FUNCTION dblink_get_result(text, boolean) IS
+    'returns the next result of the query that was sent; fail => false turns a remote error into a notice';
+COMMENT ON FUNCTION dblink_cancel_query(text) IS
+    'asks the remote server to stop what it does for a named connection';
+COMMENT ON FUNCTION dblink_error_message(text) IS
+    'what went wrong with the last query on a named connection, or OK';
+COMMENT ON FUNCTION dblink_get_notify() IS
+    'notifications that came on the unnamed connection';
+COMMENT ON FUNCTION dblink_get_notify(text) IS
+    'notifications that came on a named connection';
 COMMENT ON FUNCTION dblink_get_pkey(text) IS
     'columns of the primary key of a local table';
 COMMENT ON FUNCTION dblink_build_sql_insert(text, int2vector, int, text[], text[]) IS

@@ -3,18 +3,26 @@
 //! As in contrib dblink they belong to the session, not to a transaction: an error or ROLLBACK does
 //! not close them.
 
+mod asynchronous;
+mod pending;
+
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::{Connection, Event, Policy};
 use secretlink_remote::conninfo::ConnInfo;
 use secretlink_remote::error::QueryError;
-use secretlink_remote::remote::{EVENTS_IN_FLIGHT, Remote};
+use secretlink_remote::remote::Remote;
 use secretlink_remote::server_message::ServerMessage;
+use secretlink_remote::status::Status;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::rc::Rc;
+use std::sync::Arc;
 
+pub use self::asynchronous::NextResult;
+use self::pending::Pending;
+use crate::backend::error_text::error_text;
 use crate::backend::fd::ExternalFd;
 use crate::backend::report::RawReport;
 use crate::backend::text::ServerText;
@@ -63,6 +71,9 @@ pub struct Session {
     remote: Remote,
     busy: Cell<bool>,
     cursors: Cell<Cursors>,
+    pending: Cell<Option<Pending>>,
+    /// What went wrong with the last query, as `dblink_error_message` tells it; empty if nothing.
+    error_message: RefCell<Vec<u8>>,
     _fd: ExternalFd,
 }
 
@@ -119,6 +130,8 @@ impl Session {
             remote: Remote::adopt(io::thread()?, connection),
             busy: Cell::new(false),
             cursors: Cell::default(),
+            pending: Cell::default(),
+            error_message: RefCell::default(),
             _fd: fd,
         };
         if !role::is_superuser() && !session.remote.facts().password_used {
@@ -126,6 +139,11 @@ impl Session {
             return Err(Error::PasswordNotUsed);
         }
         Ok(session)
+    }
+
+    /// What can be known of the session at any time.
+    pub fn status(&self) -> &Status {
+        self.remote.status()
     }
 
     /// Whether the session is in a transaction, be it a failed one.
@@ -154,27 +172,45 @@ impl Session {
     ///
     /// # Errors
     /// Those of `take`, and if the connection is in the middle of another query, as happens when
-    /// reading a result runs a function that asks the same connection.
+    /// reading a result runs a function that asks the same connection, or has a pending one.
     pub fn query(
         &self,
         sql: Vec<u8>,
         origin: &Origin,
         mut take: impl FnMut(Event) -> Result<(), Error>,
     ) -> Result<Option<QueryError>, Error> {
-        if self.busy.replace(true) {
-            return Err(Error::Busy);
-        }
-        let _busy = Busy(&self.busy);
-        let mut query = self.remote.query(io::thread()?, sql, EVENTS_IN_FLIGHT);
+        let _busy = self.occupy()?;
+        self.settle()?;
+        self.error_message.borrow_mut().clear();
+        let sql = Arc::new(sql);
+        let mut query = self.remote.query(io::thread()?, sql.clone());
         let mut failure = None;
         loop {
             match io::recv(WaitEvent::Query, &mut query.events)? {
                 Event::Done => return Ok(failure),
-                Event::Error(error) => failure = Some(error),
+                Event::Error(error) => {
+                    self.note_error(&error, &sql);
+                    failure = Some(error);
+                }
                 Event::Notice(message) => pass_on(&message, origin),
                 event => take(event)?,
             }
         }
+    }
+
+    /// Marks the session as being read.
+    fn occupy(&self) -> Result<Busy<'_>, Error> {
+        if self.busy.replace(true) { Err(Error::Busy) } else { Ok(Busy(&self.busy)) }
+    }
+
+    fn note_error(&self, error: &QueryError, sql: &[u8]) {
+        self.error_message.replace(error_text(error, sql));
+    }
+
+    /// What went wrong with the last query, if anything, as libpq words it.
+    pub fn error_message(&self) -> Option<ServerText> {
+        let message = self.error_message.borrow().clone();
+        (!message.is_empty()).then_some(ServerText(message))
     }
 }
 
@@ -197,7 +233,7 @@ pub fn report_failure(error: &QueryError, origin: &Origin, doing: &str, fail: bo
     let report = match error {
         QueryError::Server(message) if message.message.is_empty() => {
             let text = b"could not obtain message string for remote error".to_vec();
-            RawReport::remote(&ServerMessage { message: text, ..message.clone() }, error.sqlstate())
+            RawReport::remote(&ServerMessage { message: text, ..*message.clone() }, error.sqlstate())
         }
         QueryError::Server(message) => RawReport::remote(message, error.sqlstate()),
         _ => RawReport::new(error),

@@ -57,6 +57,10 @@ pub enum Error {
     DuplicateName,
     #[error("connection is busy with another query")]
     Busy,
+    #[error("connection has an asynchronous query whose results have not been read")]
+    Pending,
+    #[error("the result of the asynchronous query was read only in part")]
+    ResultInterrupted,
     #[error("password is required")]
     PasswordNotGiven,
     #[error("password is required")]
@@ -131,7 +135,8 @@ impl Report for Error {
             Error::ConnectionNameTooLong => "42622",
             Error::NotAvailable(_) | Error::UnnamedNotAvailable => "08003",
             Error::DuplicateName => "42710",
-            Error::Busy => "55006",
+            Error::Busy | Error::Pending => "55006",
+            Error::ResultInterrupted => "55000",
             Error::PasswordNotGiven | Error::PasswordNotUsed | Error::ResultsNotAllowed => "2F003",
             Error::NoSuchCursor(_) => "34000",
             Error::RowTypeMismatch => "42804",
@@ -157,6 +162,9 @@ impl Report for Error {
             }
             Error::PasswordNotUsed => {
                 "Non-superuser cannot connect if the server does not request a password.".into()
+            }
+            Error::ResultInterrupted => {
+                "Reading it was interrupted, and the rows read until then are lost.".into()
             }
             Error::SettingRefused(_) => {
                 "This session set it before secretlink was loaded, in place of the server's value.".into()
@@ -200,6 +208,13 @@ impl Report for Error {
                     .into()
             }
             Error::Busy => "Wait until the other query has ended.".into(),
+            Error::Pending => {
+                "Read them with dblink_get_result until there are none, or do without them: dblink_cancel_query."
+                    .into()
+            }
+            Error::ResultInterrupted => {
+                "Call dblink_get_result again for what comes after this result.".into()
+            }
             _ => return None,
         })
     }

@@ -1,11 +1,11 @@
 //! The backend's I/O thread: started at first use, ended with the backend.
 
 use pgrx::{pg_guard, pg_sys};
-use secretlink_core::channel::Receiver;
+use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::io_thread::IoThread;
 use std::cell::OnceCell;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wait::{WaitEvent, Waiter};
 use crate::error::Error;
@@ -73,7 +73,7 @@ where
 {
     let io = io()?;
     let mut pending = io.thread.submit(work);
-    io.waiter.recv(&mut pending.answer, event).ok_or(Error::IoThreadPanicked)
+    received(io.waiter.recv(&mut pending.answer, event, None))
 }
 
 /// Waits for the next item of a channel that the I/O thread feeds.
@@ -81,5 +81,23 @@ where
 /// # Errors
 /// If the sender went away, which it does without a last word only when it panicked.
 pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, Error> {
-    io()?.waiter.recv(from, event).ok_or(Error::IoThreadPanicked)
+    received(io()?.waiter.recv(from, event, None))
+}
+
+fn received<T>(received: TryRecv<T>) -> Result<T, Error> {
+    match received {
+        TryRecv::Item(item) => Ok(item),
+        TryRecv::Closed | TryRecv::Empty => Err(Error::IoThreadPanicked),
+    }
+}
+
+/// Waits for the next item for `limit` at most; `None` if none came.
+///
+/// # Errors
+/// As [`recv`].
+pub fn recv_within<T>(event: WaitEvent, from: &mut Receiver<T>, limit: Duration) -> Result<Option<T>, Error> {
+    match io()?.waiter.recv(from, event, Some(Instant::now() + limit)) {
+        TryRecv::Empty => Ok(None),
+        other => received(other).map(Some),
+    }
 }

@@ -4,6 +4,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::waker::Waker;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as
 /// `Extension` before).
@@ -82,26 +83,37 @@ impl Waiter {
         }
     }
 
-    /// The next item from the I/O thread, or `None` when the channel has closed.
+    /// The next item from the I/O thread, or that the channel has closed. Empty only when the time is
+    /// up.
     ///
     /// Cancel, `statement_timeout` and terminate act here at once: ERROR and FATAL leave from the
     /// interrupt check, so whatever the caller holds must clean up when it is dropped (ERROR) or by
     /// the exit callback of [`super::io`] (FATAL, which drops nothing).
-    pub(super) fn recv<T>(&self, from: &mut Receiver<T>, event: WaitEvent) -> Option<T> {
+    pub(super) fn recv<T>(
+        &self,
+        from: &mut Receiver<T>,
+        event: WaitEvent,
+        until: Option<Instant>,
+    ) -> TryRecv<T> {
         loop {
             check_for_interrupts!();
             self.waker.reset();
             match from.try_recv() {
-                TryRecv::Item(item) => return Some(item),
-                TryRecv::Closed => return None,
                 TryRecv::Empty => {}
+                received => return received,
             }
+            let timeout = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => -1,
+                Some(left) if left.is_zero() => return TryRecv::Empty,
+                // Rounded up, so as not to spin through the last millisecond.
+                Some(left) => i64::try_from(left.as_millis()).unwrap_or(i64::MAX - 1) + 1,
+            };
             // SAFETY: the set was made in `new` and is never freed; `occurred` has room for the one
             // event asked for. ResetLatch before the interrupt check above is the order latch.h
             // prescribes: a signal that arrives in between sets the latch again.
             unsafe {
                 let mut occurred = pg_sys::WaitEvent::default();
-                let n = pg_sys::WaitEventSetWait(self.set, -1, &mut occurred, 1, event.info());
+                let n = pg_sys::WaitEventSetWait(self.set, timeout, &mut occurred, 1, event.info());
                 if n > 0 && occurred.events & pg_sys::WL_LATCH_SET != 0 {
                     pg_sys::ResetLatch(pg_sys::MyLatch);
                 }

@@ -334,6 +334,7 @@ impl Attempt<'_> {
         if let Some(name) = &info.application_name {
             parameters.push(("application_name", name));
         }
+        parameters.extend(info.settings.iter().map(|(name, value)| (*name, value.as_str())));
         frontend::startup_message(parameters, framed.outgoing())?;
         framed.flush().await?;
         Ok(())

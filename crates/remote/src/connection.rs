@@ -64,11 +64,23 @@ pub enum Event {
     /// The query string was empty.
     Empty,
     /// A NOTICE, WARNING or the like.
-    Notice(ServerMessage),
+    Notice(Box<ServerMessage>),
     /// The query failed. Nothing but notices and `Done` follows.
     Error(QueryError),
     /// The answer is complete.
     Done,
+}
+
+impl Event {
+    /// About how many bytes it takes to keep it.
+    pub fn size(&self) -> usize {
+        size_of::<Event>()
+            + match self {
+                Event::Rows(rows) => rows.wire_len(),
+                Event::Complete(tag) => tag.len(),
+                _ => 0,
+            }
+    }
 }
 
 /// What is needed to read a result set.
@@ -257,10 +269,10 @@ impl Connection {
                         if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
                             self.status.lose(String::from_utf8_lossy(&message.message).into_owned(), false);
                         }
-                        Event::Error(QueryError::Server(message))
+                        Event::Error(QueryError::Server(Box::new(message)))
                     }
                     (Message::NoticeResponse(body), _) => {
-                        Event::Notice(ServerMessage::parse(body.fields()).map_err(broken)?)
+                        Event::Notice(Box::new(ServerMessage::parse(body.fields()).map_err(broken)?))
                     }
                     (Message::CopyInResponse(_), At::Start | At::Complete) => {
                         self.fail_copy().await.map_err(broken)?;

@@ -182,7 +182,7 @@ impl Report for ConnectError {
 pub enum QueryError {
     /// The server reported an error.
     #[error("{}", String::from_utf8_lossy(&.0.message))]
-    Server(ServerMessage),
+    Server(Box<ServerMessage>),
     /// The connection broke; it is of no more use.
     #[error("connection to the remote server was lost: {0}")]
     Lost(String),

@@ -24,6 +24,10 @@ const LIMIT: usize = 1 << 30;
 /// enough that a header that claims a gigabyte does not get one before the bytes have come.
 const READ_SIZE: usize = 64 * 1024;
 
+/// With less room than this left in a buffer, a new one is begun. Until then rows that come in small
+/// pieces share one: each keeps all of its buffer alive.
+const MIN_READ: usize = 8 * 1024;
+
 /// What arrived.
 pub enum Incoming {
     /// RowDescription, reduced to its number of columns.
@@ -91,7 +95,9 @@ impl Framed {
             if let Some(incoming) = decode(&mut self.read, self.limit)? {
                 return Ok(incoming);
             }
-            self.read.reserve(READ_SIZE);
+            if self.read.capacity() - self.read.len() < MIN_READ {
+                self.read.reserve(READ_SIZE);
+            }
             if self.transport.read_buf(&mut self.read).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -15,7 +15,7 @@ use crate::status::Status;
 /// How many events may wait for a backend that reads them. With batches of about 64 kB this bounds
 /// what a slow consumer makes us hold; beyond it the I/O thread stops reading and TCP holds the server
 /// back.
-pub const EVENTS_IN_FLIGHT: usize = 8;
+const EVENTS_IN_FLIGHT: usize = 8;
 
 /// How long a server may take to stop the query of a session that is being closed. Less than for one
 /// that is to be used again: somebody waits for the close, and a server that does not stop in this
@@ -46,7 +46,7 @@ pub struct Query {
 
 /// A query on its way to the session.
 struct Order {
-    sql: Vec<u8>,
+    sql: Arc<Vec<u8>>,
     events: Sender<Event>,
     cancel: CancellationToken,
 }
@@ -79,11 +79,18 @@ impl Remote {
         &self.status
     }
 
-    /// Starts a query, of whose answer at most `room` events wait to be received. If another one is
-    /// being cancelled, it begins when that is over.
-    pub fn query(&self, io: &IoThread, sql: Vec<u8>, room: usize) -> Query {
+    /// Starts a query. If another one is being cancelled, it begins when that is over.
+    pub fn query(&self, io: &IoThread, sql: Arc<Vec<u8>>) -> Query {
+        self.order(sql, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()))
+    }
+
+    /// Starts a query whose answer is not read at once: it waits for that in `room` bytes.
+    pub fn send(&self, io: &IoThread, sql: Arc<Vec<u8>>, room: u32) -> Query {
+        self.order(sql, channel::channel_of_sizes(room, Event::size, io.waker().clone()))
+    }
+
+    fn order(&self, sql: Arc<Vec<u8>>, (tx, events): (Sender<Event>, Receiver<Event>)) -> Query {
         let cancel = self.life.child_token();
-        let (tx, events) = channel::channel(room, io.waker().clone());
         // If nobody takes it any more, the channel closes without a word.
         let _ = self.orders.send(Order { sql, events: tx, cancel: cancel.clone() });
         Query { events, _cancel: cancel.drop_guard() }

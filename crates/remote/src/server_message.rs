@@ -13,6 +13,8 @@ use std::io;
 pub struct ServerMessage {
     /// `S`, or `V` where the server sends it (never localised): ERROR, FATAL, NOTICE …
     pub severity: Vec<u8>,
+    /// `S`, in the server's language.
+    pub shown_severity: Vec<u8>,
     /// `C`; `None` if absent or not five characters long.
     pub sqlstate: Option<SqlState>,
     /// `M`
@@ -23,6 +25,12 @@ pub struct ServerMessage {
     pub hint: Option<Vec<u8>>,
     /// `W`
     pub context: Option<Vec<u8>>,
+    /// `P`: the character of the query string that is the trouble, counted from 1.
+    pub position: Option<Vec<u8>>,
+    /// `p`: as `position`, in `internal_query`.
+    pub internal_position: Option<Vec<u8>>,
+    /// `q`: a statement that the server made itself.
+    pub internal_query: Option<Vec<u8>>,
 }
 
 impl ServerMessage {
@@ -34,22 +42,24 @@ impl ServerMessage {
         // The library calls it an unexpected end of file, which would read as a closed connection.
         let malformed = |_| io::Error::new(io::ErrorKind::InvalidData, "malformed error or notice");
         let mut parsed = ServerMessage::default();
-        let mut localised = Vec::new();
         while let Some(field) = fields.next().map_err(malformed)? {
             let value = field.value_bytes();
             match field.type_() {
-                b'S' => localised = value.to_vec(),
+                b'S' => parsed.shown_severity = value.to_vec(),
                 b'V' => parsed.severity = value.to_vec(),
                 b'C' => parsed.sqlstate = SqlState::from_wire(value),
                 b'M' => parsed.message = value.to_vec(),
                 b'D' => parsed.detail = Some(value.to_vec()),
                 b'H' => parsed.hint = Some(value.to_vec()),
                 b'W' => parsed.context = Some(value.to_vec()),
+                b'P' => parsed.position = Some(value.to_vec()),
+                b'p' => parsed.internal_position = Some(value.to_vec()),
+                b'q' => parsed.internal_query = Some(value.to_vec()),
                 _ => {}
             }
         }
         if parsed.severity.is_empty() {
-            parsed.severity = localised;
+            parsed.severity = parsed.shown_severity.clone();
         }
         Ok(parsed)
     }

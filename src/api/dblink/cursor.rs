@@ -41,6 +41,8 @@ fn dblink_open_named_fail(
 
 fn open(target: &Target, cursor: ServerText, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
     let doing = format!("while opening cursor \"{}\"", cursor.to_utf8());
+    // Before anything is counted.
+    target.session.settle()?;
     let cursors = target.session.cursors();
     if !target.session.in_transaction() {
         if !command(target, b"BEGIN".to_vec(), &doing, fail)? {

@@ -2,9 +2,11 @@
 //!
 //! Source: PostgreSQL documentation, the dblink chapter, and contrib/dblink/dblink.c.
 
+mod asynchronous;
 mod catalog;
 mod connect;
 mod cursor;
+mod notify;
 mod query;
 
 use secretlink_remote::conninfo::{Environment, Options};

@@ -10,7 +10,7 @@ use crate::backend::guc_scope::GucScope;
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
 use crate::backend::tuplestore::RowSink;
-use crate::connections::{self, Target};
+use crate::connections::{self, NextResult, Target};
 use crate::error::Error;
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
@@ -90,25 +90,54 @@ pub(super) enum LastResult {
 pub(super) fn collect(
     target: &Target,
     sql: Vec<u8>,
-    mut sink: Option<&mut RowSink>,
+    sink: Option<&mut RowSink>,
 ) -> Result<Result<LastResult, QueryError>, Error> {
-    let mut scope = None;
-    let mut in_rows = false;
-    let mut last = Err(QueryError::Empty);
-    let failure = target.session.query(sql, &target.origin, |event| {
-        match (event, sink.as_deref_mut()) {
+    let mut answer = Answer::into_sink(sink);
+    let failure = target.session.query(sql, &target.origin, |event| answer.take(event))?;
+    Ok(answer.end(failure))
+}
+
+/// As [`collect`], for the next result of the query that was sent; `None` if there is no more.
+pub(super) fn collect_next(
+    target: &Target,
+    sink: &mut RowSink,
+) -> Result<Option<Result<LastResult, QueryError>>, Error> {
+    let mut answer = Answer::into_sink(Some(sink));
+    Ok(match target.session.next_result(&target.origin, |event| answer.take(event))? {
+        NextResult::Complete => Some(answer.end(None)),
+        NextResult::Failed(error) => Some(answer.end(Some(error))),
+        NextResult::None => None,
+    })
+}
+
+/// What has come of an answer, or of one result of it.
+struct Answer<'a> {
+    sink: Option<&'a mut RowSink>,
+    /// The remote settings under which the rows are read.
+    scope: Option<GucScope>,
+    in_rows: bool,
+    last: Result<LastResult, QueryError>,
+}
+
+impl<'a> Answer<'a> {
+    fn into_sink(sink: Option<&'a mut RowSink>) -> Answer<'a> {
+        Answer { sink, scope: None, in_rows: false, last: Err(QueryError::Empty) }
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), Error> {
+        match (event, self.sink.as_deref_mut()) {
             (Event::Columns(shape), sink) => {
-                in_rows = true;
+                self.in_rows = true;
                 if let Some(sink) = sink {
                     sink.begin(shape.columns)?;
                     // The one before ends first: scopes are nested.
-                    scope = None;
-                    scope = Some(GucScope::follow(&shape));
+                    self.scope = None;
+                    self.scope = Some(GucScope::follow(&shape));
                 }
             }
             (Event::Rows(batch), Some(sink)) => sink.put(batch)?,
             (Event::Complete(tag), _) => {
-                last = Ok(match std::mem::take(&mut in_rows) {
+                self.last = Ok(match std::mem::take(&mut self.in_rows) {
                     true => LastResult::Rows,
                     false => LastResult::Command(tag),
                 });
@@ -116,11 +145,14 @@ pub(super) fn collect(
             _ => {}
         }
         Ok(())
-    })?;
-    drop(scope);
-    let result = failure.map_or(last, Err);
-    if let (Err(_), Some(sink)) = (&result, sink) {
-        sink.discard();
     }
-    Ok(result)
+
+    fn end(self, failure: Option<QueryError>) -> Result<LastResult, QueryError> {
+        drop(self.scope);
+        let result = failure.map_or(self.last, Err);
+        if let (Err(_), Some(sink)) = (&result, self.sink) {
+            sink.discard();
+        }
+        result
+    }
 }

@@ -67,6 +67,28 @@ fn the_session_is_what_the_connection_string_asks_for() {
 }
 
 #[test]
+fn settings_in_the_servers_environment_are_those_of_the_session() {
+    let remote = Cluster::plain().tcp().start();
+    let conninfo = format!("{} user=postgres", tcp(&remote));
+    let settings = ["datestyle", "timezone", "geqo"];
+    let shown =
+        |lab: &mut Lab, conninfo: &str| settings.map(|setting| lab.ask(conninfo, &format!("SHOW {setting}")));
+    let mut plain = Lab::new();
+    let default = shown(&mut plain, &conninfo);
+    let environment = |values: [&str; 3]| {
+        Lab::with(|local| local.env("PGDATESTYLE", values[0]).env("PGTZ", values[1]).env("PGGEQO", values[2]))
+    };
+    let mut lab = environment(["German, DMY", "America/Lima", "off"]);
+    assert_eq!(shown(&mut lab, &conninfo), ["German, DMY", "America/Lima", "off"]);
+    assert_eq!(lab.ask(&format!("{conninfo} options='-c geqo=on'"), "SHOW geqo"), "off", "as with libpq");
+    let mut lab = environment(["default", "Default", "DEFAULT"]);
+    assert_eq!(shown(&mut lab, &conninfo), default);
+    // What the server cannot understand is an error, with either extension.
+    let mut lab = environment(["default", "nonsense", "default"]);
+    lab.both(&conninfo).unwrap_err();
+}
+
+#[test]
 fn an_unknown_keyword_is_named() {
     let mut lab = Lab::new();
     for (conninfo, said) in [

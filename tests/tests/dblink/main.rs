@@ -1,6 +1,7 @@
 //! The dblink functions next to those of contrib dblink: the same statements run with both, each in
 //! a session and against a remote database of its own, and what they say must be the same.
 
+mod asynchronous;
 mod catalog;
 mod cluster;
 mod connections;
@@ -9,6 +10,7 @@ mod errors;
 mod foreign_servers;
 mod functions;
 mod notices;
+mod notify;
 mod outcome;
 mod pair;
 mod results;

@@ -1,6 +1,7 @@
 //! A session with each of the two extensions.
 
 use crate::outcome::{Outcome, Told};
+use postgres::error::SqlState;
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use secretlink_e2e::Cluster;
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,12 @@ impl Side {
         };
         let notices = self.notices.lock().unwrap().clone();
         Outcome { notices, columns, result }
+    }
+
+    /// Runs a statement that ends the session.
+    pub fn end(&mut self, sql: &str) {
+        let error = self.client.simple_query(sql).expect_err("the session goes on");
+        assert!(error.is_closed() || error.code() == Some(&SqlState::ADMIN_SHUTDOWN), "{error:?}");
     }
 
     /// What a statement that must work gives.

@@ -33,6 +33,8 @@ pub struct ConnInfo {
     pub options: Option<String>,
     /// `application_name`, or else `fallback_application_name`.
     pub application_name: Option<String>,
+    /// Settings that come from the environment alone, with their values.
+    pub settings: Vec<(&'static str, String)>,
     /// `client_encoding`. `auto` is `None`: a backend has its own encoding, not one of a locale.
     pub client_encoding: Option<String>,
     /// Everything about TLS.
@@ -101,6 +103,16 @@ pub struct Keepalives {
     pub count: Option<u32>,
 }
 
+/// libpq's EnvironmentOptions (fe-connect.c): variables that no keyword stands for. The value `default`
+/// leaves it to the server (fe-protocol3.c, build_startup_packet).
+fn settings(environment: &Environment) -> Vec<(&'static str, String)> {
+    [("PGDATESTYLE", "datestyle"), ("PGTZ", "timezone"), ("PGGEQO", "geqo")]
+        .into_iter()
+        .filter_map(|(variable, setting)| Some((setting, environment.var(variable)?.to_owned())))
+        .filter(|(_, value)| !value.eq_ignore_ascii_case("default"))
+        .collect()
+}
+
 impl Options {
     /// Fills in what is absent, from the service file, the environment and libpq's built-in defaults,
     /// and checks everything. Passwords are looked up in the password file for each host that has
@@ -140,6 +152,7 @@ impl Options {
             hosts,
             password_given,
             options: text("options"),
+            settings: settings(environment),
             application_name: application_name.filter(|name| !name.is_empty()).map(str::to_owned),
             client_encoding: text("client_encoding").filter(|encoding| encoding != "auto"),
             channel_binding: choose(

@@ -1,0 +1,172 @@
+//! Queries that are sent now and read later.
+
+use pgrx::PgLogLevel;
+use secretlink_core::{Report, SqlState};
+use secretlink_remote::connection::Event;
+use secretlink_remote::error::{AttemptError, QueryError};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::pending::{Pending, Step};
+use super::{Origin, Session, pass_on};
+use crate::backend::report::RawReport;
+use crate::backend::{WaitEvent, io};
+use crate::error::Error;
+
+/// What reading the next result gave.
+pub enum NextResult {
+    /// A result, to its end.
+    Complete,
+    /// An error in its place.
+    Failed(QueryError),
+    /// There is no more.
+    None,
+}
+
+/// Why a query was not sent, which is no ERROR but a NOTICE.
+#[derive(Debug, thiserror::Error)]
+#[error("could not send query: {reason}")]
+struct NotSent {
+    reason: String,
+    sqlstate: SqlState,
+}
+
+impl Report for NotSent {
+    fn sqlstate(&self) -> SqlState {
+        self.sqlstate
+    }
+}
+
+/// The pending query while it is worked on. It goes back to its place also when an ERROR unwinds.
+struct Held<'a> {
+    place: &'a Cell<Option<Pending>>,
+    pending: Option<Pending>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.place.set(self.pending.take());
+    }
+}
+
+impl Session {
+    fn hold(&self) -> Held<'_> {
+        Held { place: &self.pending, pending: self.pending.take() }
+    }
+
+    /// Sends a query whose results are to be read with [`Session::next_result`]. False, with a NOTICE,
+    /// if that is not possible now.
+    ///
+    /// # Errors
+    /// If the I/O thread has gone.
+    pub fn send(&self, sql: Vec<u8>) -> Result<bool, Error> {
+        let lost = self.remote.status().loss().map(|loss| QueryError::Lost(loss.reason.clone()));
+        let obstacle = match lost {
+            Some(lost) => Some((lost.to_string(), lost.sqlstate())),
+            None if self.is_occupied()? => {
+                Some(("another command is already in progress".into(), SqlState::new("00000")))
+            }
+            None => None,
+        };
+        if let Some((reason, sqlstate)) = obstacle {
+            self.error_message.replace(reason.clone().into_bytes());
+            RawReport::new(&NotSent { reason, sqlstate }).emit(PgLogLevel::NOTICE);
+            return Ok(false);
+        }
+        self.error_message.borrow_mut().clear();
+        self.pending.set(Some(Pending::send(&self.remote, io::thread()?, Arc::new(sql))));
+        Ok(true)
+    }
+
+    fn is_occupied(&self) -> Result<bool, Error> {
+        if self.busy.get() {
+            return Ok(true);
+        }
+        match self.settle() {
+            Ok(()) => Ok(false),
+            Err(Error::Pending) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a result of the query that was sent is still to be waited for.
+    pub fn is_busy(&self) -> bool {
+        self.busy.get() || self.hold().pending.as_mut().is_some_and(Pending::is_busy)
+    }
+
+    /// Gives each piece of the next result to `take`, and its notices to the client. A result of which
+    /// `take` refuses a piece counts as read.
+    ///
+    /// # Errors
+    /// Those of `take`, and if a result is being read at the moment or reading it was interrupted.
+    pub fn next_result(
+        &self,
+        origin: &Origin,
+        mut take: impl FnMut(Event) -> Result<(), Error>,
+    ) -> Result<NextResult, Error> {
+        let _busy = self.occupy()?;
+        let mut held = self.hold();
+        let Some(pending) = &mut held.pending else {
+            let loss = self.remote.status().loss();
+            return Ok(loss
+                .map_or(NextResult::None, |loss| NextResult::Failed(QueryError::Lost(loss.reason.clone()))));
+        };
+        pending.begin()?;
+        loop {
+            match pending.step()? {
+                Step::Over => {
+                    held.pending = None;
+                    return Ok(NextResult::None);
+                }
+                Step::Event(Event::Error(error)) => {
+                    self.note_error(&error, &pending.sql);
+                    return Ok(NextResult::Failed(error));
+                }
+                Step::Event(Event::Notice(message)) => pass_on(&message, origin),
+                Step::Event(event @ (Event::Complete(_) | Event::Empty)) => {
+                    take(event)?;
+                    return Ok(NextResult::Complete);
+                }
+                Step::Event(Event::Columns(shape)) => {
+                    take(Event::Columns(shape.clone()))?;
+                    pending.taken(Some(shape));
+                }
+                Step::Event(event) => {
+                    take(event)?;
+                    pending.taken(None);
+                }
+            }
+        }
+    }
+
+    /// Asks the server to stop what it does for this session; what went wrong with asking, if anything.
+    /// What is still to be read of a query that was sent may be thrown away from now on.
+    ///
+    /// # Errors
+    /// If the I/O thread has gone.
+    pub fn cancel(&self) -> Result<Option<String>, Error> {
+        if let Some(loss) = self.remote.status().loss() {
+            return Ok(Some(QueryError::Lost(loss.reason.clone()).to_string()));
+        }
+        if let Some(pending) = &mut self.hold().pending {
+            pending.unwanted = true;
+        }
+        let mut answer = self.remote.stop(io::thread()?);
+        let sent = io::recv(WaitEvent::Query, &mut answer)?;
+        Ok(sent.err().map(|error| AttemptError::Io(error).to_string()))
+    }
+
+    /// Ends with a query of which everything has been read, or that somebody has cancelled.
+    ///
+    /// # Errors
+    /// If there are results that have not been read.
+    pub fn settle(&self) -> Result<(), Error> {
+        let mut held = self.hold();
+        let Some(pending) = &mut held.pending else { return Ok(()) };
+        if pending.unwanted || pending.is_over()? {
+            held.pending = None;
+            return Ok(());
+        }
+        Err(Error::Pending)
+    }
+}
