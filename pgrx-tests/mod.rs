@@ -4,6 +4,7 @@
 mod arguments;
 mod catalog;
 mod dblink_loopback;
+mod foreign_server;
 mod report;
 mod settings;
 mod text;

@@ -3,7 +3,8 @@
 use crate::outcome::Told;
 use crate::pair::{Pair, Side};
 use postgres::Client;
-use secretlink_e2e::{Cluster, PostgresBin, db_error};
+use secretlink_e2e::{Cluster, PostgresBin, db_error, eventually};
+use std::time::Duration;
 
 /// Where options can be set: servers, user mappings, wrappers, tables, columns, and nowhere.
 const CATALOGS: [u32; 6] = [1417, 1418, 2328, 3118, 1249, 0];
@@ -551,4 +552,79 @@ fn the_extension_goes_after_its_servers() {
     let left: i64 =
         admin.query_one("SELECT count(*) FROM pg_foreign_server WHERE srvname = 's'", &[]).unwrap().get(0);
     assert_eq!(left, 0);
+}
+
+/// PostgreSQL 18 keeps what a client has proved to know when it logged in by SCRAM.
+#[test]
+fn a_login_by_scram_is_passed_on_from_18_on() {
+    let cluster = cluster();
+    let location = location(&cluster);
+    let mut admin = admin(&cluster);
+    // A role whose every login is by SCRAM, and which everybody may become on the remote side's `open`.
+    cluster.create_login("passer", "pass", "scram-sha-256");
+    let hba = cluster.data_dir().join("pg_hba.conf");
+    let others = std::fs::read_to_string(&hba).unwrap();
+    std::fs::write(&hba, format!("local open passer trust\nlocal all passer scram-sha-256\n{others}"))
+        .unwrap();
+    admin.batch_execute("CREATE DATABASE open").unwrap();
+    admin
+        .batch_execute("SELECT pg_reload_conf(); GRANT USAGE ON SCHEMA contrib, secretlink TO passer")
+        .unwrap();
+    let reloaded = || match cluster.try_connect("passer", "local") {
+        Ok(_) => Err("no password is asked for".to_owned()),
+        Err(_) => Ok(()),
+    };
+    eventually("the new pg_hba.conf", Duration::from_secs(5), reloaded);
+
+    let create = |name: &str, more: &str| {
+        format!(
+            "CREATE SERVER {name} FOREIGN DATA WRAPPER dblink_fdw OPTIONS ({location}{more});
+             GRANT USAGE ON FOREIGN SERVER {name} TO PUBLIC;
+             CREATE USER MAPPING FOR PUBLIC SERVER {name} OPTIONS (user 'passer')"
+        )
+    };
+    let asked = ", use_scram_passthrough 'true'";
+    if PostgresBin::get().major() < 18 {
+        for wrapper in ["dblink_fdw", "secretlink_fdw"] {
+            let create = create("s", asked).replace("dblink_fdw", wrapper);
+            let error = db_error(admin.batch_execute(&create));
+            assert_eq!(error.message(), "invalid option \"use_scram_passthrough\"");
+        }
+        return;
+    }
+    admin.batch_execute(&create("on_server", asked)).unwrap();
+    admin.batch_execute(&create("ours", asked).replace("dblink_fdw", "secretlink_fdw")).unwrap();
+    admin.batch_execute(&create("off_in_mapping", asked)).unwrap();
+    admin.batch_execute(&create("on_in_mapping", "")).unwrap();
+    admin.batch_execute(&create("without", "")).unwrap();
+    admin.batch_execute(&create("any_method", &format!("{asked}, require_auth '!md5'"))).unwrap();
+    admin.batch_execute(&create("trusting", asked)).unwrap();
+    admin
+        .batch_execute(
+            "ALTER SERVER trusting OPTIONS (SET dbname 'open');
+         ALTER USER MAPPING FOR PUBLIC SERVER off_in_mapping OPTIONS (use_scram_passthrough 'off');
+         ALTER USER MAPPING FOR PUBLIC SERVER on_in_mapping OPTIONS (use_scram_passthrough 'ON')",
+        )
+        .unwrap();
+    let side = |schema| Side::log_in(&cluster, "passer", "pass", "local", schema);
+    let mut passer = Pair { contrib: side("contrib"), ours: side("secretlink") };
+    for server in ["on_server", "ours", "on_in_mapping"] {
+        let sql = format!("SELECT u FROM dblink('{server}', 'SELECT current_user') AS t(u text)");
+        if server != "ours" {
+            assert_eq!(passer.same(&sql).value(), "passer", "{server}");
+        }
+        assert_eq!(passer.ours.value(&sql), "passer", "{server}");
+    }
+    for (server, code) in
+        [("off_in_mapping", "2F003"), ("without", "2F003"), ("any_method", "2F003"), ("trusting", "08001")]
+    {
+        let told = same_rule(&mut passer, &format!("SELECT dblink_connect('{server}')"));
+        assert_eq!(told.code, code, "{server}: {told:?}");
+        if server == "trusting" {
+            assert!(told.detail.unwrap().contains("server did not complete authentication"));
+        }
+    }
+    // Who was trusted has proved nothing.
+    let mut ordinary = pair(&cluster, "ordinary");
+    assert_eq!(same_rule(&mut ordinary, "SELECT dblink_connect('on_server')").code, "2F003");
 }

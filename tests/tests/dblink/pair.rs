@@ -15,6 +15,10 @@ pub struct Side {
 
 impl Side {
     pub fn new(cluster: &Cluster, user: &str, database: &str, schema: &str) -> Self {
+        Self::log_in(cluster, user, "", database, schema)
+    }
+
+    pub fn log_in(cluster: &Cluster, user: &str, password: &str, database: &str, schema: &str) -> Self {
         let notices = Arc::new(Mutex::new(Vec::new()));
         let collected = Arc::clone(&notices);
         let mut config = postgres::Config::new();
@@ -22,6 +26,7 @@ impl Side {
             .host_path(cluster.socket_dir())
             .port(cluster.port())
             .user(user)
+            .password(password)
             .dbname(database)
             .options(&format!("-c search_path={schema},public -c statement_timeout=60s"))
             .notice_callback(move |notice| collected.lock().unwrap().push(Told::from(&notice)));

@@ -2,7 +2,7 @@
 
 use crate::ground::{at_port, at_remote, ground, remote_role};
 use crate::trial::Trial;
-use secretlink_e2e::{Mode, Proxy, free_port};
+use secretlink_e2e::{Mode, Proxy, free_port, unique};
 
 #[test]
 fn a_refused_login_shows_no_password() {
@@ -38,6 +38,29 @@ fn a_refused_login_shows_no_password() {
     let nobody_logs_in = format!("ALTER ROLE \"{role}\" NOLOGIN");
     ground().remote.connect("postgres", "postgres").batch_execute(&nobody_logs_in).unwrap();
     trial.fails_to_connect(&good, &at_remote(), "is not permitted to log in");
+    trial.end();
+}
+
+#[test]
+fn a_foreign_server_shows_no_password() {
+    let (mut trial, [role]) = Trial::with_roles([""]);
+    let (good, wrong) = (trial.login(&role), trial.login(&remote_role("another", "")));
+    let port = ground().remote.port();
+    for (secret, options, expected) in [
+        (&good, "dbname 'no such'", "database \"no such\" does not exist"),
+        (&good, "sslmode 'disable'", "no pg_hba.conf entry"),
+        (&good, "requirepeer 'x'", "requirepeer is not supported"),
+        (&wrong, "dbname 'testdb'", "password authentication failed"),
+    ] {
+        let server = unique("server");
+        let create = format!(
+            "CREATE SERVER \"{server}\" FOREIGN DATA WRAPPER secretlink_fdw
+             OPTIONS (secret_id '{secret}', host '127.0.0.1', port '{port}', {options})"
+        );
+        trial.client.batch_execute(&create).unwrap();
+        trial.fails(&format!("SELECT dblink_connect('{server}')"), expected);
+        trial.fails(&format!("SELECT * FROM dblink('{server}', 'SELECT 1') AS t(a int)"), expected);
+    }
     trial.end();
 }
 

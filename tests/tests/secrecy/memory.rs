@@ -195,3 +195,40 @@ fn memory_is_clean_after_interrupts_and_cuts() {
     searched.client.simple_query("SELECT dblink_disconnect('remote_conn')").unwrap();
     searched.clean("a query was cancelled");
 }
+
+#[test]
+fn memory_is_clean_after_a_foreign_server() {
+    let mut searched = Searched::new();
+    let secret = searched.login(&remote_role(&searched.marker, ""), 0);
+    for (options, works) in [
+        (String::new(), true),
+        (", sslmode 'prefer', sslcert '/none', sslkey '/none'".to_owned(), false),
+        (format!(", port '{}'", ground().plain.port()), false),
+        (", dbname 'no such'".to_owned(), false),
+    ] {
+        let server = unique("server");
+        let port = if options.contains("port") {
+            String::new()
+        } else {
+            format!(", port '{}'", ground().remote.port())
+        };
+        let dbname = if options.contains("dbname") { "" } else { ", dbname 'testdb'" };
+        searched
+            .client
+            .batch_execute(&format!(
+                "CREATE SERVER \"{server}\" FOREIGN DATA WRAPPER secretlink_fdw
+                 OPTIONS (secret_id '{secret}', host '127.0.0.1'{port}{dbname}{options})"
+            ))
+            .unwrap();
+        for sql in [
+            format!("SELECT dblink_connect('c', '{server}')"),
+            format!("SELECT * FROM dblink('{server}', 'SELECT 1') AS t(a int)"),
+            format!("SELECT dblink_exec('{server}', 'SET work_mem = 64')"),
+        ] {
+            assert_eq!(searched.client.simple_query(&sql).is_ok(), works, "{options}: {sql}");
+            searched.clean(&sql);
+        }
+    }
+    searched.client.simple_query("SELECT dblink_disconnect('c')").unwrap();
+    searched.clean("disconnected");
+}
