@@ -42,12 +42,11 @@ fn complete(
     environment: &Environment,
 ) -> Result<ConnInfo, Error> {
     let secret = DatabaseSecret::from_value(value)?;
-    let absent = |options: &Options, keyword| options.get(keyword).is_none_or(str::is_empty);
     let own_credentials = options.has_credentials();
     if given == Given::Server
         && !own_credentials
         && let Some(username) = &secret.username
-        && !absent(&options, "user")
+        && options.has("user")
         && options.get("user") != Some(username)
     {
         return Err(Error::UserFixedBySecret { secret: secret_id });
@@ -60,17 +59,17 @@ fn complete(
     ];
     for (keyword, value) in from_secret {
         if let Some(value) = value
-            && absent(&options, keyword)
+            && !options.has(keyword)
         {
             options.set(keyword, &value)?;
         }
     }
     // libpq would fall back on a local socket and on the server's operating system user: neither is
     // what somebody means who connects with a secret.
-    if absent(&options, "host") && absent(&options, "hostaddr") {
+    if !options.has("host") && !options.has("hostaddr") {
         return Err(Error::FieldMissing { secret: secret_id, field: "host", given });
     }
-    if absent(&options, "user") {
+    if !options.has("user") {
         return Err(Error::FieldMissing { secret: secret_id, field: "username", given });
     }
     // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.

@@ -69,8 +69,10 @@ impl Request {
             Some(Text(options)) => Options::parse(&options)?,
             None => Options::default(),
         };
-        if options.has_password() {
-            return Err(Error::PasswordInOptions("password"));
+        for keyword in ["password", "scram_client_key", "scram_server_key"] {
+            if options.has(keyword) {
+                return Err(Error::PasswordInOptions(keyword));
+            }
         }
         if let Some(port) = self.remote_port
             && !(1..=65_535).contains(&port)

@@ -291,6 +291,8 @@ fn options_are_libpqs_keywords() {
         ("nonsense=1".to_owned(), "22023", "invalid connection option \"nonsense\""),
         ("sslmode='require".to_owned(), "22023", "unterminated quoted string"),
         ("password=hunter2".to_owned(), "22023", "option \"password\" is not allowed here"),
+        ("scram_client_key=x".to_owned(), "22023", "option \"scram_client_key\" is not allowed here"),
+        ("scram_server_key=x".to_owned(), "22023", "option \"scram_server_key\" is not allowed here"),
         (
             "postgresql://app:hunter2@127.0.0.1/".to_owned(),
             "22023",

@@ -79,10 +79,18 @@ impl Options {
         self.secret("password")
     }
 
+    /// Whether a keyword was given and is not empty.
+    pub fn has(&self, keyword: &str) -> bool {
+        self.values.get(keyword).is_some_and(|value| match value {
+            Value::Text(text) => !text.is_empty(),
+            Value::Secret(secret) => !secret.is_empty(),
+        })
+    }
+
     /// Whether a password was given and is not empty: what contrib dblink asks of users who are not
     /// superusers (dblink.c, `dblink_connstr_check`).
     pub fn has_password(&self) -> bool {
-        self.password().is_some_and(|p| !p.is_empty())
+        self.has("password")
     }
 
     /// Whether whoever gave these options gave what proves who they are: a password or its keys.

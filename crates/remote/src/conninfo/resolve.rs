@@ -265,8 +265,7 @@ impl Options {
             "oauth_ca_file",
         ];
         for keyword in NOT_SUPPORTED {
-            let text = self.get(keyword).is_some_and(|value| !value.is_empty());
-            if text || self.secret(keyword).is_some_and(|value| !value.is_empty()) {
+            if self.has(keyword) {
                 return Err(ConnInfoError::Unsupported { keyword, value: None });
             }
         }

@@ -32,8 +32,7 @@ impl Options {
     /// who are not superusers and give no password (dblink.c,
     /// `dblink_connstr_has_required_scram_options`).
     pub fn insists_on_scram_keys(&self) -> bool {
-        let given = |keyword| self.secret(keyword).is_some_and(|key| !key.is_empty());
-        given(CLIENT) && given(SERVER) && self.get("require_auth") == Some("scram-sha-256")
+        self.has(CLIENT) && self.has(SERVER) && self.get("require_auth") == Some("scram-sha-256")
     }
 
     /// The keys, taken out.
