@@ -12,13 +12,13 @@ use secretlink_remote::connection::{Connection, Event, Policy};
 use secretlink_remote::conninfo::ConnInfo;
 use secretlink_remote::error::QueryError;
 use secretlink_remote::remote::Remote;
+use secretlink_remote::request::Request;
 use secretlink_remote::server_message::ServerMessage;
 use secretlink_remote::status::Status;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 pub use self::asynchronous::NextResult;
 use self::pending::Pending;
@@ -175,15 +175,15 @@ impl Session {
     /// reading a result runs a function that asks the same connection, or has a pending one.
     pub fn query(
         &self,
-        sql: Vec<u8>,
+        request: Request,
         origin: &Origin,
         mut take: impl FnMut(Event) -> Result<(), Error>,
     ) -> Result<Option<QueryError>, Error> {
         let _busy = self.occupy()?;
         self.settle()?;
         self.error_message.borrow_mut().clear();
-        let sql = Arc::new(sql);
-        let mut query = self.remote.query(io::thread()?, sql.clone());
+        let sql = request.sql.clone();
+        let mut query = self.remote.query(io::thread()?, request);
         let mut failure = None;
         loop {
             match io::recv(WaitEvent::Query, &mut query.events)? {

@@ -84,6 +84,10 @@ pub enum Error {
     NotARowType,
     #[error("remote server sent a malformed row")]
     MalformedRow,
+    #[error("remote server sent a malformed value")]
+    MalformedValue,
+    #[error("remote server sent a column in binary that cannot be read as such")]
+    BinaryColumn,
 
     #[error("number of key attributes must be > 0")]
     NoKeyAttributes,
@@ -143,9 +147,13 @@ impl Report for Error {
             Error::SourceKeyLength | Error::TargetKeyLength => "2202E",
             Error::SourceRowNotFound | Error::SourceRowAmbiguous => "21000",
             Error::NotComparable(_) => "42883",
-            Error::SetNotAccepted | Error::MaterializeNotAccepted | Error::RecordNotAccepted => "0A000",
+            Error::SetNotAccepted
+            | Error::MaterializeNotAccepted
+            | Error::RecordNotAccepted
+            | Error::BinaryColumn => "0A000",
             Error::NotARowType | Error::IoThreadPanicked => "XX000",
             Error::MalformedRow => "08P01",
+            Error::MalformedValue => "22P03",
             Error::IoThreadStart(_) => "53000",
         })
     }
@@ -207,6 +215,7 @@ impl Report for Error {
                 "No operator matches the given name and argument types. You might need to add explicit type casts."
                     .into()
             }
+            Error::BinaryColumn => "Declare the remote cursor without BINARY.".into(),
             Error::Busy => "Wait until the other query has ended.".into(),
             Error::Pending => {
                 "Read them with dblink_get_result until there are none, or do without them: dblink_cancel_query."

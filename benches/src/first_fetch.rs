@@ -1,6 +1,6 @@
 //! The first fetch of a new backend, and the ones after it.
 
-use crate::measure::{Candidate, Ratio, Subject, timed};
+use crate::measure::{Candidate, Ratio, Subject, Unit, timed};
 use crate::{SECRET, Setting};
 
 pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
@@ -8,6 +8,7 @@ pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
     let (first, mut later) = (fetch.clone(), setting.local.connect("postgres", "postgres"));
     Subject {
         title: format!("Fetching a secret over HTTP from moto, library {}", setting.describe()),
+        unit: Unit::Seconds,
         repeats: 5,
         candidates: vec![
             Candidate {

@@ -3,32 +3,57 @@
 //! Single figures of a shared machine say little. So every subject measures its candidates in turn,
 //! round after round, and what counts is the ratio of medians. Nothing here passes or fails.
 //!
-//! `make bench` prints a table and writes `target/bench.json`. `ROUNDS` sets the number of rounds.
+//! `make bench` prints a table and writes `target/bench.json`. `ROUNDS` sets the number of rounds,
+//! `SUBJECTS` chooses subjects by a part of their titles.
 
-mod first_connect;
+mod connect;
 mod first_fetch;
 mod measure;
+mod memory;
+mod one_row;
 mod report;
+mod rows;
 
+use measure::Subject;
+use postgres::Client;
 use report::Report;
 use secretlink_e2e::{Cluster, Moto};
 
+/// Enough rounds for a median.
+const FEWEST_ROUNDS: usize = 5;
+
 fn main() {
-    let rounds = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(9).max(5);
+    let rounds = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(9).max(FEWEST_ROUNDS);
+    let chosen = std::env::var("SUBJECTS").unwrap_or_default();
     let moto = Moto::start();
     let remote = Cluster::remote().demo_tables().start();
+    let mut remote_client = remote.connect("postgres", "testdb");
+    remote_client.batch_execute(one_row::MAKE).expect("the table is made");
+    rows::make_tables(&mut remote_client);
+    // Lest the first readers write hint bits, or autovacuum starts in the middle.
+    remote_client.batch_execute("VACUUM (FREEZE, ANALYZE)").expect("VACUUM works");
     moto.secrets().create_secret(SECRET, &secret(&remote));
 
-    let mut report = Report::new(rounds);
+    let mut report = Report::default();
+    let mut measure = |subject: Subject<'_>, rounds| {
+        if subject.title.contains(&chosen) {
+            report.add(subject.run(rounds));
+        }
+    };
     for preload in [true, false] {
         let local = Cluster::local(&moto).preload(preload).start();
-        let mut client = local.connect("postgres", "postgres");
-        client
-            .batch_execute("CREATE SCHEMA contrib; CREATE EXTENSION dblink SCHEMA contrib")
-            .expect("contrib dblink is installed with Postgres");
         let setting = Setting { local: &local, remote: &remote, preload };
-        for subject in [first_connect::subject(&setting), first_fetch::subject(&setting)] {
-            report.add(subject.run(rounds));
+        setting.install_the_others();
+        measure(connect::first(&setting), rounds);
+        measure(first_fetch::subject(&setting), rounds);
+        // The rest is the same whoever loaded the library.
+        if preload {
+            measure(connect::later(&setting), rounds);
+            measure(one_row::subject(&setting), rounds);
+            for subject in rows::subjects(&setting) {
+                measure(subject, rounds);
+            }
+            measure(memory::subject(&setting), FEWEST_ROUNDS);
         }
     }
     report.print();
@@ -49,6 +74,43 @@ struct Setting<'a> {
 impl Setting<'_> {
     fn describe(&self) -> &'static str {
         if self.preload { "preloaded" } else { "loaded at first use" }
+    }
+
+    /// contrib dblink, in a schema of its own, and postgres_fdw with a server `remote`.
+    fn install_the_others(&self) {
+        let (port, password) = (self.remote.port(), self.remote.app_password());
+        self.session()
+            .batch_execute(&format!(
+                "CREATE SCHEMA contrib; CREATE EXTENSION dblink SCHEMA contrib;
+                 CREATE EXTENSION postgres_fdw;
+                 CREATE SERVER remote FOREIGN DATA WRAPPER postgres_fdw
+                     OPTIONS (host '127.0.0.1', port '{port}', dbname 'testdb', sslmode 'require', fetch_size '10000');
+                 CREATE USER MAPPING FOR postgres SERVER remote OPTIONS (user 'app', password '{password}')"
+            ))
+            .expect("dblink and postgres_fdw are installed with Postgres");
+    }
+
+    /// How to reach the remote server.
+    fn conninfo(&self) -> String {
+        format!(
+            "host=127.0.0.1 port={} dbname=testdb user=app password={} sslmode=require",
+            self.remote.port(),
+            self.remote.app_password()
+        )
+    }
+
+    /// A local session.
+    fn session(&self) -> Client {
+        self.local.connect("postgres", "postgres")
+    }
+
+    /// A local session with a connection `c` of the extension in `schema`.
+    fn connected(&self, schema: &str) -> Client {
+        let mut client = self.session();
+        client
+            .batch_execute(&format!("SELECT {schema}.dblink_connect('c', '{}')", self.conninfo()))
+            .expect("the connection is made");
+        client
     }
 }
 

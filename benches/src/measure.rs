@@ -1,19 +1,30 @@
 //! Measuring candidates in turn.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Mebibytes.
+    Mebibytes,
+}
 
 /// One way of doing something.
 pub struct Candidate<'a> {
     /// What the table calls it.
     pub name: &'static str,
-    /// Does it once and says how long the part that counts took.
-    pub once: Box<dyn FnMut() -> Duration + 'a>,
+    /// Does it once and gives the figure that counts.
+    pub once: Box<dyn FnMut() -> f64 + 'a>,
 }
 
 /// Candidates that do the same.
 pub struct Subject<'a> {
     /// What they do.
     pub title: String,
+    /// What is measured.
+    pub unit: Unit,
     /// How often each does it in one round.
     pub repeats: usize,
     /// The ways of doing it.
@@ -39,23 +50,27 @@ pub struct Ratio {
 pub struct Outcome {
     /// What was done.
     pub title: String,
-    /// Candidate and its times, in order.
-    pub times: Vec<(&'static str, Times)>,
+    /// What was measured.
+    pub unit: Unit,
+    /// In how many rounds.
+    pub rounds: usize,
+    /// Candidate and its figures, in order.
+    pub figures: Vec<(&'static str, Figures)>,
     /// Title and value of each ratio.
     pub ratios: Vec<(&'static str, f64)>,
 }
 
-/// Times of one candidate, sorted.
-pub struct Times(Vec<Duration>);
+/// Figures of one candidate, sorted.
+pub struct Figures(Vec<f64>);
 
-impl Times {
+impl Figures {
     /// The middle one.
-    pub fn median(&self) -> Duration {
+    pub fn median(&self) -> f64 {
         self.0[self.0.len() / 2]
     }
 
-    /// The shortest and the longest.
-    pub fn range(&self) -> (Duration, Duration) {
+    /// The smallest and the largest.
+    pub fn range(&self) -> (f64, f64) {
         (self.0[0], self.0[self.0.len() - 1])
     }
 }
@@ -65,43 +80,43 @@ impl Subject<'_> {
     /// does not count.
     pub fn run(mut self, rounds: usize) -> Outcome {
         let count = self.candidates.len();
-        let mut times = vec![Vec::new(); count];
+        let mut figures = vec![Vec::new(); count];
         for round in 0..=rounds {
             for turn in 0..count {
                 let index = (turn + round) % count;
                 for _ in 0..self.repeats {
-                    let taken = (self.candidates[index].once)();
+                    let figure = (self.candidates[index].once)();
                     if round > 0 {
-                        times[index].push(taken);
+                        figures[index].push(figure);
                     }
                 }
             }
         }
-        let times: Vec<_> = self
+        let figures: Vec<_> = self
             .candidates
             .iter()
-            .zip(times)
-            .map(|(candidate, mut times)| {
-                times.sort();
-                (candidate.name, Times(times))
+            .zip(figures)
+            .map(|(candidate, mut figures)| {
+                figures.sort_by(f64::total_cmp);
+                (candidate.name, Figures(figures))
             })
             .collect();
         let median = |name| {
-            let (_, times) = times.iter().find(|(n, _)| *n == name).expect("a ratio names a candidate");
-            times.median().as_secs_f64()
+            let (_, figures) = figures.iter().find(|(n, _)| *n == name).expect("a ratio names a candidate");
+            figures.median()
         };
         let ratios = self
             .ratios
             .iter()
             .map(|r| (r.title, (median(r.over) - r.less.map_or(0.0, median)) / median(r.under)))
             .collect();
-        Outcome { title: self.title, times, ratios }
+        Outcome { title: self.title, unit: self.unit, rounds, figures, ratios }
     }
 }
 
-/// How long `f` takes.
-pub fn timed(f: impl FnOnce()) -> Duration {
+/// How many seconds `f` takes.
+pub fn timed(f: impl FnOnce()) -> f64 {
     let began = Instant::now();
     f();
-    began.elapsed()
+    began.elapsed().as_secs_f64()
 }

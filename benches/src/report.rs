@@ -1,21 +1,15 @@
 //! The table and the JSON file.
 
-use crate::measure::Outcome;
+use crate::measure::{Outcome, Unit};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// Everything measured in one run.
+#[derive(Default)]
 pub struct Report {
-    rounds: usize,
     outcomes: Vec<Outcome>,
 }
 
 impl Report {
-    /// An empty one, of a run with this many rounds.
-    pub fn new(rounds: usize) -> Report {
-        Report { rounds, outcomes: Vec::new() }
-    }
-
     /// Adds what one subject measured, and says so.
     pub fn add(&mut self, outcome: Outcome) {
         eprintln!("measured: {}", outcome.title);
@@ -25,31 +19,38 @@ impl Report {
     /// Prints the table.
     pub fn print(&self) {
         for outcome in &self.outcomes {
-            println!("\n{} ({} rounds, interleaved)", outcome.title, self.rounds);
-            println!("  {:<52} {:>10} {:>10} {:>10}", "", "median", "min", "max");
-            for (name, times) in &outcome.times {
-                let (min, max) = times.range();
-                println!("  {name:<52} {:>10} {:>10} {:>10}", ms(times.median()), ms(min), ms(max));
+            println!("\n{} ({} rounds, interleaved)", outcome.title, outcome.rounds);
+            println!("  {:<52} {:>11} {:>11} {:>11}", "", "median", "min", "max");
+            let show = |figure| match outcome.unit {
+                Unit::Seconds => format!("{:.2} ms", figure * 1e3),
+                Unit::Mebibytes => format!("{figure:.1} MB"),
+            };
+            for (name, figures) in &outcome.figures {
+                let (min, max) = figures.range();
+                println!("  {name:<52} {:>11} {:>11} {:>11}", show(figures.median()), show(min), show(max));
             }
             for (title, value) in &outcome.ratios {
-                println!("  {title:<52} {value:>9.2}x");
+                println!("  {title:<52} {value:>10.2}x");
             }
         }
     }
 
     /// Writes the JSON file.
     pub fn write(&self, path: &str) {
-        let outcomes: Vec<Value> = self
+        let subjects: Vec<Value> = self
             .outcomes
             .iter()
             .map(|outcome| {
-                let times: Vec<Value> = outcome
-                    .times
+                let unit = match outcome.unit {
+                    Unit::Seconds => "s",
+                    Unit::Mebibytes => "MiB",
+                };
+                let figures: Vec<Value> = outcome
+                    .figures
                     .iter()
-                    .map(|(name, times)| {
-                        let (min, max) = times.range();
-                        json!({ "name": name, "median_s": times.median().as_secs_f64(),
-                        "min_s": min.as_secs_f64(), "max_s": max.as_secs_f64() })
+                    .map(|(name, figures)| {
+                        let (min, max) = figures.range();
+                        json!({ "name": name, "median": figures.median(), "min": min, "max": max })
                     })
                     .collect();
                 let ratios: Vec<Value> = outcome
@@ -57,15 +58,12 @@ impl Report {
                     .iter()
                     .map(|(title, value)| json!({ "title": title, "value": value }))
                     .collect();
-                json!({ "title": outcome.title, "times": times, "ratios": ratios })
+                json!({ "title": outcome.title, "unit": unit, "rounds": outcome.rounds,
+                    "figures": figures, "ratios": ratios })
             })
             .collect();
-        let json = json!({ "rounds": self.rounds, "subjects": outcomes });
+        let json = json!({ "subjects": subjects });
         std::fs::write(path, format!("{json:#}\n")).expect("cannot write the results");
         println!("\nwritten to {path}");
     }
-}
-
-fn ms(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }

@@ -5,6 +5,7 @@ use secretlink_core::io_thread::IoThread;
 use secretlink_core::waker::Waker;
 use secretlink_remote::connection::{Connection, Event};
 use secretlink_remote::error::QueryError;
+use secretlink_remote::request::Request;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,10 @@ pub const CHUNKS: [usize; 8] = [usize::MAX, 1, 2, 5, 7, 64, 1000, 8192];
 const CANCEL: u8 = 0x08;
 const GO_AWAY: u8 = 0x10;
 const IDLE: u8 = 0x20;
+
+/// Bits of the first byte: the result is wanted in binary, as these types.
+pub const BINARY: u8 = 0x20;
+pub const FLOATS: u8 = 0x40;
 
 /// The first byte says how the rest is read. It answers two queries.
 pub fn run(data: &[u8]) {
@@ -47,7 +52,7 @@ pub async fn ask(connection: &mut Connection, how: u8, length: usize) -> bool {
     let was_broken = connection.broken().is_some();
     let cancel = CancellationToken::new();
     let query = async {
-        connection.query(b"SELECT 1", &sender, &cancel).await;
+        connection.query(&request(how), &sender, &cancel).await;
         drop(sender);
     };
     let mut seen = Seen::default();
@@ -85,6 +90,15 @@ pub async fn ask(connection: &mut Connection, how: u8, length: usize) -> bool {
     seen.done && !seen.failed
 }
 
+fn request(how: u8) -> Request {
+    let local_types = match (how & BINARY, how & FLOATS) {
+        (0, 0) => vec![],
+        (_, 0) => vec![23, 0],
+        _ => vec![23, 701],
+    };
+    Request { local_types, ..Request::from(b"SELECT 1".to_vec()) }
+}
+
 #[derive(Default)]
 struct Seen {
     events: usize,
@@ -103,7 +117,7 @@ impl Seen {
             Event::Rows(mut rows) => {
                 self.bytes += rows.wire_len();
                 while let Ok(Some(_)) = rows.next_row(|_, value| {
-                    assert!(value.is_none_or(|v| v.last() == Some(&0)));
+                    assert!(value.is_none_or(|v| v.with_nul().last() == Some(&0)));
                 }) {}
             }
             Event::Error(error) => {
@@ -148,7 +162,45 @@ pub fn seeds() -> Vec<Vec<u8>> {
         server::error("FATAL", "57P01", "terminating connection due to administrator command"),
         error(),
     ];
+    let described = [
+        server::binary_result(),
+        [server::notice("so"), server::binary_result()].concat(),
+        // A parameter, no columns, or others: run as it is.
+        [server::parsed(&[23], &[("a", 23)]), server::ready(), error()].concat(),
+        [server::parsed_without_result(), server::ready(), server::complete("DO"), server::ready()].concat(),
+        [server::parsed(&[], &[("a", 25), ("b", 25)]), server::ready(), server::result()].concat(),
+        error(),
+        [server::parsed(&[], &[("a", 23), ("b", 25)]), error()].concat(),
+        [
+            server::parsed(&[], &[("a", 23), ("b", 25)]),
+            server::bind_complete(),
+            server::row(&[None, None]),
+            error(),
+        ]
+        .concat(),
+        [
+            server::parsed(&[], &[("a", 23), ("b", 25)]),
+            server::bind_complete(),
+            server::portal_suspended(),
+            server::ready(),
+        ]
+        .concat(),
+        server::error("FATAL", "57P01", "terminating connection due to administrator command"),
+    ];
+    let floats = [
+        [server::shown("1"), server::float_result()].concat(),
+        [server::shown("0"), server::float_result()].concat(),
+        error(),
+    ];
     let mut seeds = Vec::new();
+    for (bits, answers) in [(BINARY, &described[..]), (FLOATS, &floats[..])] {
+        for (number, answer) in answers.iter().enumerate() {
+            let how = bits | (number as u8 & 7);
+            seeds.push([&[how], &answer[..]].concat());
+            seeds.push([&[how], &answer[..], &server::result()].concat());
+            seeds.push([&[how | CANCEL], &answer[..], &server::result()].concat());
+        }
+    }
     for (number, answer) in answers.iter().enumerate() {
         seeds.push([&[number as u8], &answer[..]].concat());
         seeds.push([&[CANCEL | number as u8 & 7], &answer[..], &server::result()].concat());

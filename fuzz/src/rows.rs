@@ -32,9 +32,17 @@ pub fn run(data: &[u8]) {
                     let mut row = Row::new();
                     let read = batch.next_row(|column, value| {
                         assert_eq!(column, row.len());
-                        row.push(value.map(|value| match value {
-                            [text @ .., 0] => text.to_vec(),
-                            _ => panic!("a value without its terminator"),
+                        row.push(value.map(|value| {
+                            let bytes = value.bytes().to_vec();
+                            let with_margins = value.with_margins();
+                            assert_eq!(
+                                with_margins[1..],
+                                [&bytes[..], &[0]].concat(),
+                                "value and terminator"
+                            );
+                            // As Postgres's headers do: whoever reads the next value must not see it.
+                            with_margins.fill(0xee);
+                            bytes
                         }));
                     });
                     match (read, plain(message)) {

@@ -22,13 +22,88 @@ pub fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
 
 /// RowDescription, every column a `text`.
 pub fn columns(names: &[&str]) -> Vec<u8> {
-    let mut body = (names.len() as u16).to_be_bytes().to_vec();
-    for name in names {
+    let texts: Vec<_> = names.iter().map(|name| (*name, 25)).collect();
+    typed_columns(&texts)
+}
+
+/// RowDescription, with the names and types of columns.
+pub fn typed_columns(columns: &[(&str, u8)]) -> Vec<u8> {
+    let mut body = (columns.len() as u16).to_be_bytes().to_vec();
+    for (name, type_oid) in columns {
         body.extend(name.as_bytes());
-        // Table, column number, type 25, its size, modifier, text format.
-        body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        // Table, column number, type, its size, modifier, text format.
+        body.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *type_oid, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
     }
     message(b'T', &body)
+}
+
+/// ParseComplete, ParameterDescription and RowDescription.
+pub fn parsed(parameters: &[u8], columns: &[(&str, u8)]) -> Vec<u8> {
+    [parse_complete(), parameter_description(parameters), typed_columns(columns)].concat()
+}
+
+/// ParseComplete, ParameterDescription and NoData.
+pub fn parsed_without_result() -> Vec<u8> {
+    [parse_complete(), parameter_description(&[]), message(b'n', b"")].concat()
+}
+
+fn parse_complete() -> Vec<u8> {
+    message(b'1', b"")
+}
+
+fn parameter_description(types: &[u8]) -> Vec<u8> {
+    let mut body = (types.len() as u16).to_be_bytes().to_vec();
+    types.iter().for_each(|type_oid| body.extend([0, 0, 0, *type_oid]));
+    message(b't', &body)
+}
+
+/// BindComplete.
+pub fn bind_complete() -> Vec<u8> {
+    message(b'2', b"")
+}
+
+/// PortalSuspended.
+pub fn portal_suspended() -> Vec<u8> {
+    message(b's', b"")
+}
+
+/// The answer to a described SHOW.
+pub fn shown(value: &str) -> Vec<u8> {
+    [parse_complete(), bind_complete(), row(&[Some(value.as_bytes())]), complete("SHOW")].concat()
+}
+
+/// The end of a described statement: CommandComplete, CloseComplete and ReadyForQuery.
+pub fn executed(tag: &str) -> Vec<u8> {
+    [complete(tag), message(b'3', b""), ready()].concat()
+}
+
+/// The answer to a statement with two columns that is described and then run, the first in binary.
+pub fn binary_result() -> Vec<u8> {
+    [
+        parsed(&[], &[("id", 23), ("name", 25)]),
+        bind_complete(),
+        row(&[Some(&[0, 0, 0, 1]), Some(b"one")]),
+        row(&[None, Some(b"")]),
+        executed("SELECT 2"),
+    ]
+    .concat()
+}
+
+/// The same with floats.
+pub fn float_result() -> Vec<u8> {
+    let columns = typed_columns(&[("id", 23), ("share", 0)]);
+    // float8 is 701.
+    let at = columns.len() - 10;
+    let columns = [&columns[..at], &[2, 0xbd], &columns[at + 2..]].concat();
+    [
+        parse_complete(),
+        parameter_description(&[]),
+        columns,
+        bind_complete(),
+        row(&[Some(&[0, 0, 0, 1]), Some(&0.1f64.to_be_bytes())]),
+        executed("SELECT 1"),
+    ]
+    .concat()
 }
 
 /// CommandComplete.

@@ -1,10 +1,12 @@
 //! Results of functions declared `SETOF record`.
 
 use pgrx::pg_sys;
-use secretlink_remote::row::RowBatch;
-use std::ffi::c_char;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use secretlink_remote::column::Column;
+use secretlink_remote::row::{MalformedRow, RowBatch};
 use std::ptr;
 
+use super::column::{self, ColumnReader, MalformedValue};
 use crate::error::Error;
 
 /// Where the rows of one call go.
@@ -15,10 +17,41 @@ pub struct RowSink {
     fcinfo: pg_sys::FunctionCallInfo,
     result: *mut pg_sys::ReturnSetInfo,
     store: *mut pg_sys::Tuplestorestate,
-    attinmeta: *mut pg_sys::AttInMetadata,
-    values: Vec<*mut c_char>,
+    desc: pg_sys::TupleDesc,
+    columns: Vec<ColumnReader>,
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
     /// Reset after each row.
     row_context: pg_sys::MemoryContext,
+}
+
+// Declared once more, without the guard that pgrx puts around each call.
+unsafe extern "C-unwind" {
+    fn tuplestore_putvalues(
+        store: *mut pg_sys::Tuplestorestate,
+        desc: pg_sys::TupleDesc,
+        values: *const pg_sys::Datum,
+        nulls: *const bool,
+    );
+    fn MemoryContextReset(context: pg_sys::MemoryContext);
+}
+
+/// What is wrong with a row.
+enum Malformed {
+    Row,
+    Value,
+}
+
+impl From<MalformedRow> for Malformed {
+    fn from(_: MalformedRow) -> Malformed {
+        Malformed::Row
+    }
+}
+
+impl From<MalformedValue> for Malformed {
+    fn from(_: MalformedValue) -> Malformed {
+        Malformed::Value
+    }
 }
 
 impl RowSink {
@@ -53,48 +86,62 @@ impl RowSink {
                 fcinfo,
                 result,
                 store: ptr::null_mut(),
-                attinmeta: ptr::null_mut(),
+                desc: ptr::null_mut(),
+                columns: Vec::new(),
                 values: Vec::new(),
+                nulls: Vec::new(),
                 row_context,
             })
         }
     }
 
-    /// A result set of `columns` columns begins. If there was one before, it is forgotten: of
-    /// several statements the last one's result counts.
+    /// The types of the caller's columns, 0 where values are better not sent in binary; empty if
+    /// there is no column definition list.
+    pub fn local_types(&self) -> Vec<u32> {
+        self.expected_desc().map(|desc| attributes(&desc).map(column::wanted).collect()).unwrap_or_default()
+    }
+
+    /// What the caller's column definition list says.
+    fn expected_desc(&self) -> Result<pg_sys::TupleDesc, Error> {
+        let mut desc = ptr::null_mut();
+        // SAFETY: fcinfo is still that of the running call.
+        match unsafe { pg_sys::get_call_result_type(self.fcinfo, ptr::null_mut(), &mut desc) } {
+            pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE => Ok(desc),
+            pg_sys::TypeFuncClass::TYPEFUNC_RECORD => Err(Error::RecordNotAccepted),
+            _ => Err(Error::NotARowType),
+        }
+    }
+
+    /// A result set begins. If there was one before, it is forgotten: of several statements the last
+    /// one's result counts.
     ///
     /// # Errors
     /// If the caller's column definition list is missing (0A000) or has another number of columns
     /// (42804).
-    pub fn begin(&mut self, columns: usize) -> Result<(), Error> {
-        // SAFETY: fcinfo is still that of the running call; the descriptor is copied.
+    pub fn begin(&mut self, columns: &[Column]) -> Result<(), Error> {
+        let desc = self.expected_desc()?;
+        // SAFETY: a descriptor of the call's own; it is copied.
         unsafe {
-            let mut desc = ptr::null_mut();
-            match pg_sys::get_call_result_type(self.fcinfo, ptr::null_mut(), &mut desc) {
-                pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE => {}
-                pg_sys::TypeFuncClass::TYPEFUNC_RECORD => return Err(Error::RecordNotAccepted),
-                _ => return Err(Error::NotARowType),
-            }
-            if usize::try_from((*desc).natts) != Ok(columns) {
+            if usize::try_from((*desc).natts) != Ok(columns.len()) {
                 return Err(Error::RowTypeMismatch);
             }
-            self.start_store(pg_sys::CreateTupleDescCopy(desc));
+            self.start_store(pg_sys::CreateTupleDescCopy(desc), columns)
         }
-        Ok(())
     }
 
     /// The result of a statement without rows: one row with its command tag.
-    pub fn status(&mut self, tag: &[u8]) {
-        let mut tag = super::text::verified(tag).into_bytes_with_nul();
+    pub fn status(&mut self, tag: &[u8]) -> Result<(), Error> {
+        let tag = super::text::verified(tag);
         // SAFETY: the one attribute is initialised before the descriptor is used; the tag is a C
         // string that lives through the call.
         unsafe {
             let desc = pg_sys::CreateTemplateTupleDesc(1);
             pg_sys::TupleDescInitEntry(desc, 1, c"status".as_ptr(), pg_sys::TEXTOID, -1, 0);
-            self.start_store(desc);
-            self.values[0] = tag.as_mut_ptr().cast();
-            self.put_row();
+            self.start_store(desc, &[])?;
+            let value = pg_sys::Datum::from(pg_sys::cstring_to_text(tag.as_ptr()));
+            pg_sys::tuplestore_putvalues(self.store, self.desc, &mut { value }, &mut { false });
         }
+        Ok(())
     }
 
     /// Forgets what came so far: the result is empty.
@@ -111,60 +158,103 @@ impl RowSink {
     }
 
     /// # Safety
-    /// `desc` must be a complete tuple descriptor in memory that lasts as long as the call.
-    unsafe fn start_store(&mut self, desc: pg_sys::TupleDesc) {
+    /// `desc` must be a complete tuple descriptor in memory that lasts as long as the call, and there
+    /// must not be more columns than it has attributes.
+    unsafe fn start_store(&mut self, desc: pg_sys::TupleDesc, columns: &[Column]) -> Result<(), Error> {
         self.discard();
         // SAFETY: the new store is made in the query's memory, as the executor wants it (execSRF.c).
         unsafe {
             let previous = pg_sys::MemoryContextSwitchTo((*(*self.result).econtext).ecxt_per_query_memory);
-            let desc = pg_sys::CreateTupleDescCopy(desc);
+            // Known by a number, for a caller that takes the row as one value.
+            self.desc = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(desc));
             let random_access = (*self.result).allowedModes
                 & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32
                 != 0;
             self.store = pg_sys::tuplestore_begin_heap(random_access, false, pg_sys::work_mem);
             (*self.result).setResult = self.store;
-            (*self.result).setDesc = desc;
+            (*self.result).setDesc = self.desc;
             pg_sys::MemoryContextSwitchTo(previous);
-            self.attinmeta = pg_sys::TupleDescGetAttInMetadata(desc);
-            self.values = vec![ptr::null_mut(); (*desc).natts as usize];
+            let readers = columns.iter().zip(attributes(&desc)).map(|(c, a)| ColumnReader::new(c, a));
+            self.columns = readers.collect::<Option<_>>().ok_or(Error::BinaryColumn)?;
         }
+        self.values = vec![pg_sys::Datum::from(0); columns.len()];
+        self.nulls = vec![true; columns.len()];
+        Ok(())
     }
 
-    /// Adds a batch of rows, each value by its type's input function.
+    /// Adds a batch of rows.
     ///
     /// # Errors
-    /// If a row does not keep to the protocol or has another number of columns than announced.
+    /// If a row or a value does not keep to the protocol, or a row has another number of columns than
+    /// announced.
     pub fn put(&mut self, mut batch: RowBatch) -> Result<(), Error> {
-        loop {
-            let values = &mut self.values;
-            let columns = batch.next_row(|column, value| {
-                if let Some(slot) = values.get_mut(column) {
-                    *slot = value.map_or(ptr::null_mut(), |v| v.as_mut_ptr().cast());
-                }
-            });
-            match columns.map_err(|_| Error::MalformedRow)? {
-                None => return Ok(()),
-                Some(columns) if columns == self.values.len() && !self.store.is_null() => {
-                    // SAFETY: every slot was set by the row just read, and points into the batch,
-                    // which is not touched until the next round.
-                    unsafe { self.put_row() }
-                }
-                Some(_) => return Err(Error::MalformedRow),
-            }
+        if self.store.is_null() {
+            return Err(Error::MalformedRow);
         }
+        // SAFETY: an ERROR from a type's function leaves `put_all` and what it calls without running
+        // destructors, and none of these has one to run.
+        let put = unsafe {
+            pg_guard_ffi_boundary(|| {
+                let previous = pg_sys::MemoryContextSwitchTo(self.row_context);
+                let put = self.put_all(&mut batch);
+                pg_sys::MemoryContextSwitchTo(previous);
+                put
+            })
+        };
+        put.map_err(|malformed| match malformed {
+            Malformed::Row => Error::MalformedRow,
+            Malformed::Value => Error::MalformedValue,
+        })
     }
 
     /// # Safety
-    /// `self.values` must hold null or a C string for each column of the store.
-    unsafe fn put_row(&mut self) {
-        // SAFETY: the store and its metadata belong together (`start_store`), and the values are as
-        // promised. What input functions allocate goes with the row.
-        unsafe {
-            let previous = pg_sys::MemoryContextSwitchTo(self.row_context);
-            let tuple = pg_sys::BuildTupleFromCStrings(self.attinmeta, self.values.as_mut_ptr());
-            pg_sys::tuplestore_puttuple(self.store, tuple);
-            pg_sys::MemoryContextSwitchTo(previous);
-            pg_sys::MemoryContextReset(self.row_context);
+    /// To be called under a guard, with a store, in the memory of the row.
+    unsafe fn put_all(&mut self, batch: &mut RowBatch) -> Result<(), Malformed> {
+        loop {
+            let (columns, values, nulls) = (&mut self.columns, &mut self.values, &mut self.nulls);
+            let mut malformed = false;
+            let read = batch.next_row(|number, value| {
+                if let (Some(column), Some(datum), Some(null)) =
+                    (columns.get_mut(number), values.get_mut(number), nulls.get_mut(number))
+                {
+                    // SAFETY: under the guard. The batch is not touched until the row is copied.
+                    match unsafe { column.read(value) } {
+                        Ok(Some(made)) => (*datum, *null) = (made, false),
+                        Ok(None) => *null = true,
+                        Err(MalformedValue) => malformed = true,
+                    }
+                }
+            });
+            match read? {
+                None => return Ok(()),
+                Some(_) if malformed => return Err(Malformed::Value),
+                Some(count) if count == self.columns.len() => {}
+                Some(_) => return Err(Malformed::Row),
+            }
+            // SAFETY: values and nulls are as many as the store's descriptor has attributes; the row
+            // is copied. What type functions allocated goes with it.
+            unsafe {
+                tuplestore_putvalues(self.store, self.desc, self.values.as_ptr(), self.nulls.as_ptr());
+                MemoryContextReset(self.row_context);
+            }
         }
     }
+}
+
+/// The attributes of a descriptor.
+fn attributes(desc: &pg_sys::TupleDesc) -> impl Iterator<Item = &pg_sys::FormData_pg_attribute> {
+    // SAFETY: a descriptor is followed by as many attributes as it says.
+    (0..unsafe { (**desc).natts }).map(|number| unsafe { &*attribute(*desc, number) })
+}
+
+#[cfg(feature = "pg18")]
+unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: the caller promises that there are as many.
+    unsafe { pg_sys::TupleDescAttr(desc, number) }
+}
+
+#[cfg(not(feature = "pg18"))]
+unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: the caller promises that there are as many.
+    unsafe { (*desc).attrs.as_ptr().add(number as usize) }
 }

@@ -4,8 +4,8 @@ use pgrx::PgLogLevel;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::Event;
 use secretlink_remote::error::{AttemptError, QueryError};
+use secretlink_remote::request::Request;
 use std::cell::Cell;
-use std::sync::Arc;
 
 use super::pending::{Pending, Step};
 use super::{Origin, Session, pass_on};
@@ -74,7 +74,7 @@ impl Session {
             return Ok(false);
         }
         self.error_message.borrow_mut().clear();
-        self.pending.set(Some(Pending::send(&self.remote, io::thread()?, Arc::new(sql))));
+        self.pending.set(Some(Pending::send(&self.remote, io::thread()?, Request::from(sql))));
         Ok(true)
     }
 

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use secretlink_core::io_thread::IoThread;
 use secretlink_remote::connection::{Event, ResultShape};
 use secretlink_remote::remote::{Query, Remote};
+use secretlink_remote::request::Request;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,12 +52,12 @@ pub enum Step {
 impl Pending {
     /// Sends a query. Of what arrives before it is read, `work_mem` is kept; then the server is held
     /// back.
-    pub fn send(remote: &Remote, io: &IoThread, sql: Arc<Vec<u8>>) -> Pending {
+    pub fn send(remote: &Remote, io: &IoThread, request: Request) -> Pending {
         // SAFETY: reads a setting, in kilobytes, on the backend's thread.
         let kilobytes = u32::try_from(unsafe { pg_sys::work_mem }).unwrap_or(0);
         Pending {
-            query: remote.send(io, sql.clone(), kilobytes.saturating_mul(1024)),
-            sql,
+            sql: request.sql.clone(),
+            query: remote.send(io, request, kilobytes.saturating_mul(1024)),
             again: None,
             at: At::Start,
             some_read: false,

@@ -37,8 +37,17 @@ impl Process {
 
     /// Resident memory, in bytes.
     pub fn resident_bytes(self) -> u64 {
-        let text = self.status_field("VmRSS").unwrap_or_else(|| panic!("no process {}", self.pid));
-        let kilobytes: u64 = text.trim_end_matches("kB").trim().parse().expect("VmRSS is a number of kB");
+        self.status_bytes("VmRSS")
+    }
+
+    /// The most resident memory it ever had, in bytes.
+    pub fn peak_resident_bytes(self) -> u64 {
+        self.status_bytes("VmHWM")
+    }
+
+    fn status_bytes(self, name: &str) -> u64 {
+        let text = self.status_field(name).unwrap_or_else(|| panic!("no process {}", self.pid));
+        let kilobytes: u64 = text.trim_end_matches("kB").trim().parse().expect("a number of kB");
         kilobytes * 1024
     }
 

@@ -1,6 +1,9 @@
 //! A session on a remote server, as the I/O thread sees it.
 
-use postgres_protocol::message::backend::{Message, ParameterStatusBody};
+mod describe;
+
+use describe::Described;
+use postgres_protocol::message::backend::{ErrorResponseBody, Message, ParameterStatusBody};
 use postgres_protocol::message::frontend;
 use secretlink_core::channel::Sender;
 use std::collections::HashMap;
@@ -11,10 +14,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::cancel::CancelKey;
+use crate::column::Column;
 use crate::error::{AttemptError, QueryError};
 use crate::framed::{Framed, Incoming};
+use crate::request::Request;
 use crate::row::RowBatch;
 use crate::server_message::ServerMessage;
+use crate::small_results::SmallResults;
 use crate::status::Status;
 use crate::tls::TlsFacts;
 
@@ -28,8 +34,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// The parameters of a session that are looked at. The others are not kept: a server could send any
 /// number.
-const PARAMETERS: [&str; 4] =
-    ["DateStyle", "IntervalStyle", "default_transaction_read_only", "in_hot_standby"];
+const PARAMETERS: [&str; 5] =
+    ["DateStyle", "IntervalStyle", "default_transaction_read_only", "in_hot_standby", "server_version"];
 
 /// The longest query: what fits a message, whose length is signed and counts itself and a NUL.
 const MAX_QUERY: usize = i32::MAX as usize - 5;
@@ -86,8 +92,8 @@ impl Event {
 /// What is needed to read a result set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultShape {
-    /// Number of columns.
-    pub columns: usize,
+    /// Its columns.
+    pub columns: Vec<Column>,
     /// The session's DateStyle when the result began.
     pub date_style: Option<String>,
     /// The session's IntervalStyle when the result began.
@@ -101,11 +107,14 @@ pub struct Connection {
     parameters: HashMap<&'static str, String>,
     cancel_key: Option<CancelKey>,
     status: Arc<Status>,
+    /// Messages of the extended protocol were sent and no Sync behind them: until one comes, the
+    /// server does not end its answer.
+    unsynced: bool,
+    small_results: SmallResults,
 }
 
 /// How far the answer to a query has come. What comes out of order breaks the connection: server and
 /// client no longer agree on which answer belongs to which query.
-#[derive(Clone, Copy)]
 enum At {
     /// Nothing has come.
     Start,
@@ -113,6 +122,14 @@ enum At {
     Rows,
     /// After a statement's end.
     Complete,
+    /// Before the result of a statement that was described: its columns.
+    Bound(Vec<Column>),
+    /// In that result.
+    Executing,
+    /// After its end.
+    Executed,
+    /// After its portal's end.
+    Closed,
     /// After an error, when only the end may come.
     Failed,
 }
@@ -129,7 +146,15 @@ enum Stopped {
 
 impl Connection {
     pub(crate) fn new(framed: Framed, facts: ConnectionFacts) -> Connection {
-        Connection { framed, facts, parameters: HashMap::new(), cancel_key: None, status: Arc::default() }
+        Connection {
+            framed,
+            facts,
+            parameters: HashMap::new(),
+            cancel_key: None,
+            status: Arc::default(),
+            unsynced: false,
+            small_results: SmallResults::new(),
+        }
     }
 
     /// A connection over any transport whose login is over, for fuzzing the decoding of answers.
@@ -146,7 +171,10 @@ impl Connection {
             password_used: false,
             backend_pid: 0,
         };
-        Connection::new(framed, facts)
+        let mut connection = Connection::new(framed, facts);
+        connection.parameters.insert("server_version", "17.2".into());
+        connection.parameters.insert("DateStyle", "ISO, DMY".into());
+        connection
     }
 
     pub(crate) fn framed(&mut self) -> &mut Framed {
@@ -189,19 +217,18 @@ impl Connection {
         }
     }
 
-    /// Sends a query string (one or more statements, in the session's client encoding) and passes
-    /// on everything that comes back, ending with [`Event::Done`].
+    /// Runs a request and passes on everything that comes back, ending with [`Event::Done`].
     ///
     /// When `cancel` fires or the receiver goes away, the remote query is cancelled and its answer
     /// thrown away, so that the session is ready for the next one; if that takes more than
     /// ten seconds the session is given up.
-    pub async fn query(&mut self, sql: &[u8], events: &Sender<Event>, cancel: &CancellationToken) {
+    pub async fn query(&mut self, request: &Request, events: &Sender<Event>, cancel: &CancellationToken) {
         let error = if let Some(reason) = self.broken() {
             Some(QueryError::Lost(reason.into()))
-        } else if sql.len() > MAX_QUERY {
-            Some(QueryError::TooLong(sql.len()))
+        } else if request.sql.len() > MAX_QUERY {
+            Some(QueryError::TooLong(request.sql.len()))
         } else {
-            match self.exchange(sql, events, cancel).await {
+            match self.exchange(request, events, cancel).await {
                 Ok(()) => None,
                 Err(Stopped::Broken(reason)) => {
                     self.status.lose(reason.clone(), false);
@@ -215,86 +242,149 @@ impl Connection {
                 Err(Stopped::Cancelled) => return self.cancel_and_drain().await,
             }
         };
+        let listener = Listener { events, cancel };
         if let Some(error) = error
-            && !pass_on(Event::Error(error), events, cancel).await
+            && listener.tell(Event::Error(error)).await.is_err()
         {
             return;
         }
-        pass_on(Event::Done, events, cancel).await;
+        // Whoever has gone does not miss it.
+        let _ = listener.tell(Event::Done).await;
     }
 
+    /// Sends the request and passes on its answer.
+    ///
+    /// A large result is worth a round trip that asks for the types of its columns, so that those can
+    /// come in binary whose values are made of just that type here. Whether a result is large shows
+    /// only when it is there; so a statement whose result was small the last time is sent as it is.
     async fn exchange(
         &mut self,
-        sql: &[u8],
+        request: &Request,
         events: &Sender<Event>,
         cancel: &CancellationToken,
     ) -> Result<(), Stopped> {
-        put_query(self.framed.outgoing(), sql);
         self.status.count_query();
-        tokio::select! {
-            biased;
-            // What is left unsent stays in the buffer: cancel_and_drain sends it first.
-            () = cancel.cancelled() => return Err(Stopped::Cancelled),
-            sent = self.framed.flush() => sent.map_err(broken)?,
+        let listener = Listener { events, cancel };
+        let fingerprint = self.can_be_binary(request).then(|| request.fingerprint());
+        let described = match fingerprint {
+            Some(fingerprint) if !self.small_results.contain(fingerprint) => {
+                self.describe(request, listener).await?
+            }
+            _ => Described::AsText,
+        };
+        let at = match described {
+            Described::InBinary(columns) => {
+                self.put_execution(&columns).map_err(broken)?;
+                At::Bound(columns)
+            }
+            Described::AsText => {
+                put_query(self.framed.outgoing(), &request.sql);
+                At::Start
+            }
+            Described::Failed => {
+                self.put_sync();
+                At::Failed
+            }
+            Described::SessionEnded => return Ok(()),
+        };
+        self.send(listener).await?;
+        let bytes = self.answer(at, listener).await?;
+        if let (Some(fingerprint), Some(bytes)) = (fingerprint, bytes) {
+            self.small_results.note(fingerprint, bytes);
         }
-        let mut at = At::Start;
+        Ok(())
+    }
+
+    /// Passes on everything up to ReadyForQuery. Returns how many bytes of rows came, unless there
+    /// was an error.
+    async fn answer(&mut self, mut at: At, listener: Listener<'_>) -> Result<Option<usize>, Stopped> {
+        let mut bytes = 0;
         loop {
-            let incoming = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(Stopped::Cancelled),
-                incoming = self.framed.next() => incoming.map_err(broken)?,
-            };
-            let Some(incoming) = self.note(incoming) else { continue };
-            let event = match (incoming, at) {
+            let (event, now) = match (self.hear(listener).await?, at) {
                 (Incoming::Columns(columns), At::Start | At::Complete) => {
-                    at = At::Rows;
-                    Event::Columns(self.shape(columns))
+                    (Event::Columns(self.shape(columns)), At::Rows)
                 }
-                (Incoming::Rows(rows), At::Rows) => {
+                (Incoming::Rows(rows), now @ (At::Rows | At::Executing)) => {
                     self.status.count_rows(&rows);
-                    Event::Rows(rows)
+                    bytes += rows.wire_len();
+                    (Event::Rows(rows), now)
                 }
-                (Incoming::Message(message), _) => match (message, at) {
-                    (Message::CommandComplete(body), At::Start | At::Rows | At::Complete) => {
-                        at = At::Complete;
-                        Event::Complete(body.tag().map_err(broken)?.as_bytes().to_vec())
+                (Incoming::Message(message), now) => match (message, now) {
+                    (Message::BindComplete, At::Bound(columns)) => {
+                        (Event::Columns(self.shape(columns)), At::Executing)
                     }
-                    (Message::EmptyQueryResponse, At::Start | At::Complete) => {
-                        at = At::Complete;
-                        Event::Empty
+                    (
+                        Message::CommandComplete(body),
+                        now @ (At::Start | At::Rows | At::Complete | At::Executing),
+                    ) => {
+                        let tag = body.tag().map_err(broken)?.as_bytes().to_vec();
+                        let now = if matches!(now, At::Executing) { At::Executed } else { At::Complete };
+                        (Event::Complete(tag), now)
                     }
-                    (Message::ErrorResponse(body), At::Start | At::Rows | At::Complete) => {
-                        at = At::Failed;
-                        let message = ServerMessage::parse(body.fields()).map_err(broken)?;
-                        if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
-                            self.status.lose(String::from_utf8_lossy(&message.message).into_owned(), false);
-                        }
-                        Event::Error(QueryError::Server(Box::new(message)))
+                    (Message::CloseComplete, At::Executed) => {
+                        at = At::Closed;
+                        continue;
                     }
-                    (Message::NoticeResponse(body), _) => {
-                        Event::Notice(Box::new(ServerMessage::parse(body.fields()).map_err(broken)?))
-                    }
+                    (Message::EmptyQueryResponse, At::Start | At::Complete) => (Event::Empty, At::Complete),
+                    (Message::ErrorResponse(_), At::Failed | At::Closed) => return Err(out_of_order()),
+                    (Message::ErrorResponse(body), _) => (self.error(&body)?, At::Failed),
                     (Message::CopyInResponse(_), At::Start | At::Complete) => {
                         self.fail_copy().await.map_err(broken)?;
                         return Err(Stopped::Copy);
                     }
                     (Message::CopyOutResponse(_), At::Start | At::Complete) => return Err(Stopped::Copy),
-                    (Message::ReadyForQuery(body), At::Complete | At::Failed) => {
+                    (Message::ReadyForQuery(body), now @ (At::Complete | At::Closed | At::Failed)) => {
                         self.status.ready(body.status());
-                        return Ok(());
+                        return Ok((!matches!(now, At::Failed)).then_some(bytes));
                     }
                     _ => return Err(out_of_order()),
                 },
                 _ => return Err(out_of_order()),
             };
-            if !pass_on(event, events, cancel).await {
-                return Err(Stopped::Cancelled);
-            }
+            listener.tell(event).await?;
             if self.broken().is_some() {
                 // The server has said why it ends the session; there is nothing more to read.
-                return Ok(());
+                return Ok(None);
+            }
+            at = now;
+        }
+    }
+
+    /// Sends what is waiting to be sent.
+    async fn send(&mut self, listener: Listener<'_>) -> Result<(), Stopped> {
+        tokio::select! {
+            biased;
+            // What is left unsent stays in the buffer: cancel_and_drain sends it first.
+            () = listener.cancel.cancelled() => Err(Stopped::Cancelled),
+            sent = self.framed.flush() => sent.map_err(broken),
+        }
+    }
+
+    /// The next part of an answer. What may come at any time is dealt with here.
+    async fn hear(&mut self, listener: Listener<'_>) -> Result<Incoming, Stopped> {
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                () = listener.cancel.cancelled() => return Err(Stopped::Cancelled),
+                incoming = self.framed.next() => incoming.map_err(broken)?,
+            };
+            match self.note(incoming) {
+                Some(Incoming::Message(Message::NoticeResponse(body))) => {
+                    let message = ServerMessage::parse(body.fields()).map_err(broken)?;
+                    listener.tell(Event::Notice(Box::new(message))).await?;
+                }
+                Some(incoming) => return Ok(incoming),
+                None => {}
             }
         }
+    }
+
+    fn error(&mut self, body: &ErrorResponseBody) -> Result<Event, Stopped> {
+        let message = ServerMessage::parse(body.fields()).map_err(broken)?;
+        if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
+            self.status.lose(String::from_utf8_lossy(&message.message).into_owned(), false);
+        }
+        Ok(Event::Error(QueryError::Server(Box::new(message))))
     }
 
     /// Keeps what a server may say at any time. Gives back what it may not.
@@ -366,6 +456,9 @@ impl Connection {
 
     /// Reads up to ReadyForQuery and throws everything away.
     async fn drain(&mut self) -> io::Result<()> {
+        if self.unsynced {
+            self.put_sync();
+        }
         self.framed.flush().await?;
         loop {
             let incoming = self.framed.next().await?;
@@ -387,7 +480,7 @@ impl Connection {
         self.framed.flush().await
     }
 
-    fn shape(&self, columns: usize) -> ResultShape {
+    fn shape(&self, columns: Vec<Column>) -> ResultShape {
         ResultShape {
             columns,
             date_style: self.parameters.get("DateStyle").cloned(),
@@ -419,7 +512,7 @@ impl Connection {
         loop {
             match self.framed.next().await? {
                 Incoming::Rows(mut rows) => {
-                    rows.next_row(|_, value| answer = value.map(|v| v[..v.len() - 1].to_vec()))
+                    rows.next_row(|_, value| answer = value.map(|v| v.bytes().to_vec()))
                         .map_err(|_| AttemptError::Protocol("login"))?;
                 }
                 Incoming::Message(Message::ErrorResponse(body)) => {
@@ -450,12 +543,20 @@ impl Connection {
     }
 }
 
-/// Sends `event`, unless nobody wants it any more: then false.
-async fn pass_on(event: Event, events: &Sender<Event>, cancel: &CancellationToken) -> bool {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => false,
-        sent = events.send(event) => sent.is_ok(),
+/// Who is told of what comes back, until they want no more.
+#[derive(Clone, Copy)]
+struct Listener<'a> {
+    events: &'a Sender<Event>,
+    cancel: &'a CancellationToken,
+}
+
+impl Listener<'_> {
+    async fn tell(self, event: Event) -> Result<(), Stopped> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Stopped::Cancelled),
+            sent = self.events.send(event) => sent.map_err(|_| Stopped::Cancelled),
+        }
     }
 }
 
@@ -511,7 +612,9 @@ mod tests {
             for answer in answers {
                 server.write_all(&answer.concat()).await.unwrap();
                 let (events, _receiver) = channel::channel(16, io.waker().clone());
-                connection.query(b"SELECT", &events, &CancellationToken::new()).await;
+                connection
+                    .query(&Request::from(b"SELECT".to_vec()), &events, &CancellationToken::new())
+                    .await;
                 usable.push(connection.broken().is_none());
             }
             usable

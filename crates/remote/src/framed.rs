@@ -6,6 +6,7 @@ use secretlink_core::SqlState;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::column::Column;
 use crate::notification::Notification;
 use crate::row::RowBatch;
 
@@ -30,8 +31,8 @@ const MIN_READ: usize = 8 * 1024;
 
 /// What arrived.
 pub enum Incoming {
-    /// RowDescription, reduced to its number of columns.
-    Columns(usize),
+    /// RowDescription.
+    Columns(Vec<Column>),
     /// One or more whole DataRows.
     Rows(RowBatch),
     /// NotificationResponse.
@@ -122,14 +123,8 @@ pub fn decode(buf: &mut BytesMut, limit: usize) -> io::Result<Option<Incoming>> 
             Ok(Some(Incoming::Rows(RowBatch::new(buf.split_to(end), rows))))
         }
         b'T' => {
-            let body = buf.split_to(len);
-            let Some(count) = body.get(5..7) else {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "row description without a column count",
-                ));
-            };
-            Ok(Some(Incoming::Columns(usize::from(u16::from_be_bytes([count[0], count[1]])))))
+            let message = buf.split_to(len);
+            Ok(Some(Incoming::Columns(Column::parse_all(&message[5..])?)))
         }
         b'A' => Ok(Some(Incoming::Notification(Notification::parse(&buf.split_to(len)[5..])?))),
         _ => match Message::parse(buf) {

@@ -4,14 +4,17 @@
 //! what `tokio-postgres` hides: exact command tags, simple-query results as they stream in, whether
 //! a password was really asked for, and the cancelling of a query without losing its connection.
 
+pub mod binary_type;
 pub mod cancel;
 mod certificate;
+pub mod column;
 pub mod connection;
 pub mod conninfo;
 pub mod error;
 pub mod framed;
 pub mod notification;
 pub mod remote;
+pub mod request;
 pub mod row;
 pub mod server_message;
 pub mod status;
@@ -19,4 +22,5 @@ pub mod status;
 mod auth;
 mod connect;
 mod scram;
+mod small_results;
 mod tls;

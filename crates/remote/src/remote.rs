@@ -10,6 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cancel::CancelKey;
 use crate::connection::{CANCEL_GRACE, Connection, ConnectionFacts, Event};
+use crate::request::Request;
 use crate::status::Status;
 
 /// How many events may wait for a backend that reads them. With batches of about 64 kB this bounds
@@ -46,7 +47,7 @@ pub struct Query {
 
 /// A query on its way to the session.
 struct Order {
-    sql: Arc<Vec<u8>>,
+    request: Request,
     events: Sender<Event>,
     cancel: CancellationToken,
 }
@@ -80,19 +81,19 @@ impl Remote {
     }
 
     /// Starts a query. If another one is being cancelled, it begins when that is over.
-    pub fn query(&self, io: &IoThread, sql: Arc<Vec<u8>>) -> Query {
-        self.order(sql, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()))
+    pub fn query(&self, io: &IoThread, request: Request) -> Query {
+        self.order(request, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()))
     }
 
     /// Starts a query whose answer is not read at once: it waits for that in `room` bytes.
-    pub fn send(&self, io: &IoThread, sql: Arc<Vec<u8>>, room: u32) -> Query {
-        self.order(sql, channel::channel_of_sizes(room, Event::size, io.waker().clone()))
+    pub fn send(&self, io: &IoThread, request: Request, room: u32) -> Query {
+        self.order(request, channel::channel_of_sizes(room, Event::size, io.waker().clone()))
     }
 
-    fn order(&self, sql: Arc<Vec<u8>>, (tx, events): (Sender<Event>, Receiver<Event>)) -> Query {
+    fn order(&self, request: Request, (tx, events): (Sender<Event>, Receiver<Event>)) -> Query {
         let cancel = self.life.child_token();
         // If nobody takes it any more, the channel closes without a word.
-        let _ = self.orders.send(Order { sql, events: tx, cancel: cancel.clone() });
+        let _ = self.orders.send(Order { request, events: tx, cancel: cancel.clone() });
         Query { events, _cancel: cancel.drop_guard() }
     }
 
@@ -162,7 +163,7 @@ impl Work {
     async fn run(&mut self, connection: &mut Connection, order: Order) {
         let over = CancellationToken::new();
         let query = async {
-            connection.query(&order.sql, &order.events, &order.cancel).await;
+            connection.query(&order.request, &order.events, &order.cancel).await;
             // Closes the channel before a request that is under way holds us up.
             drop(order.events);
             over.cancel();

@@ -4,15 +4,38 @@ use bytes::BytesMut;
 
 /// A run of whole DataRow messages, to be read one row at a time.
 ///
-/// Values are handed out as C strings in place, because that is what Postgres's input functions
-/// take and copying each value would be the largest cost after parsing it: the byte after a value
-/// is the first byte of the next value's length, or the tag of the next message, both already
-/// read when the terminator is written over them. Only the very last value of a batch has no byte
-/// behind it: that one is moved one byte to the front, over its own length.
+/// Values are handed out in place, with room for a terminator behind and a header before them, because
+/// C strings and values with a header are what Postgres takes, and copying each value would be the
+/// largest cost after parsing it. The byte after a value is the first byte of the next value's length,
+/// or the tag of the next message, both already read when the terminator is written over them. Only
+/// the very last value of a batch has no byte behind it: that one is moved one byte to the front. What
+/// is before a value is its own length.
 pub struct RowBatch {
     data: BytesMut,
     at: usize,
     rows: usize,
+}
+
+/// A value in its batch: a byte that is free to use, the value, and a NUL byte.
+#[derive(Debug)]
+pub struct Value<'a>(&'a mut [u8]);
+
+impl<'a> Value<'a> {
+    /// The value.
+    pub fn bytes(&self) -> &[u8] {
+        // There are two more bytes at least, always.
+        self.0.get(1..self.0.len() - 1).unwrap_or_default()
+    }
+
+    /// The value and the NUL byte after it.
+    pub fn with_nul(self) -> &'a mut [u8] {
+        self.0.get_mut(1..).unwrap_or_default()
+    }
+
+    /// The free byte before the value, the value, and the NUL byte after it.
+    pub fn with_margins(self) -> &'a mut [u8] {
+        self.0
+    }
 }
 
 /// A row that does not keep to the protocol.
@@ -36,14 +59,14 @@ impl RowBatch {
         self.data.len()
     }
 
-    /// Gives the values of the next row to `value`, in order: `None` for NULL, otherwise the text
-    /// with a terminating NUL byte. Returns the number of columns, or `None` after the last row.
+    /// Gives the values of the next row to `value`, in order; `None` stands for NULL. Returns the
+    /// number of columns, or `None` after the last row.
     ///
     /// # Errors
     /// If a length points outside of the message.
     pub fn next_row(
         &mut self,
-        mut value: impl FnMut(usize, Option<&mut [u8]>),
+        mut value: impl FnMut(usize, Option<Value<'_>>),
     ) -> Result<Option<usize>, MalformedRow> {
         if self.rows == 0 {
             return Ok(None);
@@ -84,11 +107,13 @@ impl RowBatch {
                 start = at - 1;
             }
             first_byte = self.byte_or_end(value_end);
-            let Some(text) = self.data.get_mut(start..=start + len) else { return Err(MalformedRow) };
-            if let Some(terminator) = text.last_mut() {
+            let Some(with_margins) = self.data.get_mut(start - 1..=start + len) else {
+                return Err(MalformedRow);
+            };
+            if let Some(terminator) = with_margins.last_mut() {
                 *terminator = 0;
             }
-            value(column, Some(text));
+            value(column, Some(Value(with_margins)));
             at = value_end;
         }
         if at != end {
@@ -141,8 +166,12 @@ mod tests {
         let columns = batch.next_row(|i, v| {
             assert_eq!(i, values.len());
             values.push(v.map(|v| {
-                assert_eq!(v.last(), Some(&0));
-                v[..v.len() - 1].to_vec()
+                let value = v.bytes().to_vec();
+                let with_margins = v.with_margins();
+                assert_eq!(with_margins[1..], [&value[..], &[0]].concat());
+                // Whoever gets the next value must not see this.
+                with_margins.fill(0xee);
+                value
             }));
         })?;
         Ok(columns.map(|n| {

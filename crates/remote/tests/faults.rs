@@ -25,13 +25,48 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// What a server says in answer to each message of the client.
 type Script = Vec<Vec<u8>>;
 
-fn trust() -> Script {
-    vec![[server::authentication(0, b""), server::session()].concat(), query()]
+/// A login and a query.
+struct Conversation {
+    name: &'static str,
+    script: Script,
+    /// How many answers belong to the login.
+    login: usize,
+    /// How [`answer::ask`] asks.
+    how: u8,
 }
 
-fn scram() -> Script {
-    let messages = server::split(&login::scram(&["SCRAM-SHA-256"]));
-    vec![messages[0].clone(), messages[1].clone(), messages[2..].concat(), query()]
+impl Conversation {
+    /// The number of bytes before the answer to the query.
+    fn login_length(&self) -> usize {
+        self.script[..self.login].iter().map(Vec::len).sum()
+    }
+}
+
+fn conversations() -> [Conversation; 3] {
+    let trust = [server::authentication(0, b""), server::session()].concat();
+    let mut scram = server::split(&login::scram(&["SCRAM-SHA-256"]));
+    let scram_end = scram.drain(2..).collect::<Vec<_>>().concat();
+    scram.push(scram_end);
+    scram.push(query());
+    let binary = server::split(&server::binary_result());
+    let (described, executed) = (binary[..3].concat(), binary[3..].concat());
+    let silent = Vec::new;
+    let binary = vec![
+        trust.clone(),
+        // Parse, Describe, Flush; Bind, Execute, Close, Sync.
+        silent(),
+        silent(),
+        described,
+        silent(),
+        silent(),
+        silent(),
+        executed,
+    ];
+    [
+        Conversation { name: "trust", script: vec![trust, query()], login: 1, how: 0 },
+        Conversation { name: "scram", script: scram, login: 3, how: 0 },
+        Conversation { name: "binary", script: binary, login: 1, how: answer::BINARY },
+    ]
 }
 
 fn query() -> Vec<u8> {
@@ -53,13 +88,13 @@ const GOOD: Outcome = Outcome::Queried { answered: true, usable: true };
 const BROKEN: Outcome = Outcome::Queried { answered: false, usable: false };
 
 /// Logs in and queries, while a server says what `script` has for it and then closes.
-async fn play(listener: &TcpListener, script: Script, patience: Duration) -> Outcome {
+async fn play(listener: &TcpListener, script: Script, how: u8, patience: Duration) -> Outcome {
     let info = info(listener.local_addr().unwrap());
     let policy = Policy { client_encoding: "UTF8".into(), protect_password: false };
     let length = script.iter().map(Vec::len).sum();
     let client = async {
         let Ok(mut connection) = Connection::connect(&info, &policy).await else { return Outcome::NoSession };
-        let answered = answer::ask(&mut connection, 0, length).await;
+        let answered = answer::ask(&mut connection, how, length).await;
         let usable = connection.broken().is_none();
         if !usable {
             assert!(!answer::ask(&mut connection, 0, length).await, "a broken connection gave an answer");
@@ -106,27 +141,23 @@ fn info(server: SocketAddr) -> ConnInfo {
         .unwrap()
 }
 
-/// Plays `faulty` versions of both conversations and gives every outcome to `judge`.
+/// Plays `faulty` versions of all conversations and gives every outcome to `judge`.
 fn each(
     patience: Duration,
     faulty: impl Fn(&Script) -> Vec<(String, Script)>,
-    judge: impl Fn(&str, &Script, Outcome),
+    judge: impl Fn(&str, &Conversation, Outcome),
 ) {
     targets::block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        for (name, script) in [("trust", trust()), ("scram", scram())] {
-            assert_eq!(play(&listener, script.clone(), LIMIT).await, GOOD, "{name}");
-            for (what, faulty) in faulty(&script) {
-                let outcome = play(&listener, faulty, patience).await;
-                judge(&format!("{name}, {what}"), &script, outcome);
+        for conversation in conversations() {
+            let Conversation { name, ref script, how, .. } = conversation;
+            assert_eq!(play(&listener, script.clone(), how, LIMIT).await, GOOD, "{name}");
+            for (what, faulty) in faulty(script) {
+                let outcome = play(&listener, faulty, how, patience).await;
+                judge(&format!("{name}, {what}"), &conversation, outcome);
             }
         }
     });
-}
-
-/// The number of bytes before the answer to the query.
-fn login_length(script: &Script) -> usize {
-    script[..script.len() - 1].iter().map(Vec::len).sum()
 }
 
 /// `script` with other bytes, cut into the same answers as far as they reach.
@@ -153,9 +184,9 @@ fn cut_at_each_byte() {
             let all = script.concat();
             (0..all.len()).map(|at| (format!("{at} bytes"), with_bytes(script, &all[..at]))).collect()
         },
-        |what, script, outcome| {
+        |what, conversation, outcome| {
             let at: usize = what.split(' ').nth(1).unwrap().parse().unwrap();
-            let expected = if at < login_length(script) { Outcome::NoSession } else { BROKEN };
+            let expected = if at < conversation.login_length() { Outcome::NoSession } else { BROKEN };
             assert_eq!(outcome, expected, "{what}");
         },
     );

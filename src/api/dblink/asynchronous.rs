@@ -54,7 +54,7 @@ fn get_result(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let target = named(arguments.text(0))?;
     match collect_next(&target, &mut sink)? {
         None | Some(Ok(LastResult::Rows)) => {}
-        Some(Ok(LastResult::Command(tag))) => sink.status(&tag),
+        Some(Ok(LastResult::Command(tag))) => sink.status(&tag)?,
         Some(Err(error)) => {
             connections::report_failure(&error, &target.origin, "while executing query", fail);
         }

@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 use secretlink_remote::connection::Event;
 use secretlink_remote::error::QueryError;
+use secretlink_remote::request::Request;
 
 use super::named_or_made;
 use crate::backend::arguments::Arguments;
@@ -71,7 +72,7 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     };
     match collect(&target, sql.0, Some(&mut sink))? {
         Ok(LastResult::Rows) => {}
-        Ok(LastResult::Command(tag)) => sink.status(&tag),
+        Ok(LastResult::Command(tag)) => sink.status(&tag)?,
         Err(error) => connections::report_failure(&error, &target.origin, "while executing query", fail),
     }
     Ok(())
@@ -92,8 +93,10 @@ pub(super) fn collect(
     sql: Vec<u8>,
     sink: Option<&mut RowSink>,
 ) -> Result<Result<LastResult, QueryError>, Error> {
+    let local_types = sink.as_deref().map(RowSink::local_types).unwrap_or_default();
+    let request = Request { local_types, ..Request::from(sql) };
     let mut answer = Answer::into_sink(sink);
-    let failure = target.session.query(sql, &target.origin, |event| answer.take(event))?;
+    let failure = target.session.query(request, &target.origin, |event| answer.take(event))?;
     Ok(answer.end(failure))
 }
 
@@ -129,7 +132,7 @@ impl<'a> Answer<'a> {
             (Event::Columns(shape), sink) => {
                 self.in_rows = true;
                 if let Some(sink) = sink {
-                    sink.begin(shape.columns)?;
+                    sink.begin(&shape.columns)?;
                     // The one before ends first: scopes are nested.
                     self.scope = None;
                     self.scope = Some(GucScope::follow(&shape));

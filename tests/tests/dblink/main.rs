@@ -2,6 +2,7 @@
 //! a session and against a remote database of its own, and what they say must be the same.
 
 mod asynchronous;
+mod binary;
 mod catalog;
 mod cluster;
 mod connections;
@@ -9,9 +10,11 @@ mod cursors;
 mod errors;
 mod foreign_servers;
 mod functions;
+mod liar;
 mod notices;
 mod notify;
 mod outcome;
 mod pair;
+mod random_value;
 mod results;
 mod values;

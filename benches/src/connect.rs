@@ -1,15 +1,11 @@
-//! The first connection of a new backend, over TLS and with SCRAM.
+//! Connecting and disconnecting: first in a new backend, and again and again, over TLS and with SCRAM.
 
-use crate::measure::{Candidate, Ratio, Subject, timed};
+use crate::measure::{Candidate, Ratio, Subject, Unit, timed};
 use crate::{SECRET, Setting};
 
-pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
-    let remote = setting.remote;
-    let conninfo = format!(
-        "host=127.0.0.1 port={} dbname=testdb user=app password={} sslmode=require",
-        remote.port(),
-        remote.app_password()
-    );
+/// The first connection of a new backend.
+pub fn first<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
+    let conninfo = setting.conninfo();
     let candidate = |name, sql: String| Candidate {
         name,
         once: Box::new(move || {
@@ -20,6 +16,7 @@ pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
     };
     Subject {
         title: format!("First connection in a new backend, TLS and SCRAM, library {}", setting.describe()),
+        unit: Unit::Seconds,
         repeats: 5,
         candidates: vec![
             candidate(CONTRIB, format!("SELECT contrib.dblink_connect('c', '{conninfo}')")),
@@ -36,6 +33,28 @@ pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
                 under: CONTRIB,
             },
         ],
+    }
+}
+
+/// Connecting and disconnecting in a backend that has done so before.
+pub fn later<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
+    let conninfo = setting.conninfo();
+    let candidate = |name, schema: &str| {
+        let mut client = setting.local.connect("postgres", "postgres");
+        let sql = format!(
+            "SELECT {schema}.dblink_connect('c', '{conninfo}'); SELECT {schema}.dblink_disconnect('c')"
+        );
+        Candidate {
+            name,
+            once: Box::new(move || timed(|| client.batch_execute(&sql).expect("the statement works"))),
+        }
+    };
+    Subject {
+        title: "Later connections of a backend, with their end".into(),
+        unit: Unit::Seconds,
+        repeats: 10,
+        candidates: vec![candidate(CONTRIB, "contrib"), candidate(OURS, "public")],
+        ratios: vec![Ratio { title: "secretlink / contrib", over: OURS, less: None, under: CONTRIB }],
     }
 }
 
