@@ -24,7 +24,9 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check_role_sync(role name) text",
                 "connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
+                "create_role_with_secret(role name, secret_id text, password_length integer DEFAULT 32) text",
                 "create_secret(name text, secret json, description text DEFAULT NULL::text, kms_key_id text DEFAULT NULL::text) text",
                 "dblink(connname text, sql text) SETOF record",
                 "dblink(connname text, sql text, fail boolean) SETOF record",
@@ -72,6 +74,9 @@ mod tests {
                 "get_secret_string(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) text",
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
                 "put_secret_value(secret_id text, secret json, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
+                "role_sync_states() TABLE(role name, secret_id text, state text, version_id text, synced_at timestamp with time zone, last_error text)",
+                "sync_role(role name, secret_id text) void",
+                "unsync_role(role name) void",
                 "secretlink_fdw_validator(options text[], catalog oid) void",
             ]
         );
@@ -85,7 +90,9 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check_role_sync v f u",
                 "connect_with_secret v f r",
+                "create_role_with_secret v f u",
                 "create_secret v f u",
                 "dblink v t r",
                 "dblink_build_sql_delete v t r",
@@ -113,6 +120,9 @@ mod tests {
                 "get_secret_string v f r",
                 "get_secret_value v f r",
                 "put_secret_value v f u",
+                "role_sync_states v f r",
+                "sync_role v f u",
+                "unsync_role v f u",
                 "secretlink_fdw_validator v t s",
             ]
         );
@@ -127,7 +137,9 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check_role_sync false",
                 "connect_with_secret false",
+                "create_role_with_secret false",
                 "create_secret false",
                 "dblink true",
                 "dblink_build_sql_delete true",
@@ -155,6 +167,9 @@ mod tests {
                 "get_secret_string false",
                 "get_secret_value false",
                 "put_secret_value false",
+                "role_sync_states false",
+                "sync_role false",
+                "unsync_role false",
                 "secretlink_fdw_validator true",
             ]
         );
@@ -174,7 +189,9 @@ mod tests {
         assert_eq!(
             of_ours("prosrc"),
             [
+                "check_role_sync_wrapper",
                 "connect_with_secret_wrapper",
+                "create_role_with_secret_wrapper",
                 "create_secret_wrapper",
                 "dblink_build_sql_delete_wrapper",
                 "dblink_build_sql_insert_wrapper",
@@ -215,6 +232,9 @@ mod tests {
                 "get_secret_string_wrapper",
                 "get_secret_value_wrapper",
                 "put_secret_value_wrapper",
+                "role_sync_states_wrapper",
+                "sync_role_wrapper",
+                "unsync_role_wrapper",
                 "secretlink_fdw_validator_wrapper",
             ]
         );

@@ -115,3 +115,31 @@ COMMENT ON FUNCTION secretlink_fdw_validator(text[], oid) IS
     'checks options of servers of secretlink_fdw and of their user mappings';
 COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS
     'servers to connect to by name, with a password from a user mapping or a secret';
+-- Password sync. Who may tie a role to a secret decides what is written to it.
+REVOKE ALL ON FUNCTION sync_role(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION unsync_role(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION check_role_sync(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION create_role_with_secret(name, text, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION role_sync_states() FROM PUBLIC;
+REVOKE ALL ON role_sync FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION role_sync_states() TO pg_monitor;
+GRANT SELECT ON role_sync TO pg_monitor;
+
+COMMENT ON FUNCTION sync_role(name, text) IS
+    'keeps the password of a role in a secret of AWS Secrets Manager from now on';
+COMMENT ON FUNCTION unsync_role(name) IS
+    'ends sync_role; the secret is left alone';
+COMMENT ON FUNCTION check_role_sync(name) IS
+    'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_password or unknown';
+COMMENT ON FUNCTION create_role_with_secret(name, text, int) IS
+    'creates a role with a random password, and a secret that holds it, in one transaction';
+COMMENT ON FUNCTION role_sync_states() IS
+    'rows of the view role_sync';
+COMMENT ON VIEW role_sync IS
+    'synced roles, their secrets, and how they stand to each other as the server last knew';
+COMMENT ON COLUMN role_sync.role IS 'the role';
+COMMENT ON COLUMN role_sync.secret_id IS 'its secret: from its security label, or from secretlink.sync_secret_template';
+COMMENT ON COLUMN role_sync.state IS 'in_sync, pending, drifted, no_password or unknown';
+COMMENT ON COLUMN role_sync.version_id IS 'version of the secret that last held the role''s password';
+COMMENT ON COLUMN role_sync.synced_at IS 'when that was last known';
+COMMENT ON COLUMN role_sync.last_error IS 'why the role is not in sync';

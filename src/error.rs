@@ -1,5 +1,5 @@
 //! What the SQL functions themselves can report. The areas below have their own enums: `AwsError`,
-//! `ConnInfoError`, `ConnectError`, `QueryError`.
+//! `ConnInfoError`, `ConnectError`, `QueryError`, `PasswordError`.
 
 use secretlink_aws::AwsError;
 use secretlink_core::{Report, SqlState};
@@ -8,6 +8,7 @@ use secretlink_remote::error::ConnectError;
 use thiserror::Error;
 
 use crate::connections::ConnectionName;
+use crate::password::error::PasswordError;
 use crate::secret_conninfo::Given;
 
 /// An error of a SQL function. Where contrib dblink has the same error, SQLSTATE and texts are its.
@@ -23,6 +24,8 @@ pub enum Error {
     ConnectionString(#[source] ConnInfoError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
 
     #[error("permission denied to set parameter \"{0}\"")]
     SettingRefused(String),
@@ -123,6 +126,7 @@ impl Report for Error {
             Error::Aws(error) => return error.sqlstate(),
             Error::Options(error) => return error.sqlstate(),
             Error::Connect(error) => return error.sqlstate(),
+            Error::Password(error) => return error.sqlstate(),
             Error::ConnectionString(_) | Error::TooManyFiles => "08001",
             Error::SettingRefused(_) | Error::UserFixedBySecret { .. } | Error::SecretForSuperusers => {
                 "42501"
@@ -163,6 +167,7 @@ impl Report for Error {
             Error::Aws(error) => return error.detail(),
             Error::Options(error) => return error.detail(),
             Error::Connect(error) => return error.detail(),
+            Error::Password(error) => return error.detail(),
             Error::ConnectionString(error) => error.to_string(),
             Error::TooManyFiles => "There are too many open files on the local server.".into(),
             Error::PasswordNotGiven => {
@@ -193,6 +198,7 @@ impl Report for Error {
             Error::Aws(error) => return error.hint(),
             Error::Options(error) | Error::ConnectionString(error) => return error.hint(),
             Error::Connect(error) => return error.hint(),
+            Error::Password(error) => return error.hint(),
             Error::TooManyFiles => {
                 "Raise the server's max_files_per_process and/or \"ulimit -n\" limits.".into()
             }

@@ -1,11 +1,14 @@
 //! Settings, and a snapshot of them for the I/O thread, where no GUC may be read.
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::{pg_guard, pg_sys};
 use secretlink_aws::Settings;
-use std::ffi::{CStr, CString};
+use secretlink_password::SecretTemplate;
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::backend::report::set_check_detail;
 use crate::error::Error;
 
 static REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -14,6 +17,38 @@ static PROFILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3_000);
 static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
+
+static PASSWORD_SYNC: GucSetting<PasswordSync> = GucSetting::<PasswordSync>::new(PasswordSync::Strict);
+static HASHED_PASSWORD: GucSetting<HashedPassword> =
+    GucSetting::<HashedPassword>::new(HashedPassword::Reject);
+static PROMOTE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static CREATE_MISSING_SECRETS: GucSetting<bool> = GucSetting::<bool>::new(true);
+static ADVERTISED_HOST: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static SYNC_SECRET_TEMPLATE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static RECONCILE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
+static NOTIFY_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"postgres"));
+
+/// `secretlink.password_sync`: what a change of a synced role's password does when it cannot be
+/// brought into the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum PasswordSync {
+    /// It fails.
+    Strict,
+    /// It is kept, with a WARNING, and the role is reported as drifted.
+    Warn,
+    /// Secrets are not touched at all.
+    Off,
+}
+
+/// `secretlink.hashed_password`: what to do about a password that comes as a hash, which no secret can
+/// hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum HashedPassword {
+    /// The change fails.
+    Reject,
+    /// It is kept, with a WARNING, and the role is reported as drifted.
+    Warn,
+}
 
 /// The settings that are for superusers only: whoever decides where requests go or with which
 /// identity could feed the server false secrets.
@@ -103,6 +138,7 @@ fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    define_password_sync();
     // From PostgreSQL 15 on, a misspelt setting of ours is an error. Before, it was called otherwise.
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a C string that lives for ever.
@@ -114,6 +150,149 @@ fn define() {
     unsafe {
         pgrx::pg_sys::EmitWarningsOnPlaceholders(c"secretlink".as_ptr());
     }
+}
+
+fn define_password_sync() {
+    GucRegistry::define_enum_guc(
+        c"secretlink.password_sync",
+        c"What happens when a synced role's new password cannot be stored in its secret.",
+        c"strict: the change fails. warn: it is kept and the role is reported as drifted. off: secrets are not touched.",
+        &PASSWORD_SYNC,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"secretlink.hashed_password",
+        c"What happens when a synced role is given a password that is hashed already.",
+        c"reject: the change fails. warn: it is kept and the role is reported as drifted.",
+        &HASHED_PASSWORD,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"secretlink.promote_timeout",
+        c"Longest time a commit waits until AWSCURRENT has moved to the new password.",
+        c"If it has not by then, the background worker goes on.",
+        &PROMOTE_TIMEOUT,
+        1,
+        60_000,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"secretlink.create_missing_secrets",
+        c"Creates the secret of a synced role if there is none when its password is set.",
+        c"",
+        &CREATE_MISSING_SECRETS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"secretlink.advertised_host",
+        c"Host name of this server in secrets that it creates.",
+        c"Unset, the operating system's host name.",
+        &ADVERTISED_HOST,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    // SAFETY: a hook of the right type, which reads nothing but its argument.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"secretlink.sync_secret_template",
+            c"Name of the secret of each role that has no security label of secretlink.",
+            c"{role} and {cluster} stand for the role's name and for cluster_name. Unset, only labelled roles are synced.",
+            &SYNC_SECRET_TEMPLATE,
+            GucContext::Sighup,
+            GucFlags::default(),
+            Some(check_template),
+            None,
+            None,
+        );
+    }
+    GucRegistry::define_int_guc(
+        c"secretlink.reconcile_interval",
+        c"Time between two looks of the background worker at roles whose secret is in doubt.",
+        c"",
+        &RECONCILE_INTERVAL,
+        1,
+        86_400,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_string_guc(
+        c"secretlink.notify_database",
+        c"Database in which NOTIFY secretlink tells of roles that drift or are repaired.",
+        c"Empty, nothing is sent.",
+        &NOTIFY_DATABASE,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+}
+
+/// Refuses a template that could not name secrets.
+///
+/// # Safety
+/// For guc.c to call, with the address of a C string or of a null pointer.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_template(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as promised.
+    let text = unsafe { (!(*value).is_null()).then(|| CStr::from_ptr(*value).to_string_lossy()) };
+    match text {
+        Some(text) if !text.is_empty() => match SecretTemplate::parse(&text) {
+            Ok(_) => true,
+            Err(error) => {
+                set_check_detail(&error.to_string());
+                false
+            }
+        },
+        _ => true,
+    }
+}
+
+/// The settings that shape password sync, as they are now.
+pub struct PasswordSettings {
+    /// `secretlink.password_sync`
+    pub mode: PasswordSync,
+    /// `secretlink.hashed_password`
+    pub hashed: HashedPassword,
+    /// `secretlink.promote_timeout`
+    pub promote_timeout: Duration,
+    /// `secretlink.create_missing_secrets`
+    pub create_missing: bool,
+}
+
+/// The settings that shape password sync, as they are now.
+pub fn password_settings() -> PasswordSettings {
+    PasswordSettings {
+        mode: PASSWORD_SYNC.get(),
+        hashed: HASHED_PASSWORD.get(),
+        promote_timeout: milliseconds(&PROMOTE_TIMEOUT),
+        create_missing: CREATE_MISSING_SECRETS.get(),
+    }
+}
+
+/// `secretlink.sync_secret_template`, which was checked when it was set.
+pub fn sync_secret_template() -> Option<SecretTemplate> {
+    text(&SYNC_SECRET_TEMPLATE).and_then(|text| SecretTemplate::parse(&text).ok())
+}
+
+/// `secretlink.advertised_host`
+pub fn advertised_host() -> Option<String> {
+    text(&ADVERTISED_HOST)
+}
+
+/// `secretlink.reconcile_interval`
+pub fn reconcile_interval() -> Duration {
+    Duration::from_secs(u64::try_from(RECONCILE_INTERVAL.get()).unwrap_or(1))
+}
+
+/// `secretlink.notify_database`
+pub fn notify_database() -> Option<CString> {
+    NOTIFY_DATABASE.get().filter(|name| !name.is_empty())
 }
 
 /// The settings that shape requests to AWS, as they are now.

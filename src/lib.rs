@@ -10,8 +10,10 @@ mod connections;
 mod error;
 mod foreign_server;
 mod gucs;
+mod password;
 mod secret_conninfo;
 mod secrets_manager;
+mod worker;
 
 use pgrx::prelude::*;
 use zeroizing_alloc::ZeroAlloc;
@@ -25,12 +27,16 @@ static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
 extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 
-/// Called when the library is loaded, in the postmaster if it is preloaded. Starts nothing: threads
+/// Called when the library is loaded, in the postmaster if it is preloaded. Starts no thread: threads
 /// do not survive `fork`.
 #[allow(non_snake_case)]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     gucs::init();
+    if backend::server::is_preloading() {
+        password::init();
+        worker::init();
+    }
 }
 
 #[cfg(any(test, feature = "pg_test"))]

@@ -3,23 +3,25 @@
 use secretlink_aws::{SecretId, SecretValue, SecretsManager, VersionSelector};
 use std::cell::RefCell;
 use std::future::Future;
-use std::sync::Arc;
 
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
 use crate::gucs;
 
 thread_local! {
-    static CLIENT: RefCell<Option<Arc<SecretsManager>>> = const { RefCell::new(None) };
+    static CLIENT: RefCell<Option<SecretsManager>> = const { RefCell::new(None) };
 }
 
 /// The client for the settings as they are now. Kept from call to call, since finding region and
 /// credentials takes time; made anew when a setting has changed.
-fn client() -> Result<Arc<SecretsManager>, Error> {
+///
+/// # Errors
+/// A setting that was refused.
+pub fn client() -> Result<SecretsManager, Error> {
     let settings = gucs::aws_settings()?;
     Ok(CLIENT.with_borrow_mut(|client| match client {
         Some(client) if *client.settings() == settings => client.clone(),
-        _ => client.insert(Arc::new(SecretsManager::new(settings))).clone(),
+        _ => client.insert(SecretsManager::new(settings)).clone(),
     }))
 }
 
@@ -31,7 +33,7 @@ pub fn call<T, E, F, Fut>(request: F) -> Result<T, Error>
 where
     T: Send + 'static,
     E: Into<Error> + Send + 'static,
-    F: FnOnce(Arc<SecretsManager>) -> Fut,
+    F: FnOnce(SecretsManager) -> Fut,
     Fut: Future<Output = Result<T, E>> + Send + 'static,
 {
     io::run(WaitEvent::SecretsManager, request(client()?))?.map_err(Into::into)

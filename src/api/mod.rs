@@ -4,6 +4,7 @@
 mod connections;
 mod dblink;
 mod foreign_data_wrapper;
+mod passwords;
 mod secrets;
 
 use crate::backend::text::Text;

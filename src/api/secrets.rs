@@ -7,7 +7,7 @@ use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
 use super::required;
-use crate::backend::report::OrRaise;
+use crate::backend::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
 use crate::error::Error;
 use crate::secrets_manager;
@@ -119,9 +119,11 @@ fn create_secret(
             value: Secret::new(secret.ok_or(Error::NullArgument("secret"))?.0),
             description: description.map(|t| t.0),
             kms_key_id: kms_key_id.map(|t| t.0),
+            version_id: None,
         };
         secrets_manager::call(|client| async move { client.create_secret(new).await })
     };
+    let _hidden = HiddenStatement::begin();
     Text(create().or_raise())
 }
 
@@ -138,8 +140,9 @@ fn put_secret_value(
         let stages = version_stages.ok_or(Error::NullArgument("version_stages"))?;
         let stages =
             stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
-        secrets_manager::call(|client| async move { client.put_secret_value(&id, value, stages).await })
+        secrets_manager::call(|client| async move { client.put_secret_value(&id, value, stages, None).await })
     };
+    let _hidden = HiddenStatement::begin();
     Text(put().or_raise())
 }
 

@@ -101,3 +101,16 @@ pub fn recv_within<T>(event: WaitEvent, from: &mut Receiver<T>, limit: Duration)
         other => received(other).map(Some),
     }
 }
+
+/// Runs `work` on the I/O thread, which must have been started, where nothing may fail and interrupts
+/// are held off: after a commit. Waits until `deadline` at the latest, and not once somebody has asked
+/// this backend to stop what it does. `None` if the result did not come; the work is dropped then.
+pub fn run_uninterrupted<T, F>(event: WaitEvent, deadline: Instant, work: F) -> Option<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let io = IO.with(|cell| cell.get().copied())?;
+    let mut pending = io.thread.submit(work);
+    io.waiter.recv_uninterrupted(&mut pending.answer, event, deadline)
+}

@@ -10,8 +10,14 @@ pub mod io;
 pub mod relation;
 pub mod report;
 pub mod role;
+pub mod role_catalog;
+pub mod role_hooks;
+pub mod server;
+pub mod shared_memory;
 pub mod text;
+pub mod transaction;
 pub mod tuplestore;
 mod wait;
+pub mod worker;
 
 pub use wait::WaitEvent;

@@ -38,6 +38,18 @@ impl RawReport {
         }
     }
 
+    /// From one of our own errors, where nothing may fail and no catalog may be read, as after a
+    /// commit: only in ASCII is there nothing to convert.
+    pub fn ascii(error: &dyn Report) -> RawReport {
+        RawReport {
+            sqlstate: error.sqlstate(),
+            message: text::to_ascii(&error.to_string()),
+            detail: error.detail().as_deref().map(text::to_ascii),
+            hint: error.hint().as_deref().map(text::to_ascii),
+            context: Vec::new(),
+        }
+    }
+
     /// From what a remote server said, in the encoding of the database already.
     pub fn remote(message: &ServerMessage, sqlstate: SqlState) -> RawReport {
         let optional = |field: &Option<Vec<u8>>| field.as_deref().map(text::verified);
@@ -135,13 +147,15 @@ fn disarm() {
 }
 
 // elog.c's field setters, which pgrx keeps to itself.
-// SAFETY: declared as in elog.h. They work on the report being completed, and only `fill_in` calls them.
+// SAFETY: declared as in elog.h. They work on the report being completed, and only error context
+// callbacks call them.
 unsafe extern "C-unwind" {
     fn errcode(sqlerrcode: c_int) -> c_int;
     fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
     fn errdetail_internal(fmt: *const c_char, ...) -> c_int;
     fn errhint(fmt: *const c_char, ...) -> c_int;
     fn errcontext_msg(fmt: *const c_char, ...) -> c_int;
+    fn errhidestmt(hide_stmt: bool) -> c_int;
 }
 
 /// The error context callback.
@@ -170,4 +184,66 @@ unsafe extern "C-unwind" fn fill_in(_arg: *mut c_void) {
             }
         }
     });
+}
+
+/// While this lives, no report carries the statement that is running to the server's log: it may be
+/// `ALTER USER ... PASSWORD '...'`. Postgres logs the statement of every ERROR, and that of a LOG message
+/// too (`log_min_error_statement`).
+///
+/// Reports of core's are covered as well, such as that of a cancel. When an ERROR leaves, the entry stays
+/// on the stack until whoever catches it puts the stack back, since pgrx raises it a second time.
+pub struct HiddenStatement(());
+
+thread_local! {
+    static HIDING: &'static RefCell<pg_sys::ErrorContextCallback> =
+        Box::leak(Box::new(RefCell::new(pg_sys::ErrorContextCallback {
+            previous: std::ptr::null_mut(),
+            callback: None,
+            arg: std::ptr::null_mut(),
+        })));
+}
+
+impl HiddenStatement {
+    /// Begins. Not to be nested.
+    pub fn begin() -> HiddenStatement {
+        HIDING.with(|hiding| {
+            // SAFETY: as in `arm`. The entry is not on the stack: whoever put it there took it away, or
+            // an ERROR did.
+            unsafe {
+                hiding.replace(pg_sys::ErrorContextCallback {
+                    previous: pg_sys::error_context_stack,
+                    callback: Some(hide_statement),
+                    arg: std::ptr::null_mut(),
+                });
+                pg_sys::error_context_stack = hiding.as_ptr();
+            }
+        });
+        HiddenStatement(())
+    }
+}
+
+impl Drop for HiddenStatement {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            // SAFETY: `begin` put our entry on top, and what came above it has gone.
+            HIDING.with(|hiding| unsafe { pg_sys::error_context_stack = hiding.borrow().previous });
+        }
+    }
+}
+
+/// An error context callback.
+///
+/// # Safety
+/// For errfinish to call, with a report under way.
+unsafe extern "C-unwind" fn hide_statement(_arg: *mut c_void) {
+    // SAFETY: sets a field of that report.
+    unsafe { errhidestmt(true) };
+}
+
+/// Says why a setting's value is refused, as a check hook does (guc.h, GUC_check_errdetail).
+pub fn set_check_detail(detail: &str) {
+    // The postmaster, where settings are checked too, has no catalogs to convert text with.
+    let detail = text::to_ascii(detail);
+    // SAFETY: what the macro does: a palloc'd copy that guc.c takes up when the hook returns false.
+    unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(detail.as_ptr()) };
 }

@@ -6,7 +6,8 @@
 
 use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::{FromDatum, IntoDatum, pg_sys};
-use std::ffi::{CString, c_char};
+use secretlink_core::Secret;
+use std::ffi::{CStr, CString, c_char};
 
 /// `text`, as UTF-8.
 #[derive(Default)]
@@ -20,6 +21,10 @@ pub struct JsonText(pub String);
 /// `text` in the encoding of the database, for what goes to a remote session of that encoding.
 #[derive(Default)]
 pub struct ServerText(pub Vec<u8>);
+
+/// `name`: that of a role, in the encoding of the database.
+#[derive(Clone, Debug, Default)]
+pub struct RoleName(pub CString);
 
 impl ServerText {
     /// The same text as UTF-8.
@@ -37,6 +42,13 @@ impl ServerText {
             pg_sys::truncate_identifier(buffer.as_mut_ptr().cast(), buffer.len() as i32 - 1, warn);
             std::ffi::CStr::from_ptr(buffer.as_ptr().cast()).to_owned()
         }
+    }
+}
+
+impl RoleName {
+    /// The name as UTF-8.
+    pub fn display(&self) -> String {
+        from_catalog(&self.0)
     }
 }
 
@@ -70,6 +82,21 @@ fn from_server(bytes: Vec<u8>) -> String {
     let bytes = converted.unwrap_or(bytes);
     // In a SQL_ASCII database nothing is checked or converted: then, and only then, it may not be UTF-8.
     String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+}
+
+/// A password as clients send it: in UTF-8. What cannot be converted raises ERROR.
+pub fn password_from_server(password: &[u8]) -> Secret {
+    Secret::new(from_server(password.to_vec()))
+}
+
+/// A name out of a shared catalog, as UTF-8. Without a database there is no encoding to convert from.
+pub fn from_catalog(name: &CStr) -> String {
+    // SAFETY: reads a global.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    if encoding == pg_sys::pg_enc::PG_UTF8 as i32 || encoding == pg_sys::pg_enc::PG_SQL_ASCII as i32 {
+        return name.to_string_lossy().into_owned();
+    }
+    from_server(name.to_bytes().to_vec())
 }
 
 /// The encoding of the database from UTF-8, or ERROR (22P05) where it has no such character.
@@ -120,6 +147,11 @@ pub fn to_server(text: &str) -> CString {
     c_string(&ascii(text.as_bytes()))
 }
 
+/// For a report where nothing may fail and no catalog may be read: other characters become `?`.
+pub fn to_ascii(text: &str) -> CString {
+    c_string(&text.chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' }).collect::<Vec<_>>())
+}
+
 /// For a report: bytes that claim to be in the database's encoding, reduced to ASCII if they are not.
 pub fn verified(bytes: &[u8]) -> CString {
     // SAFETY: bytes of the given length; `true` means no ERROR.
@@ -164,6 +196,38 @@ impl FromDatum for ServerText {
     ) -> Option<ServerText> {
         // SAFETY: the caller promises a `text` datum.
         (!is_null).then(|| ServerText(unsafe { varlena_bytes(datum) }))
+    }
+}
+
+impl FromDatum for RoleName {
+    // SAFETY: the trait's contract: the datum is of the type this one stands for.
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<RoleName> {
+        // SAFETY: the caller promises a `name` datum, which ends with a NUL byte.
+        (!is_null).then(|| RoleName(unsafe { CStr::from_ptr(datum.cast_mut_ptr()) }.to_owned()))
+    }
+}
+
+impl IntoDatum for RoleName {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let name = self.0.as_bytes();
+        // SAFETY: a zeroed name, of which the last byte at least stays zero.
+        unsafe {
+            let copy = pg_sys::palloc0(size_of::<pg_sys::NameData>()).cast::<u8>();
+            std::ptr::copy_nonoverlapping(
+                name.as_ptr(),
+                copy,
+                name.len().min(size_of::<pg_sys::NameData>() - 1),
+            );
+            Some(pg_sys::Datum::from(copy))
+        }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::NAMEOID
     }
 }
 
@@ -232,6 +296,8 @@ macro_rules! result {
 argument!(Text, "text");
 argument!(JsonText, "json");
 argument!(ServerText, "text");
+argument!(RoleName, "name");
 result!(Text);
 result!(JsonText);
 result!(ServerText);
+result!(RoleName);

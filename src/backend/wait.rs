@@ -4,7 +4,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::waker::Waker;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as
 /// `Extension` before).
@@ -45,6 +45,9 @@ impl WaitEvent {
         pg_sys::PG_WAIT_EXTENSION
     }
 }
+
+/// How late a signal may be seen where the latch is not waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The set of things this backend waits for, made once: `WaitLatchOrSocket` would make and destroy
 /// an epoll instance for each wait.
@@ -119,5 +122,42 @@ impl Waiter {
                 }
             }
         }
+    }
+
+    /// The next item from the I/O thread, or `None` when the channel has closed, the deadline has
+    /// passed, or somebody has asked this backend to stop.
+    ///
+    /// Raises nothing and ends nothing, whatever happens: it calls no function of Postgres at all, and
+    /// leaves interrupts, latch and the postmaster's death to whoever waits next.
+    pub(super) fn recv_uninterrupted<T>(
+        &self,
+        from: &mut Receiver<T>,
+        event: WaitEvent,
+        deadline: Instant,
+    ) -> Option<T> {
+        // SAFETY: what pgstat_report_wait_start does (wait_event.h): the place is this process's own.
+        let shown = |info: u32| unsafe { pg_sys::my_wait_event_info.write_volatile(info) };
+        shown(event.info());
+        let item = loop {
+            self.waker.reset();
+            match from.try_recv() {
+                TryRecv::Item(item) => break Some(item),
+                TryRecv::Closed => break None,
+                TryRecv::Empty => {}
+            }
+            // SAFETY: flags that signal handlers set.
+            let stop = unsafe {
+                (&raw const pg_sys::QueryCancelPending).read_volatile() != 0
+                    || (&raw const pg_sys::ProcDiePending).read_volatile() != 0
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if stop || left.is_zero() {
+                break None;
+            }
+            // A signal that comes between the look at the flags and the wait is seen a little later.
+            self.waker.wait(left.min(LOOK_AGAIN));
+        };
+        shown(0);
+        item
     }
 }

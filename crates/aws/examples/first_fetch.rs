@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(_) => {}
         Err(AwsError::SecretNotFound { .. }) => {
             let value = Secret::new(r#"{"username":"u","password":"p"}"#);
-            let new = NewSecret { name, value, description: None, kms_key_id: None };
+            let new = NewSecret { name, value, description: None, kms_key_id: None, version_id: None };
             runtime.block_on(manager.create_secret(new))?;
             println!("created the secret; run again");
             return Ok(());

@@ -25,6 +25,7 @@ pub(crate) enum Operation {
     ListSecretVersionIds,
     CreateSecret,
     PutSecretValue,
+    UpdateSecretVersionStage,
 }
 
 impl Operation {
@@ -35,6 +36,7 @@ impl Operation {
             Operation::ListSecretVersionIds => "secretsmanager:ListSecretVersionIds",
             Operation::CreateSecret => "secretsmanager:CreateSecret",
             Operation::PutSecretValue => "secretsmanager:PutSecretValue",
+            Operation::UpdateSecretVersionStage => "secretsmanager:UpdateSecretVersionStage",
         }
     }
 

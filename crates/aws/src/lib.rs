@@ -18,7 +18,7 @@ pub use database_secret::DatabaseSecret;
 pub use error::AwsError;
 pub use secret_id::SecretId;
 pub use secret_value::{
-    NewSecret, SecretBody, SecretDescription, SecretValue, SecretVersion, VersionSelector,
+    NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
 pub use secrets_manager::SecretsManager;
 pub use settings::Settings;

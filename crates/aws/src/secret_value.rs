@@ -1,5 +1,6 @@
 //! What Secrets Manager stores and what it tells about it.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use secretlink_core::Secret;
@@ -97,6 +98,32 @@ pub struct NewSecret {
     pub description: Option<String>,
     /// Key id, ARN or alias of the KMS key; unset, the account's `aws/secretsmanager`.
     pub kms_key_id: Option<String>,
+    /// The id of its first version, 32 to 64 characters; unset, one is made up.
+    pub version_id: Option<String>,
+}
+
+/// Who holds which staging label, and what stands in the way of a new version (API reference,
+/// DescribeSecret).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretStages {
+    /// The full ARN.
+    pub arn: String,
+    /// The AWS service that manages the secret, such as `rds`.
+    pub owning_service: Option<String>,
+    /// Where the original is, for a secret that is replicated.
+    pub primary_region: Option<String>,
+    /// When its deletion was asked for.
+    pub deleted: Option<SystemTime>,
+    /// The staging labels of each version that has any, by version id.
+    pub versions: HashMap<String, Vec<String>>,
+}
+
+impl SecretStages {
+    /// The version that carries this staging label.
+    pub fn holder(&self, stage: &str) -> Option<&str> {
+        let mut versions = self.versions.iter();
+        versions.find(|(_, stages)| stages.iter().any(|s| s == stage)).map(|(version, _)| version.as_str())
+    }
 }
 
 /// A secret without its value (API reference, DescribeSecret and ListSecretVersionIds).

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::identity::IdentityCache;
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -23,7 +23,7 @@ use secretlink_core::Secret;
 use crate::call::{Call, Operation};
 use crate::credentials::RunToEnd;
 use crate::secret_value::{
-    NewSecret, SecretBody, SecretDescription, SecretValue, SecretVersion, VersionSelector,
+    NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
 use crate::{AwsError, SecretId, Settings, http, region};
 
@@ -40,7 +40,11 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 /// (and credentials renewed when they expire) until this and its clones are gone. Must be used inside
 /// a tokio runtime with I/O and time.
 #[derive(Clone)]
-pub struct SecretsManager(Arc<Inner>);
+pub struct SecretsManager {
+    inner: Arc<Inner>,
+    /// When its calls must be over, if that is earlier than their own time limit.
+    deadline: Option<Instant>,
+}
 
 struct Inner {
     settings: Settings,
@@ -55,26 +59,33 @@ struct Inner {
 
 impl fmt::Debug for SecretsManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretsManager").field("settings", &self.0.settings).finish_non_exhaustive()
+        f.debug_struct("SecretsManager").field("settings", &self.inner.settings).finish_non_exhaustive()
     }
 }
 
 impl SecretsManager {
     /// Does no I/O, and does not look at the settings yet: bad ones are reported by the first call.
     pub fn new(settings: Settings) -> SecretsManager {
-        SecretsManager(Arc::new(Inner {
+        let inner = Inner {
             settings,
             http: http::client(),
             configured_region: OnceCell::new(),
             instance_region: OnceCell::new(),
             config: OnceCell::new(),
             clients: Mutex::default(),
-        }))
+        };
+        SecretsManager { inner: Arc::new(inner), deadline: None }
+    }
+
+    /// The same, with a limit on the time of all its calls together.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> SecretsManager {
+        SecretsManager { inner: self.inner.clone(), deadline: Some(deadline) }
     }
 
     /// The settings it was made with.
     pub fn settings(&self) -> &Settings {
-        &self.0.settings
+        &self.inner.settings
     }
 
     /// Reads a secret (API reference, GetSecretValue).
@@ -90,10 +101,13 @@ impl SecretsManager {
         let call = Call::new(Operation::GetSecretValue, id.as_str()).with_version(version);
         self.in_time(&call, async {
             let client = self.client(&call, id.region()).await?;
+            // Said aloud, though it is the default: the stand-in, moto, would otherwise return the version
+            // that was written last as AWSCURRENT, wherever the label is now.
+            let current = || version.version_id.is_none().then(|| "AWSCURRENT".to_owned());
             let request = client
                 .get_secret_value()
                 .secret_id(id.as_str())
-                .set_version_stage(version.stage.clone())
+                .set_version_stage(version.stage.clone().or_else(current))
                 .set_version_id(version.version_id.clone());
             let output = request.customize().interceptor(call.observer()).send().await;
             let output = output.map_err(|error| call.failed(error))?;
@@ -131,7 +145,7 @@ impl SecretsManager {
                 let output = request.customize().interceptor(describe.observer()).send().await;
                 output.map_err(|error| describe.failed(error))
             };
-            let (output, versions) = tokio::try_join!(secret, list_versions(&client, id, &list))?;
+            let (output, versions) = tokio::try_join!(secret, list_versions(&client, id, &list, false))?;
             Ok(SecretDescription {
                 arn: output.arn.ok_or_else(|| describe.incomplete())?,
                 name: output.name.ok_or_else(|| describe.incomplete())?,
@@ -171,15 +185,17 @@ impl SecretsManager {
                 .name(&new.name)
                 .secret_string(text)
                 .set_description(new.description.clone())
-                .set_kms_key_id(new.kms_key_id.clone());
+                .set_kms_key_id(new.kms_key_id.clone())
+                .set_client_request_token(new.version_id.clone());
             let output = request.customize().interceptor(call.observer()).send().await;
             output.map_err(|error| call.failed(error))?.arn.ok_or_else(|| call.incomplete())
         })
         .await
     }
 
-    /// Adds a version with these staging labels (API reference, PutSecretValue) and returns its id.
-    /// Attempts carry one idempotency token, so a repeated one does not add two.
+    /// Adds a version with these staging labels (API reference, PutSecretValue) and returns its id,
+    /// which is `version_id` if given: 32 to 64 characters. Attempts carry one idempotency token, so a
+    /// repeated one does not add two.
     ///
     /// # Errors
     /// [`AwsError::InvalidParameter`] if `stages` is empty or the value is empty or not text, and
@@ -189,6 +205,7 @@ impl SecretsManager {
         id: &SecretId,
         value: Secret,
         stages: Vec<String>,
+        version_id: Option<String>,
     ) -> Result<String, AwsError> {
         let text = secret_text(id.as_str(), &value)?;
         if stages.is_empty() {
@@ -202,9 +219,75 @@ impl SecretsManager {
                 .put_secret_value()
                 .secret_id(id.as_str())
                 .secret_string(text)
-                .set_version_stages(Some(stages));
+                .set_version_stages(Some(stages))
+                .set_client_request_token(version_id);
             let output = request.customize().interceptor(call.observer()).send().await;
             output.map_err(|error| call.failed(error))?.version_id.ok_or_else(|| call.incomplete())
+        })
+        .await
+    }
+
+    /// Reads who holds which staging label (API reference, DescribeSecret).
+    ///
+    /// # Errors
+    /// As [`SecretsManager::get_secret_value`].
+    pub async fn stages(&self, id: &SecretId) -> Result<SecretStages, AwsError> {
+        let call = Call::new(Operation::DescribeSecret, id.as_str());
+        self.in_time(&call, async {
+            let client = self.client(&call, id.region()).await?;
+            let request = client.describe_secret().secret_id(id.as_str());
+            let output = request.customize().interceptor(call.observer()).send().await;
+            let output = output.map_err(|error| call.failed(error))?;
+            Ok(SecretStages {
+                arn: output.arn.ok_or_else(|| call.incomplete())?,
+                owning_service: output.owning_service,
+                primary_region: output.primary_region,
+                deleted: time(output.deleted_date),
+                versions: output.version_ids_to_stages.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    /// Lists all versions, those without a staging label too, which Secrets Manager deletes some time
+    /// after the label has gone (API reference, ListSecretVersionIds).
+    ///
+    /// # Errors
+    /// As [`SecretsManager::get_secret_value`].
+    pub async fn list_versions(&self, id: &SecretId) -> Result<Vec<SecretVersion>, AwsError> {
+        let call = Call::new(Operation::ListSecretVersionIds, id.as_str());
+        self.in_time(&call, async {
+            let client = self.client(&call, id.region()).await?;
+            list_versions(&client, id, &call, true).await
+        })
+        .await
+    }
+
+    /// Takes a staging label from one version and gives it to another (API reference,
+    /// UpdateSecretVersionStage). AWS does so only while `from` holds the label, which makes a request
+    /// that arrives late, or twice, harmless.
+    ///
+    /// # Errors
+    /// [`AwsError::InvalidParameter`] or [`AwsError::InvalidRequest`] if `from` does not hold the label;
+    /// else as [`SecretsManager::get_secret_value`].
+    pub async fn update_secret_version_stage(
+        &self,
+        id: &SecretId,
+        stage: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<(), AwsError> {
+        let call = Call::new(Operation::UpdateSecretVersionStage, id.as_str());
+        self.in_time(&call, async {
+            let client = self.client(&call, id.region()).await?;
+            let request = client
+                .update_secret_version_stage()
+                .secret_id(id.as_str())
+                .version_stage(stage)
+                .set_remove_from_version_id(from.map(str::to_owned))
+                .set_move_to_version_id(to.map(str::to_owned));
+            let output = request.customize().interceptor(call.observer()).send().await;
+            output.map(drop).map_err(|error| call.failed(error))
         })
         .await
     }
@@ -215,32 +298,34 @@ impl SecretsManager {
         call: &Call,
         work: impl Future<Output = Result<T, AwsError>>,
     ) -> Result<T, AwsError> {
-        tokio::time::timeout(self.0.settings.request_timeout, work)
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let limit = self.inner.settings.request_timeout;
+        tokio::time::timeout(left.map_or(limit, |left| left.min(limit)), work)
             .await
             .unwrap_or_else(|_| Err(call.timed_out()))
     }
 
     /// The client for the region of an ARN, else of the configuration, else of the instance.
     async fn client(&self, call: &Call, arn_region: Option<&str>) -> Result<Client, AwsError> {
-        self.0.settings.validate()?;
+        self.inner.settings.validate()?;
         let configured = self.configured_region().await;
         let region = match (arn_region, configured) {
             (Some(region), _) => Region::new(region.to_owned()),
             (None, Some(region)) => region.clone(),
             (None, None) => {
-                let http = &self.0.http;
-                let found = self.0.instance_region.get_or_init(|| region::of_instance(http)).await;
+                let http = &self.inner.http;
+                let found = self.inner.instance_region.get_or_init(|| region::of_instance(http)).await;
                 found.clone().ok_or(AwsError::NoRegion)?
             }
         };
         call.set_region(region.as_ref());
         let config = self.config(configured.unwrap_or(&region)).await;
         // Nothing can panic while the lock is held, and if it did, the map would still be whole.
-        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.inner.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(region.as_ref().to_owned()).or_insert_with(|| {
             let mut builder = aws_sdk_secretsmanager::config::Builder::from(config).region(region);
             // Unset, the standard places for an endpoint stay in force (AWS_ENDPOINT_URL and the like).
-            if let Some(url) = &self.0.settings.endpoint_url {
+            if let Some(url) = &self.inner.settings.endpoint_url {
                 builder = builder.endpoint_url(url);
             }
             Client::from_conf(builder.build())
@@ -249,18 +334,18 @@ impl SecretsManager {
     }
 
     async fn configured_region(&self) -> Option<&Region> {
-        let configured = || region::configured(&self.0.settings);
-        self.0.configured_region.get_or_init(configured).await.as_ref()
+        let configured = || region::configured(&self.inner.settings);
+        self.inner.configured_region.get_or_init(configured).await.as_ref()
     }
 
     /// Everything but region and endpoint. `region` is where STS is asked, if it is: the configured
     /// one, whichever secret happens to be read first.
     async fn config(&self, region: &Region) -> &SdkConfig {
-        self.0.config.get_or_init(|| self.load_config(region.clone())).await
+        self.inner.config.get_or_init(|| self.load_config(region.clone())).await
     }
 
     async fn load_config(&self, region: Region) -> SdkConfig {
-        let settings = &self.0.settings;
+        let settings = &self.inner.settings;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(settings.connect_timeout)
             .read_timeout(settings.read_timeout())
@@ -273,7 +358,7 @@ impl SecretsManager {
             .with_max_attempts(settings.max_attempts.max(1))
             .with_initial_backoff(FIRST_BACKOFF);
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(self.0.http.clone())
+            .http_client(self.inner.http.clone())
             .region(region.clone())
             .timeout_config(timeouts)
             .retry_config(retries)
@@ -289,7 +374,7 @@ impl SecretsManager {
                 .configure(
                     &ProviderConfig::without_region()
                         .with_region(Some(region))
-                        .with_http_client(self.0.http.clone()),
+                        .with_http_client(self.inner.http.clone()),
                 )
                 .profile_name(profile)
                 .build();
@@ -304,14 +389,19 @@ impl SecretsManager {
     }
 }
 
-async fn list_versions(client: &Client, id: &SecretId, call: &Call) -> Result<Vec<SecretVersion>, AwsError> {
+async fn list_versions(
+    client: &Client,
+    id: &SecretId,
+    call: &Call,
+    without_label_too: bool,
+) -> Result<Vec<SecretVersion>, AwsError> {
     let mut versions = Vec::new();
     let mut next_page = None;
     loop {
         let request = client
             .list_secret_version_ids()
             .secret_id(id.as_str())
-            .include_deprecated(false)
+            .include_deprecated(without_label_too)
             .set_next_token(next_page);
         let page = request.customize().interceptor(call.observer()).send().await;
         let page = page.map_err(|error| call.failed(error))?;
@@ -399,6 +489,7 @@ mod tests {
             value: Secret::new("hunter2"),
             description: None,
             kms_key_id: None,
+            version_id: None,
         };
         assert!(!format!("{new:?}").contains("hunter2"));
     }
@@ -420,7 +511,7 @@ mod tests {
             });
             sent(manager.get_secret_value(&id, &VersionSelector::default()));
             sent(manager.describe_secret(&id));
-            sent(manager.put_secret_value(&id, Secret::new("x"), vec![]));
+            sent(manager.put_secret_value(&id, Secret::new("x"), vec![], None));
         }
     }
 }

@@ -141,7 +141,7 @@ fn nothing_is_left() {
     runtime.block_on(async {
         let value = Secret::new(kept.password.expose());
         drop(kept);
-        manager.put_secret_value(&id, value, vec!["AWSCURRENT".into()]).await.unwrap();
+        manager.put_secret_value(&id, value, vec!["AWSCURRENT".into()], None).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
     });
     assert_eq!(copies(), 0, "after everything was dropped");

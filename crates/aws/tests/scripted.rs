@@ -450,9 +450,9 @@ async fn writing() {
     };
     assert_eq!(manager.create_secret(new).await.unwrap(), "arn:new");
     let id = SecretId::parse("new").unwrap();
-    let put = manager.put_secret_value(&id, Secret::new(value), vec!["S".into()]).await;
+    let put = manager.put_secret_value(&id, Secret::new(value), vec!["S".into()], None).await;
     assert_eq!(put.unwrap(), "v2");
-    let put = manager.put_secret_value(&id, Secret::new(value), vec![]).await;
+    let put = manager.put_secret_value(&id, Secret::new(value), vec![], None).await;
     assert!(matches!(put, Err(AwsError::InvalidParameter { .. })));
 }
 
@@ -471,13 +471,19 @@ async fn writing_fails_without_a_word_of_the_secret() {
         let message = if quotes { "Value 'hunter2hunter2' at 'secretString' failed" } else { "Too many" };
         let server = server(refusal(code, message)).await;
         let manager = SecretsManager::new(settings(&server.uri()));
-        let new =
-            NewSecret { name: "new".into(), value: Secret::new(MARKER), description: None, kms_key_id: None };
+        let new = NewSecret {
+            name: "new".into(),
+            value: Secret::new(MARKER),
+            description: None,
+            kms_key_id: None,
+            version_id: None,
+        };
         let error = manager.create_secret(new).await.unwrap_err();
         assert_eq!(error.sqlstate().as_str(), expected, "{code}: {error:?}");
         assert!(!all_of(&error).contains(MARKER), "{}", all_of(&error));
         let id = SecretId::parse("new").unwrap();
-        let error = manager.put_secret_value(&id, Secret::new(MARKER), vec!["S".into()]).await.unwrap_err();
+        let error =
+            manager.put_secret_value(&id, Secret::new(MARKER), vec!["S".into()], None).await.unwrap_err();
         assert!(!all_of(&error).contains(MARKER), "{}", all_of(&error));
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Wakes the backend: makes [`Waker::fd`] readable.
 pub struct Waker {
@@ -42,6 +43,15 @@ impl Waker {
         // an earlier store on every common processor. Else it could miss the item of a sender that
         // still found the flag set and so did not write, and nobody would ever wake it again.
         self.signalled.swap(false, Ordering::AcqRel);
+    }
+
+    /// Waits until it is readable, a signal comes, or the time is over.
+    pub fn wait(&self, timeout: Duration) {
+        let mut poll = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
+        // Rounded up: a timeout of zero would be a busy loop.
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+        // SAFETY: one valid pollfd, and a count of one.
+        unsafe { libc::poll(&mut poll, 1, milliseconds) };
     }
 
     /// The descriptor to wait on.

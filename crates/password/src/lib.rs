@@ -1,0 +1,29 @@
+//! The half of password sync that knows no Postgres: which passwords of a transaction still count,
+//! what a role's secret looks like, and the calls that stage, promote and settle a change.
+//!
+//! It is a two-phase commit whose log is Secrets Manager itself. Before the transaction commits, the
+//! new password is staged: stored as a version labelled `AWSPENDING`. After it, `AWSCURRENT` is moved
+//! to that version. Whatever happens in between, the right password is at one of the two labels, and
+//! which one it is can be told by the role's hash in `pg_authid`.
+
+mod obstacle;
+mod pending;
+mod promotion;
+mod random;
+mod role_secret;
+mod settlement;
+mod side_by_side;
+mod staging;
+mod template;
+mod versions;
+
+pub use obstacle::Obstacle;
+pub use pending::PendingStack;
+pub use promotion::promote;
+pub use random::{NoRandomness, random_password};
+pub use role_secret::NewFields;
+pub use settlement::{Candidate, clear_pending, promote_found, unlabelled};
+pub use side_by_side::side_by_side;
+pub use staging::{Change, Missing, Plan, Staged, plan, write};
+pub use template::{SecretTemplate, TemplateError};
+pub use versions::{Versions, check_versions, read_versions};

@@ -1,0 +1,102 @@
+//! Afterwards: which version holds the password that was committed? Whoever asks verifies the
+//! candidates against `pg_authid`; here is where they come from and what is done with the answer.
+
+use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_core::Secret;
+
+use crate::promote;
+use crate::random::is_ours;
+use crate::versions::{PENDING, Version, Versions, by_id, read};
+
+/// How many versions without a label are read in search of a password.
+const MAX_UNLABELLED: usize = 10;
+
+/// A version that may hold the role's password.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The version's id.
+    pub version_id: String,
+    /// The password in it.
+    pub password: Secret,
+}
+
+impl Candidate {
+    fn of(version: &Version) -> Option<Candidate> {
+        let password = version.password()?;
+        Some(Candidate { version_id: version.version_id.clone(), password })
+    }
+}
+
+impl Versions {
+    /// The current version, if it holds a password.
+    pub fn current(&self) -> Option<Candidate> {
+        self.current.as_ref().and_then(Candidate::of)
+    }
+
+    /// The version labelled `AWSPENDING`, if it is another one and holds a password.
+    pub fn pending(&self) -> Option<Candidate> {
+        self.pending.as_ref().and_then(Candidate::of)
+    }
+}
+
+/// Versions of ours without a label, newest first, that are not older than the current one.
+///
+/// A request to stage that arrives after its sender gave up takes `AWSPENDING` from a version staged
+/// since. If that one was committed and its promotion did not get through, this is where it is found.
+/// An older version is none of that: its password was replaced for good, and who has it as theirs is a
+/// copy of this server from an earlier day.
+///
+/// # Errors
+/// Those of the calls.
+pub async fn unlabelled(
+    aws: &SecretsManager,
+    id: &SecretId,
+    versions: &Versions,
+) -> Result<Vec<Candidate>, AwsError> {
+    let since = versions.current.as_ref().and_then(|current| current.created);
+    let mut listed = aws.list_versions(id).await?;
+    listed.retain(|v| v.stages.is_empty() && is_ours(&v.version_id) && v.created >= since);
+    listed.sort_by_key(|v| std::cmp::Reverse(v.created));
+    let mut found = Vec::new();
+    for version in listed.into_iter().take(MAX_UNLABELLED) {
+        if let Some(version) = read(aws, id, by_id(&version.version_id)).await?
+            && version.created >= since
+        {
+            found.extend(Candidate::of(&version));
+        }
+    }
+    Ok(found)
+}
+
+/// Makes a version current that was found to hold the role's password.
+///
+/// # Errors
+/// Those of the calls.
+pub async fn promote_found(
+    aws: &SecretsManager,
+    id: &SecretId,
+    versions: &Versions,
+    version_id: &str,
+) -> Result<(), AwsError> {
+    let current = versions.current.as_ref().map(|current| current.version_id.as_str());
+    promote(aws, id, version_id, current).await
+}
+
+/// Takes `AWSPENDING` from a version of ours whose transaction did not commit. It does no harm there,
+/// but a rotation would not begin.
+///
+/// # Errors
+/// Those of the calls.
+pub async fn clear_pending(aws: &SecretsManager, id: &SecretId, versions: &Versions) -> Result<(), AwsError> {
+    match &versions.pending {
+        Some(pending) if pending.is_ours() => {
+            let cleared = aws.update_secret_version_stage(id, PENDING, Some(&pending.version_id), None).await;
+            match cleared {
+                // It is not there any more, which is as well.
+                Err(AwsError::InvalidParameter { .. } | AwsError::InvalidRequest { .. }) => Ok(()),
+                cleared => cleared,
+            }
+        }
+        _ => Ok(()),
+    }
+}

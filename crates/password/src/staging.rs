@@ -1,0 +1,198 @@
+//! Before the commit: a new password is stored as `AWSPENDING`.
+
+use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager};
+use secretlink_core::Secret;
+
+use crate::role_secret::{NewFields, RoleSecret};
+use crate::versions::{PENDING, Version, Versions, check};
+use crate::{Obstacle, promote, random};
+
+/// What a transaction is about to do to a role whose password is kept in a secret.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The role's name once the transaction has committed.
+    pub role: String,
+    /// Its name before, if it was renamed.
+    pub renamed_from: Option<String>,
+    /// The secret.
+    pub secret: SecretId,
+    /// The new password; `None` if it stays and only the name changes.
+    pub password: Option<Secret>,
+    /// What to do if there is no secret, or none with a value.
+    pub missing: Missing,
+}
+
+/// What to do about a secret that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Refuse.
+    Refuse,
+    /// Make it.
+    Create(NewFields),
+    /// Make it, and refuse if it has a value already.
+    MustCreate(NewFields),
+}
+
+/// How a change is brought into Secrets Manager.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// The current version says it already.
+    Nothing,
+    /// Somebody's rotation has staged this very password, and this is its next step.
+    Adopt(Staged),
+    /// A new version, after making current what an earlier change has staged and could not promote.
+    Put {
+        /// The version staged earlier, and the one it replaces.
+        first: Option<Staged>,
+        /// The new value.
+        value: Secret,
+        /// The version that is current by then.
+        current: Option<String>,
+    },
+    /// A new secret.
+    Create {
+        /// Its value.
+        value: Secret,
+    },
+}
+
+/// A version that holds the password to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// The version's id.
+    pub version_id: String,
+    /// The version that was current when it was staged, itself if the secret is new; `None` if there
+    /// was none.
+    pub current: Option<String>,
+}
+
+/// Decides. `versions` is `None` if there is no secret. `was_right` tells whether a password is the
+/// role's own as it was before the transaction.
+///
+/// # Errors
+/// Whatever stands in the way, before anything is changed.
+pub fn plan(
+    change: &Change,
+    versions: Option<&Versions>,
+    was_right: impl Fn(&Secret) -> bool,
+) -> Result<Plan, Obstacle> {
+    let Some(versions) = versions else {
+        return match (&change.missing, &change.password) {
+            (Missing::Create(fields) | Missing::MustCreate(fields), Some(password))
+                // Only a name can be given to a new secret.
+                if change.secret.region().is_none() =>
+            {
+                Ok(Plan::Create { value: new_value(fields, change, password) })
+            }
+            _ => Err(Obstacle::Missing { secret: name(change) }),
+        };
+    };
+    check(&versions.stages, &change.secret)?;
+    if matches!(change.missing, Missing::MustCreate(_)) && versions.current.is_some() {
+        return Err(Obstacle::NotNew { secret: name(change) });
+    }
+
+    let current = versions.current.as_ref();
+    let mut base = current;
+    let mut first = None;
+    match &versions.pending {
+        None => {}
+        Some(pending) if pending.is_ours() => {
+            // Left by a change that was not promoted in time, or by one that never committed. The
+            // role's hash tells which; the former is the version to go on from.
+            if pending.password().is_some_and(|password| was_right(&password)) {
+                first = Some(staged(pending, current));
+                base = Some(pending);
+            }
+        }
+        Some(pending) => {
+            if change.password.is_some() && change.password == pending.password() {
+                return Ok(Plan::Adopt(staged(pending, current)));
+            }
+            let version_id = pending.version_id.clone();
+            return Err(Obstacle::Rotating { secret: name(change), version_id });
+        }
+    }
+
+    let Some(base) = base else {
+        return match (&change.missing, &change.password) {
+            (Missing::Create(fields) | Missing::MustCreate(fields), Some(password)) => {
+                Ok(Plan::Put { first, value: new_value(fields, change, password), current: None })
+            }
+            _ => Err(Obstacle::Missing { secret: name(change) }),
+        };
+    };
+    let mut secret = base.secret()?;
+    let before = secret.to_secret();
+    match &change.password {
+        Some(password) => secret.set_password(password),
+        None if secret.password().is_some_and(|password| was_right(&password)) => {}
+        None => return Err(Obstacle::Drifted { secret: name(change) }),
+    }
+    if let Some(from) = &change.renamed_from {
+        secret.rename(from, &change.role);
+    }
+    let value = secret.to_secret();
+    // With a pending version of ours about, a promotion of it may still be under way. It must find
+    // AWSCURRENT moved, so a new version is written even if the value is the current one.
+    if value == before && versions.pending.is_none() {
+        return Ok(Plan::Nothing);
+    }
+    Ok(Plan::Put { first, value, current: Some(base.version_id.clone()) })
+}
+
+/// Carries out a plan. Returns what was staged, if anything had to be.
+///
+/// # Errors
+/// Those of the calls. A version may have been written even so, if only the answer was lost; it is
+/// labelled `AWSPENDING`, and nobody takes it for the password.
+pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<Option<Staged>, Obstacle> {
+    match plan {
+        Plan::Nothing => Ok(None),
+        Plan::Adopt(staged) => Ok(Some(staged)),
+        Plan::Put { first, value, current } => {
+            if let Some(first) = first {
+                promote(aws, &change.secret, &first.version_id, first.current.as_deref()).await?;
+            }
+            let version_id = random::version_id()?;
+            let stages = vec![PENDING.to_owned()];
+            let version_id = aws.put_secret_value(&change.secret, value, stages, Some(version_id)).await?;
+            Ok(Some(Staged { version_id, current }))
+        }
+        Plan::Create { value } => {
+            let version_id = random::version_id()?;
+            let created = aws
+                .create_secret(NewSecret {
+                    name: name(change),
+                    value,
+                    description: Some(format!("Password of PostgreSQL role {}", change.role)),
+                    kms_key_id: None,
+                    version_id: Some(version_id.clone()),
+                })
+                .await;
+            match created {
+                // The first version is current at once: there was no password for it to replace.
+                Ok(_) => Ok(Some(Staged { current: Some(version_id.clone()), version_id })),
+                Err(AwsError::AlreadyExists { name }) => Err(Obstacle::NotNew { secret: name }),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+fn name(change: &Change) -> String {
+    change.secret.as_str().to_owned()
+}
+
+fn new_value(fields: &NewFields, change: &Change, password: &Secret) -> Secret {
+    let mut secret = RoleSecret::new(fields, &change.role);
+    secret.set_password(password);
+    secret.to_secret()
+}
+
+fn staged(version: &Version, current: Option<&Version>) -> Staged {
+    Staged {
+        version_id: version.version_id.clone(),
+        current: current.map(|current| current.version_id.clone()),
+    }
+}

@@ -1,0 +1,123 @@
+//! The versions of a role's secret that matter: current and pending.
+
+use secretlink_aws::{AwsError, SecretId, SecretStages, SecretValue, SecretsManager, VersionSelector};
+use secretlink_core::Secret;
+use std::time::SystemTime;
+
+use crate::Obstacle;
+use crate::random::is_ours;
+use crate::role_secret::RoleSecret;
+
+pub(crate) const CURRENT: &str = "AWSCURRENT";
+pub(crate) const PENDING: &str = "AWSPENDING";
+
+/// A secret as it stands.
+#[derive(Clone, Debug)]
+pub struct Versions {
+    pub(crate) stages: SecretStages,
+    /// The version labelled `AWSCURRENT`. A secret just made may have none.
+    pub(crate) current: Option<Version>,
+    /// The version labelled `AWSPENDING`, unless it is the current one.
+    pub(crate) pending: Option<Version>,
+}
+
+/// One version with its value.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    pub(crate) version_id: String,
+    pub(crate) created: Option<SystemTime>,
+    value: SecretValue,
+}
+
+impl Version {
+    /// # Errors
+    /// If the secret is binary.
+    pub(crate) fn secret(&self) -> Result<RoleSecret, AwsError> {
+        self.value.text().map(RoleSecret::parse)
+    }
+
+    /// The password in it, if there is one.
+    pub(crate) fn password(&self) -> Option<Secret> {
+        self.secret().ok().and_then(|secret| secret.password())
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        is_ours(&self.version_id)
+    }
+}
+
+/// Reads who holds which label, and the values of the current and the pending version. `None` if there
+/// is no secret at all.
+///
+/// # Errors
+/// Those of the calls.
+pub async fn read_versions(aws: &SecretsManager, id: &SecretId) -> Result<Option<Versions>, AwsError> {
+    let (stages, current) = tokio::join!(aws.stages(id), read(aws, id, by_stage(CURRENT)));
+    let stages = match stages {
+        Err(AwsError::SecretNotFound { .. }) => return Ok(None),
+        stages => stages?,
+    };
+    // A secret marked for deletion can be described but not read: that is said by `check`.
+    let current = if stages.deleted.is_some() { None } else { current? };
+    let pending = match stages.holder(PENDING) {
+        Some(holder) if current.as_ref().is_none_or(|current| current.version_id != holder) => {
+            read(aws, id, by_id(holder)).await?
+        }
+        _ => None,
+    };
+    Ok(Some(Versions { stages, current, pending }))
+}
+
+/// Whether a new version of this secret may be written at all, without reading any value.
+///
+/// # Errors
+/// [`Obstacle::Missing`] too.
+pub async fn check_versions(aws: &SecretsManager, id: &SecretId) -> Result<(), Obstacle> {
+    match aws.stages(id).await {
+        Ok(stages) => check(&stages, id),
+        Err(AwsError::SecretNotFound { .. }) => Err(Obstacle::Missing { secret: id.as_str().to_owned() }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn check(stages: &SecretStages, id: &SecretId) -> Result<(), Obstacle> {
+    let secret = || id.as_str().to_owned();
+    if let Some(service) = &stages.owning_service {
+        return Err(Obstacle::Owned { secret: secret(), service: service.clone() });
+    }
+    if stages.deleted.is_some() {
+        return Err(AwsError::MarkedForDeletion { secret: secret() }.into());
+    }
+    let region = SecretId::parse(&stages.arn)?.region().map(str::to_owned);
+    match &stages.primary_region {
+        Some(primary) if Some(primary) != region.as_ref() => {
+            Err(Obstacle::Replica { secret: secret(), primary_region: primary.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn by_id(version_id: &str) -> VersionSelector {
+    VersionSelector { stage: None, version_id: Some(version_id.to_owned()) }
+}
+
+fn by_stage(stage: &str) -> VersionSelector {
+    VersionSelector { stage: Some(stage.to_owned()), version_id: None }
+}
+
+/// A version, or `None` if it is not there (any more).
+pub(crate) async fn read(
+    aws: &SecretsManager,
+    id: &SecretId,
+    version: VersionSelector,
+) -> Result<Option<Version>, AwsError> {
+    match aws.get_secret_value(id, &version).await {
+        Ok(value) => {
+            Ok(Some(Version { version_id: value.version_id.clone(), created: value.created, value }))
+        }
+        // Whether the secret itself exists is known by its description; the stand-in, moto, answers so
+        // when it has no such version.
+        Err(AwsError::VersionNotFound { .. } | AwsError::SecretNotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

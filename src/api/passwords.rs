@@ -1,0 +1,68 @@
+//! Password sync, as SQL sees it.
+
+use pgrx::prelude::*;
+
+use crate::backend::report::OrRaise;
+use crate::backend::text::{RoleName, Text};
+use crate::password::roles;
+
+/// Keeps a role's password in a secret from now on.
+#[pg_extern(volatile, strict, parallel_unsafe)]
+fn sync_role(role: RoleName, secret_id: Text) {
+    roles::sync(&role, &secret_id.0).or_raise();
+}
+
+/// Ends that. The secret is left alone.
+#[pg_extern(volatile, strict, parallel_unsafe)]
+fn unsync_role(role: RoleName) {
+    roles::unsync(&role).or_raise();
+}
+
+/// Whether a role's secret holds its password, by asking Secrets Manager.
+#[pg_extern(volatile, strict, parallel_unsafe)]
+fn check_role_sync(role: RoleName) -> Text {
+    Text(roles::check(&role).or_raise().as_str().to_owned())
+}
+
+/// Creates a role with a random password and, when the transaction commits, its secret. Returns the
+/// secret's id.
+#[pg_extern(volatile, strict, parallel_unsafe)]
+fn create_role_with_secret(role: RoleName, secret_id: Text, password_length: default!(i32, 32)) -> Text {
+    roles::create_with_secret(&role, &secret_id.0, password_length).or_raise();
+    secret_id
+}
+
+/// Every synced role, as the server last knew it.
+#[allow(clippy::type_complexity, reason = "the columns")]
+#[pg_extern(volatile, parallel_restricted)]
+fn role_sync_states() -> TableIterator<
+    'static,
+    (
+        name!(role, RoleName),
+        name!(secret_id, Option<Text>),
+        name!(state, Text),
+        name!(version_id, Option<Text>),
+        name!(synced_at, Option<TimestampWithTimeZone>),
+        name!(last_error, Option<Text>),
+    ),
+> {
+    TableIterator::new(roles::all().into_iter().map(|row| {
+        (
+            row.role,
+            row.secret.map(Text),
+            Text(row.known.state.as_str().to_owned()),
+            row.known.version_id.map(Text),
+            row.known.synced_at.and_then(|time| TimestampWithTimeZone::try_from(time).ok()),
+            row.known.last_error.map(Text),
+        )
+    }))
+}
+
+extension_sql!(
+    r#"
+CREATE VIEW role_sync AS
+    SELECT role, secret_id, state, version_id, synced_at, last_error FROM role_sync_states();
+"#,
+    name = "role_sync",
+    requires = [role_sync_states],
+);

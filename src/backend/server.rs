@@ -1,0 +1,48 @@
+//! What this server is called, and how it was started.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+use super::text::from_catalog;
+
+/// `cluster_name`, empty if unset.
+pub fn cluster_name() -> Vec<u8> {
+    // SAFETY: a C string of guc.c's, or null.
+    unsafe {
+        let name = pg_sys::cluster_name;
+        if name.is_null() { Vec::new() } else { CStr::from_ptr(name).to_bytes().to_vec() }
+    }
+}
+
+/// The port that clients connect to.
+pub fn port() -> u16 {
+    // SAFETY: reads a setting.
+    u16::try_from(unsafe { pg_sys::PostPortNumber }).unwrap_or_default()
+}
+
+/// The operating system's host name.
+pub fn host_name() -> String {
+    let mut name = [0u8; 256];
+    // SAFETY: a buffer of the length given. A name that fills it may lack its NUL byte.
+    let failed = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0;
+    match CStr::from_bytes_until_nul(&name) {
+        Ok(name) if !failed => name.to_string_lossy().into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The current database.
+pub fn database_name() -> String {
+    // SAFETY: a catalog look-up, callable in any transaction; null or a palloc'd C string.
+    unsafe {
+        let name = pg_sys::get_database_name(pg_sys::MyDatabaseId);
+        if name.is_null() { String::new() } else { from_catalog(CStr::from_ptr(name)) }
+    }
+}
+
+/// Whether the library is being loaded by way of `shared_preload_libraries`, for a server that is to
+/// be used: not in a binary upgrade, where roles are put back as they were.
+pub fn is_preloading() -> bool {
+    // SAFETY: reads two globals.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
+}

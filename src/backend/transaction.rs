@@ -1,0 +1,173 @@
+//! The end of a transaction, and what holds while we work on it.
+
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+/// What is told of transactions. Levels are those of `GetCurrentTransactionNestLevel`: 1 is the
+/// transaction itself.
+#[derive(Clone, Copy)]
+pub struct Callbacks {
+    /// It is about to commit. An ERROR aborts it.
+    pub before_commit: fn(),
+    /// It has committed. Nothing may fail any more: an ERROR would be a PANIC (xact.c,
+    /// AbortTransaction). Interrupts are held off.
+    pub after_commit: fn(),
+    /// It was rolled back.
+    pub after_abort: fn(),
+    /// It is about to be prepared for a two-phase commit. An ERROR aborts it.
+    pub before_prepare: fn(),
+    /// The subtransaction at this level is about to become part of its parent.
+    pub subtransaction_committed: fn(i32),
+    /// The subtransaction at this level was rolled back.
+    pub subtransaction_aborted: fn(i32),
+}
+
+static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
+
+/// Has these called in every process that is forked from here on. To be called once, while the library
+/// is preloaded. pgrx's own callbacks would have to be registered anew in each transaction, and outlive
+/// it after PREPARE TRANSACTION.
+pub fn register(callbacks: Callbacks) {
+    if CALLBACKS.set(callbacks).is_ok() {
+        // SAFETY: functions of the right types that live as long as the process.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(on_transaction), std::ptr::null_mut());
+            pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut());
+        }
+    }
+}
+
+/// # Safety
+/// For Postgres to call, at the end of transactions.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_transaction(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    let Some(callbacks) = CALLBACKS.get() else { return };
+    match event {
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => (callbacks.before_commit)(),
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => (callbacks.before_prepare)(),
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => infallibly(callbacks.after_commit),
+        // Nothing of ours is left to commit once a transaction could be prepared.
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            infallibly(callbacks.after_abort);
+        }
+        _ => {}
+    }
+}
+
+/// # Safety
+/// For Postgres to call, at the end of subtransactions.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_subtransaction(
+    event: pg_sys::SubXactEvent::Type,
+    _subtransaction: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    let Some(callbacks) = CALLBACKS.get() else { return };
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => (callbacks.subtransaction_committed)(level()),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => (callbacks.subtransaction_aborted)(level()),
+        _ => {}
+    }
+}
+
+/// A last line of defence: what is called here is written so as not to fail. If it does all the same,
+/// the server must not go down with it, and the background worker finds what was left undone.
+fn infallibly(work: fn()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        // SAFETY: an ERROR that pgrx caught has left its report on elog.c's stack or has not; resetting
+        // that stack is right in both cases, as nobody else is completing a report here.
+        unsafe { pg_sys::FlushErrorState() };
+    }
+}
+
+/// How deep in subtransactions we are: 1 is the transaction itself.
+pub fn level() -> i32 {
+    // SAFETY: reads the state of the current transaction.
+    unsafe { pg_sys::GetCurrentTransactionNestLevel() }
+}
+
+/// Makes visible what the transaction has done so far.
+pub fn see_own_changes() {
+    // SAFETY: there is a transaction in progress, and no parallel workers.
+    unsafe { pg_sys::CommandCounterIncrement() };
+}
+
+/// Has this commit flushed to disk whatever `synchronous_commit` says. After a crash the server must
+/// not have forgotten a change that the outside world was told of.
+pub fn force_synchronous_commit() {
+    // SAFETY: sets a flag of the current transaction.
+    unsafe { pg_sys::ForceSyncCommit() };
+}
+
+/// `STATEMENT_TIMEOUT` of `TimeoutId` (timeout.h): the same in all versions.
+const STATEMENT_TIMEOUT: c_int = 3;
+
+// SAFETY: declared as in timeout.h, which pgrx does not cover.
+unsafe extern "C-unwind" {
+    fn enable_timeout_after(id: c_int, delay_ms: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+    fn get_timeout_active(id: c_int) -> bool;
+}
+
+/// Keeps `statement_timeout` in force until dropped. Postgres ends it before it commits
+/// (finish_xact_command), since a commit is not expected to take long.
+pub struct StatementTimeout(());
+
+impl StatementTimeout {
+    /// `None` if there is no limit, or one is in force: then we are inside a statement.
+    pub fn resume() -> Option<StatementTimeout> {
+        // SAFETY: reads settings and the clock, and arms a timer whose handler cancels the statement.
+        unsafe {
+            let limit = i64::from(pg_sys::StatementTimeout);
+            if limit == 0 || get_timeout_active(STATEMENT_TIMEOUT) {
+                return None;
+            }
+            let spent = pg_sys::GetCurrentTimestamp() - pg_sys::GetCurrentStatementStartTimestamp();
+            let left = (limit - spent / 1000).clamp(1, i64::from(i32::MAX));
+            enable_timeout_after(STATEMENT_TIMEOUT, c_int::try_from(left).unwrap_or(c_int::MAX));
+        }
+        Some(StatementTimeout(()))
+    }
+}
+
+impl Drop for StatementTimeout {
+    fn drop(&mut self) {
+        // SAFETY: the timer was armed by `resume`. The indicator is kept: if the timer has fired and an
+        // ERROR unwinds, it is what tells a timeout from a cancel.
+        unsafe { disable_timeout(STATEMENT_TIMEOUT, std::thread::panicking()) };
+    }
+}
+
+/// Keeps others from staging, promoting or settling this role's secret until the end of the
+/// transaction, which for this purpose comes after [`Callbacks::after_commit`].
+///
+/// Returns whether the lock was had; with `wait` it always is. Waiting can be interrupted.
+pub fn lock_role(role: pg_sys::Oid, wait: bool) -> bool {
+    // A lock on the role as an object, told by the last number from those that core takes.
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: 0,
+        locktag_field2: pg_sys::AuthIdRelationId.to_u32(),
+        locktag_field3: role.to_u32(),
+        locktag_field4: 1,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+    };
+    let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: a well-formed tag; the lock belongs to the transaction, which gives it back.
+    let result = unsafe { pg_sys::LockAcquire(&tag, mode, false, !wait) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Runs `work` in a transaction of its own. For background workers: in a session there is one already.
+pub fn in_transaction<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: no transaction is in progress. If `work` raises ERROR, the worker ends, and with it the
+    // transaction.
+    unsafe { pg_sys::StartTransactionCommand() };
+    let result = work();
+    // SAFETY: the one begun above.
+    unsafe { pg_sys::CommitTransactionCommand() };
+    result
+}

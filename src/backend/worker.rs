@@ -1,0 +1,90 @@
+//! Background workers: how they are registered, how they wait, how they are told to reload or end.
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::{check_for_interrupts, pg_sys};
+use std::ffi::{CStr, c_int};
+use std::time::Duration;
+
+/// How soon a worker that has failed is started again.
+const RESTART: Duration = Duration::from_secs(5);
+
+// SAFETY: declared as in interrupt.h and tcopprot.h. pgrx's own declarations are guarded, which a
+// signal handler must not be.
+unsafe extern "C-unwind" {
+    fn SignalHandlerForConfigReload(signal: c_int);
+    fn die(signal: c_int);
+}
+
+/// Registers a worker that runs as long as the server takes changes: on a standby from its promotion
+/// on. To be called while the library is preloaded.
+pub fn register(name: &str, function: &str) {
+    BackgroundWorkerBuilder::new(name)
+        .set_type(name)
+        .set_library("secretlink")
+        .set_function(function)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(RESTART))
+        .load();
+}
+
+/// Starts a worker that does one job and ends.
+pub fn start(name: &str, function: &str) -> bool {
+    BackgroundWorkerBuilder::new(name)
+        .set_type(name)
+        .set_library("secretlink")
+        .set_function(function)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(None)
+        .load_dynamic()
+        .is_ok()
+}
+
+/// To be called first in a worker: takes signals and connects to a database, or to none, in which case
+/// only the catalogs that the whole server shares can be read, and no DROP DATABASE has to wait.
+pub fn begin(database: Option<&CStr>) {
+    // SAFETY: a worker's first steps, as in bgworker.h; the handlers are Postgres's own. `die` makes
+    // the next look for interrupts end the worker, whatever it waits for.
+    unsafe {
+        pg_sys::pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
+        pg_sys::pqsignal(libc::SIGTERM, Some(die));
+        pg_sys::BackgroundWorkerUnblockSignals();
+        let database = database.map_or(std::ptr::null(), CStr::as_ptr);
+        pg_sys::BackgroundWorkerInitializeConnection(database, std::ptr::null(), 0);
+    }
+}
+
+/// This process's latch.
+pub fn latch() -> *mut pg_sys::Latch {
+    // SAFETY: reads a global, which was set when the worker began.
+    unsafe { pg_sys::MyLatch }
+}
+
+/// Waits until somebody sets the latch or the time is over; reads the configuration again if asked to.
+pub fn wait(timeout: Duration) {
+    // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
+            i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX),
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    check_for_interrupts!();
+    // SAFETY: a flag of a signal handler; settings are read outside any transaction.
+    unsafe {
+        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
+            (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}
+
+/// Has `work` called when this process ends in order.
+pub fn at_exit(work: unsafe extern "C-unwind" fn(i32, pg_sys::Datum)) {
+    // SAFETY: a function of the right type; it is called while shared memory is still there.
+    unsafe { pg_sys::before_shmem_exit(Some(work), pg_sys::Datum::from(0)) };
+}

@@ -1,0 +1,426 @@
+//! The end of a transaction that has changed roles: staging before the commit, promotion after it.
+//!
+//! | what ends early | what then holds |
+//! |---|---|
+//! | error, cancel or timeout while staging | the transaction is rolled back; `AWSCURRENT` was not touched |
+//! | the backend or the server dies before the commit is on disk | the same; a version left at `AWSPENDING` does not verify, and the worker takes the label away |
+//! | it dies after the commit, before or during promotion | `AWSPENDING` holds the committed password; the worker, which looks at every synced role when it starts, promotes it |
+//! | promotion fails or takes too long | the same, with a WARNING; the role stays in doubt in shared memory |
+//! | a request arrives after its sender gave up | staging: a version that nobody takes for the password; promotion: see [`promote`] |
+
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_core::{Report, Secret};
+use secretlink_password::{
+    Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_versions, side_by_side,
+    write,
+};
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use super::changes::{self, RoleChange};
+use super::error::PasswordError;
+use super::notice::Notice;
+use super::states::{self, State};
+use super::target;
+use crate::backend::report::{HiddenStatement, OrRaise, RawReport};
+use crate::backend::role_catalog::{self, Role};
+use crate::backend::server;
+use crate::backend::text::password_from_server;
+use crate::backend::transaction::{self, StatementTimeout};
+use crate::backend::{WaitEvent, io};
+use crate::error::Error;
+use crate::gucs::{self, HashedPassword, PasswordSettings, PasswordSync};
+use crate::secrets_manager;
+
+/// What is to be done when the transaction has committed.
+#[derive(Default)]
+struct Outcome {
+    /// Roles whose account says since staging that they are being changed.
+    begun: Vec<pg_sys::Oid>,
+    promotions: Vec<Promotion>,
+    settled: Vec<Settled>,
+    /// Roles for the worker to look at.
+    doubted: Vec<pg_sys::Oid>,
+    /// Roles that are gone or not synced any more.
+    forgotten: Vec<pg_sys::Oid>,
+    /// What promotes, made while failing was possible.
+    with: Option<(SecretsManager, Duration)>,
+}
+
+struct Promotion {
+    oid: pg_sys::Oid,
+    role: String,
+    secret: SecretId,
+    staged: Staged,
+}
+
+struct Settled {
+    oid: pg_sys::Oid,
+    state: State,
+    error: Option<String>,
+}
+
+thread_local! {
+    static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
+}
+
+/// A role whose secret must change with this transaction.
+struct Work {
+    role: Role,
+    before: Option<Role>,
+    change: Change,
+    /// The secret that a renamed role had under its old name, where a template names secrets.
+    moved_from: Option<SecretId>,
+}
+
+impl Work {
+    /// Whether this was the role's password before the transaction.
+    fn was_right(&self, password: &Secret) -> bool {
+        self.before.as_ref().is_some_and(|before| before.verify(password))
+    }
+
+    fn role(&self) -> String {
+        self.change.role.clone()
+    }
+
+    fn secret(&self) -> String {
+        self.change.secret.as_str().to_owned()
+    }
+
+    fn not_staged(&self, obstacle: Obstacle) -> PasswordError {
+        PasswordError::NotStaged { role: self.role(), secret: self.secret(), obstacle }
+    }
+}
+
+/// Stages the new passwords of synced roles. Raises ERROR where one cannot be, and with it aborts the
+/// transaction.
+pub fn before_commit() {
+    if !changes::is_empty() {
+        let _hidden = HiddenStatement::begin();
+        stage().or_raise();
+    }
+}
+
+fn stage() -> Result<(), Error> {
+    transaction::see_own_changes();
+    let settings = gucs::password_settings();
+    let mut outcome = Outcome::default();
+    let mut works = Vec::new();
+    for (oid, change) in changes::take() {
+        works.extend(consider(oid, change, &settings, &mut outcome)?);
+    }
+    if !works.is_empty() {
+        // By OID, so that two transactions do not wait for each other.
+        for work in &works {
+            transaction::lock_role(work.role.oid, true);
+        }
+        for work in &works {
+            states::begin(work.role.oid);
+            outcome.begun.push(work.role.oid);
+        }
+        // From here on an abort must find who was begun.
+        OUTCOME.set(Some(outcome));
+        outcome = bring_in(works, &settings)?;
+    }
+    OUTCOME.set(Some(outcome));
+    Ok(())
+}
+
+/// What one role's change asks for.
+fn consider(
+    oid: pg_sys::Oid,
+    change: RoleChange,
+    settings: &PasswordSettings,
+    outcome: &mut Outcome,
+) -> Result<Option<Work>, Error> {
+    let role = if change.dropped { None } else { role_catalog::by_oid(oid) };
+    let Some(role) = role else {
+        outcome.forgotten.push(oid);
+        return Ok(None);
+    };
+    if settings.mode == PasswordSync::Off && !change.secret_wanted {
+        outcome.doubted.push(oid);
+        return Ok(None);
+    }
+    let Some(secret) = target::of(&role)? else {
+        outcome.forgotten.push(oid);
+        return Ok(None);
+    };
+    let name = role.display();
+    let had_hash = change.before.as_ref().and_then(|before| before.hash.as_ref());
+    let mut work = Change {
+        role: name.clone(),
+        renamed_from: None,
+        secret,
+        password: None,
+        missing: missing(&change, settings),
+    };
+    let mut moved_from = None;
+    if let Some(before) = &change.before
+        && before.name != role.name
+    {
+        work.renamed_from = Some(before.display());
+        moved_from = target::of(&Role { name: before.name.clone(), ..role.clone() })?
+            .filter(|old| *old != work.secret);
+    }
+
+    if role.hash.is_none() {
+        if change.changed && had_hash.is_some() {
+            let notice = Notice::NoPassword { role: name, secret: work.secret.as_str().into() };
+            RawReport::new(&notice).emit(PgLogLevel::WARNING);
+        }
+        outcome.settled.push(Settled { oid, state: State::NoPassword, error: None });
+        return Ok(None);
+    }
+    if change.changed && role.hash.as_ref() != had_hash {
+        match find_password(&role, &change.passwords) {
+            Ok(password) => work.password = Some(password),
+            // The plain text is known to nobody: nothing can be stored.
+            Err(error) if settings.hashed == HashedPassword::Reject => return Err(error.into()),
+            Err(error) => {
+                not_stored(oid, &work, &error, outcome);
+                return Ok(None);
+            }
+        }
+    } else if work.renamed_from.is_none() {
+        outcome.doubted.push(oid);
+        return Ok(None);
+    }
+    Ok(Some(Work { before: change.before, role, change: work, moved_from }))
+}
+
+fn missing(change: &RoleChange, settings: &PasswordSettings) -> Missing {
+    if !change.secret_wanted && !settings.create_missing {
+        return Missing::Refuse;
+    }
+    let fields = NewFields {
+        host: gucs::advertised_host().unwrap_or_else(server::host_name),
+        port: server::port(),
+        dbname: server::database_name(),
+    };
+    if change.secret_wanted { Missing::MustCreate(fields) } else { Missing::Create(fields) }
+}
+
+/// Of the passwords that the transaction has named, the one that will be in force, as clients send it.
+/// The catalog decides: whatever was rolled back, overwritten or hashed by somebody else is not it.
+fn find_password(role: &Role, passwords: &[Secret]) -> Result<Secret, PasswordError> {
+    let Some(password) = passwords.iter().find(|password| role.verify(password)) else {
+        return Err(PasswordError::Hashed { role: role.display() });
+    };
+    let sent = password_from_server(password.expose());
+    if sent == *password || role.verify(&sent) {
+        Ok(sent)
+    } else {
+        Err(PasswordError::Encoding { role: role.display() })
+    }
+}
+
+/// `secretlink.password_sync = warn`, or a rename that changes nothing for the worse: the change is
+/// kept, and said not to be in the secret.
+fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &mut Outcome) {
+    let mut reason = error.to_string();
+    if let Some(detail) = error.detail() {
+        reason = detail;
+    }
+    let notice = Notice::NotStored {
+        role: change.role.clone(),
+        secret: change.secret.as_str().into(),
+        reason: reason.clone(),
+        hint: error.hint(),
+    };
+    RawReport::new(&notice).emit(PgLogLevel::WARNING);
+    outcome.settled.push(Settled { oid, state: State::Drifted, error: Some(reason) });
+}
+
+/// Brings the changes into Secrets Manager, as far as that is done before the commit. With `strict`,
+/// nothing is written unless everything can be.
+fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings) -> Result<Outcome, Error> {
+    // Without its secret, nobody would know the password that was made for a role.
+    let strict = |work: &Work| {
+        settings.mode == PasswordSync::Strict || matches!(work.change.missing, Missing::MustCreate(_))
+    };
+    let mut outcome = OUTCOME.take().unwrap_or_default();
+    // Put back on every way out: an abort must find who was begun.
+    let begun = outcome.begun.clone();
+    OUTCOME.set(Some(Outcome { begun, ..Outcome::default() }));
+
+    transaction::force_synchronous_commit();
+    let _limit = StatementTimeout::resume();
+    let client = secrets_manager::client()?;
+    let aws = client.until(Instant::now() + client.settings().request_timeout);
+    outcome.with = Some((client, settings.promote_timeout));
+
+    let ids = works.iter().map(|work| work.change.secret.clone()).collect();
+    let versions = read_all(&aws, ids)?;
+    find_moved(&aws, &mut works)?;
+
+    let mut plans = Vec::new();
+    for (work, versions) in works.into_iter().zip(versions) {
+        let planned = versions
+            .map_err(Obstacle::from)
+            .and_then(|versions| plan(&work.change, versions.as_ref(), |p| work.was_right(p)));
+        match planned {
+            Ok(plan) => plans.push((work, plan)),
+            // A rename makes nothing worse.
+            Err(error) if strict(&work) && !matches!(error, Obstacle::Drifted { .. }) => {
+                return Err(work.not_staged(error).into());
+            }
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), &mut outcome),
+        }
+    }
+
+    let requests: Vec<(Change, Plan)> = plans
+        .iter_mut()
+        .map(|(work, plan)| (work.change.clone(), std::mem::replace(plan, Plan::Nothing)))
+        .collect();
+    let written = io::run(WaitEvent::SecretsManager, async move {
+        side_by_side(requests, |(change, plan)| {
+            let aws = aws.clone();
+            async move { write(&aws, &change, plan).await }
+        })
+        .await
+    })?;
+    for ((work, _), written) in plans.iter().zip(written) {
+        match written {
+            Ok(Some(staged)) => {
+                let notice = Notice::Staged {
+                    role: work.role(),
+                    secret: work.secret(),
+                    version_id: staged.version_id.clone(),
+                };
+                RawReport::new(&notice).emit(PgLogLevel::LOG);
+                outcome.promotions.push(Promotion {
+                    oid: work.role.oid,
+                    role: work.role(),
+                    secret: work.change.secret.clone(),
+                    staged,
+                });
+            }
+            Ok(None) => {
+                outcome.settled.push(Settled { oid: work.role.oid, state: State::InSync, error: None });
+            }
+            Err(error) if strict(work) => return Err(work.not_staged(error).into()),
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), &mut outcome),
+        }
+    }
+    Ok(outcome)
+}
+
+fn read_all(
+    aws: &SecretsManager,
+    ids: Vec<SecretId>,
+) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+    let aws = aws.clone();
+    io::run(WaitEvent::SecretsManager, async move {
+        side_by_side(ids, |id| {
+            let aws = aws.clone();
+            async move { read_versions(&aws, &id).await }
+        })
+        .await
+    })
+}
+
+/// A renamed role whose secret goes by its name takes its password along to the new secret.
+fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
+    let mut moved: Vec<_> =
+        works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
+    let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
+    for (work, versions) in moved.iter_mut().zip(read_all(aws, ids)?) {
+        let Ok(Some(versions)) = versions else { continue };
+        let candidates = [versions.current(), versions.pending()];
+        let right = candidates.into_iter().flatten().find(|c| work.was_right(&c.password));
+        work.change.password = right.map(|candidate| candidate.password);
+    }
+    Ok(())
+}
+
+/// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a
+/// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
+pub fn after_commit() {
+    let Some(outcome) = OUTCOME.take() else { return };
+    let _hidden = HiddenStatement::begin();
+    let mut for_worker = !outcome.doubted.is_empty();
+    for oid in outcome.forgotten {
+        states::forget(oid);
+    }
+    for oid in outcome.doubted {
+        states::doubt(oid);
+    }
+    for settled in outcome.settled {
+        states::settled(settled.oid, settled.state, None, settled.error.as_deref());
+        for_worker |= settled.state == State::Drifted;
+    }
+    if let Some((client, timeout)) = outcome.with
+        && !outcome.promotions.is_empty()
+    {
+        for_worker |= !promote_all(&client, timeout, outcome.promotions);
+    }
+    if for_worker || states::any_to_announce() {
+        states::wake_worker();
+    }
+}
+
+/// Returns whether everything got through.
+fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promotion>) -> bool {
+    let deadline = Instant::now() + timeout;
+    let aws = client.until(deadline);
+    let requests = promotions.iter().map(|p| (p.secret.clone(), p.staged.clone())).collect();
+    let results = io::run_uninterrupted(WaitEvent::SecretsManager, deadline, async move {
+        side_by_side(requests, |(secret, staged): (SecretId, Staged)| {
+            let aws = aws.clone();
+            async move { promote(&aws, &secret, &staged.version_id, staged.current.as_deref()).await }
+        })
+        .await
+    });
+    let mut results = results.map(Vec::into_iter);
+    let mut all = true;
+    for promotion in promotions {
+        let (role, secret) = (promotion.role, promotion.secret.as_str().to_owned());
+        let version_id = promotion.staged.version_id;
+        let error = match results.as_mut().and_then(Iterator::next) {
+            Some(Ok(())) => {
+                states::settled(promotion.oid, State::InSync, Some(&version_id), None);
+                RawReport::ascii(&Notice::Promoted { role, secret, version_id }).emit(PgLogLevel::LOG);
+                continue;
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "it took too long, or was cancelled".to_owned(),
+        };
+        all = false;
+        states::settled(promotion.oid, State::Pending, Some(&version_id), Some(&error));
+        let notice = Notice::NotPromoted { role, secret, version_id, reason: super::error::sentence(&error) };
+        RawReport::ascii(&notice).emit(PgLogLevel::WARNING);
+    }
+    all
+}
+
+/// The transaction was rolled back: nothing is to be promoted. What was staged, or may have been, is
+/// for the worker to clear.
+pub fn after_abort() {
+    changes::clear();
+    if let Some(outcome) = OUTCOME.take()
+        && !outcome.begun.is_empty()
+    {
+        states::wake_worker();
+    }
+}
+
+/// A prepared transaction may be committed by any session at any time, or never: its passwords cannot
+/// be staged.
+pub fn before_prepare() {
+    if !changes::is_empty() {
+        refuse_prepare().or_raise();
+    }
+}
+
+fn refuse_prepare() -> Result<(), Error> {
+    transaction::see_own_changes();
+    let settings = gucs::password_settings();
+    for (oid, change) in changes::take() {
+        if let Some(work) = consider(oid, change, &settings, &mut Outcome::default())? {
+            return Err(PasswordError::Prepared { role: work.role() }.into());
+        }
+    }
+    Ok(())
+}

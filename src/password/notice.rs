@@ -1,0 +1,78 @@
+//! What password sync tells, to the user and to the server's log, without failing.
+
+use secretlink_core::{Report, SqlState};
+use thiserror::Error;
+
+/// A line for the client or the log. It names role, secret and version, never a password.
+#[derive(Debug, Error)]
+pub enum Notice {
+    #[error("secret \"{secret}\" of dropped role \"{role}\" is left alone")]
+    Dropped { role: String, secret: String },
+    #[error("role \"{role}\" has no password any more, but secret \"{secret}\" still holds one")]
+    NoPassword { role: String, secret: String },
+    #[error("secret \"{secret}\" does not exist yet")]
+    WillBeCreated { secret: String },
+    #[error("secret \"{secret}\" does not hold the password of role \"{role}\"")]
+    NotTheSame { role: String, secret: String },
+    #[error("could not look at secret \"{secret}\" of role \"{role}\"")]
+    NotSeen { role: String, secret: String, reason: String },
+
+    #[error("staged password of role \"{role}\" in secret \"{secret}\" as version {version_id}")]
+    Staged { role: String, secret: String, version_id: String },
+    #[error(
+        "promoted password of role \"{role}\" in secret \"{secret}\": AWSCURRENT is version {version_id}"
+    )]
+    Promoted { role: String, secret: String, version_id: String },
+    #[error(
+        "password of role \"{role}\" was changed, but AWSCURRENT of secret \"{secret}\" has not moved to version {version_id} yet"
+    )]
+    NotPromoted { role: String, secret: String, version_id: String, reason: String },
+    #[error("password of role \"{role}\" was changed, but not in secret \"{secret}\"")]
+    NotStored { role: String, secret: String, reason: String, hint: Option<String> },
+    #[error("reconciled role \"{role}\" and secret \"{secret}\": AWSCURRENT is version {version_id}")]
+    Reconciled { role: String, secret: String, version_id: String },
+    #[error("role \"{role}\" and secret \"{secret}\" have drifted apart")]
+    Drifted { role: String, secret: String },
+    #[error("could not reconcile role \"{role}\" and secret \"{secret}\"")]
+    NotReconciled { role: String, secret: String, reason: String },
+}
+
+impl Report for Notice {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new(match self {
+            Notice::NoPassword { .. }
+            | Notice::NotTheSame { .. }
+            | Notice::NotSeen { .. }
+            | Notice::NotPromoted { .. }
+            | Notice::NotStored { .. }
+            | Notice::Drifted { .. }
+            | Notice::NotReconciled { .. } => "01000",
+            _ => "00000",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Notice::NotPromoted { reason, .. }
+            | Notice::NotStored { reason, .. }
+            | Notice::NotSeen { reason, .. }
+            | Notice::NotReconciled { reason, .. } => Some(reason.clone()),
+            Notice::Drifted { .. } => Some("No version of the secret holds the role's password.".into()),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Notice::NotPromoted { .. } => {
+                "The password is at AWSPENDING. The background worker moves AWSCURRENT.".into()
+            }
+            Notice::NotStored { hint, .. } => return hint.clone(),
+            Notice::WillBeCreated { .. } => "It is made when the role's password is set.".into(),
+            Notice::NotTheSame { .. } | Notice::Drifted { .. } => {
+                "Set the role's password again, or store the right one in the secret.".into()
+            }
+            _ => return None,
+        })
+    }
+}

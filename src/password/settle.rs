@@ -1,0 +1,245 @@
+//! Finds out which version of a role's secret holds its password, and makes that one current.
+//!
+//! The secret is read without a lock, since AWS may take its time; whoever changes the role in between
+//! counts its generation up, and then this look does not count. What is done about it, one short call,
+//! is done under the role's lock.
+
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_core::Report;
+use secretlink_password::{
+    Candidate, Versions, clear_pending, promote_found, read_versions, side_by_side, unlabelled,
+};
+
+use super::error::sentence;
+use super::notice::Notice;
+use super::states::{self, State};
+use super::target;
+use crate::backend::report::RawReport;
+use crate::backend::role_catalog::{self, Role};
+use crate::backend::transaction::{in_transaction, lock_role};
+use crate::backend::{WaitEvent, io};
+use crate::error::Error;
+use crate::secrets_manager;
+
+/// How many secrets are read at the same time.
+const AT_ONCE: usize = 16;
+
+/// A role to look at.
+struct Doubt {
+    oid: pg_sys::Oid,
+    role: String,
+    secret: SecretId,
+    generation: Option<u32>,
+}
+
+/// What a secret was found to hold.
+enum Finding {
+    /// The password is in this version, which is `AWSCURRENT`.
+    Current(String),
+    /// It is in this version, which is not.
+    Elsewhere(String),
+    /// It is nowhere.
+    Nowhere,
+}
+
+/// Looks for a role's password. `more` gives further candidates if it is at neither label.
+fn find(
+    role: &Role,
+    versions: &Versions,
+    more: impl FnOnce() -> Result<Vec<Candidate>, Error>,
+) -> Result<Finding, Error> {
+    let right = |candidate: &Candidate| role.verify(&candidate.password);
+    if let Some(current) = versions.current().filter(right) {
+        return Ok(Finding::Current(current.version_id));
+    }
+    if let Some(pending) = versions.pending().filter(right) {
+        return Ok(Finding::Elsewhere(pending.version_id));
+    }
+    let found = more()?.into_iter().find(right);
+    Ok(found.map_or(Finding::Nowhere, |candidate| Finding::Elsewhere(candidate.version_id)))
+}
+
+/// How a role and its secret stand to each other now. Changes nothing.
+///
+/// # Errors
+/// If the secret cannot be read.
+pub fn look(role: &Role, secret: &SecretId) -> Result<State, Error> {
+    if role.hash.is_none() {
+        return Ok(State::NoPassword);
+    }
+    let id = secret.clone();
+    let versions = secrets_manager::call(|aws| async move { read_versions(&aws, &id).await })?;
+    let Some(versions) = versions else { return Ok(State::Drifted) };
+    let id = secret.clone();
+    let versions_then = versions.clone();
+    let more = || secrets_manager::call(|aws| async move { unlabelled(&aws, &id, &versions_then).await });
+    Ok(match find(role, &versions, more)? {
+        Finding::Current(_) => State::InSync,
+        Finding::Elsewhere(_) => State::Pending,
+        Finding::Nowhere => State::Drifted,
+    })
+}
+
+/// Looks at every synced role of the server, as after its start.
+pub fn doubt_all() {
+    in_transaction(|| {
+        for (role, label) in role_catalog::with_password_or_label() {
+            if matches!(target::by_label(&role, label), Ok(Some(_))) {
+                states::doubt(role.oid);
+            }
+        }
+    });
+}
+
+/// Settles every role in doubt, as far as Secrets Manager can be reached. For the background worker:
+/// there must be no transaction.
+///
+/// # Errors
+/// If no call could even be tried.
+pub fn settle_doubts() -> Result<(), Error> {
+    let doubts = doubts();
+    for chunk in doubts.chunks(AT_ONCE) {
+        let client = secrets_manager::client()?;
+        let found = read(&client, chunk)?;
+        let mut any_answer = false;
+        for (doubt, versions) in chunk.iter().zip(found) {
+            match versions {
+                Ok(versions) => {
+                    any_answer = true;
+                    in_transaction(|| settle(doubt, versions.as_ref()));
+                }
+                Err(error) => {
+                    any_answer |= !error.is_unreachable();
+                    not_reconciled(doubt, &error);
+                }
+            }
+        }
+        // The others would not fare better, and would each take as long.
+        if !any_answer {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The roles in doubt with their secrets. A role that is gone, or not synced any more, is forgotten.
+fn doubts() -> Vec<Doubt> {
+    let in_doubt = states::in_doubt();
+    if in_doubt.is_empty() {
+        return Vec::new();
+    }
+    in_transaction(|| {
+        let mut roles: std::collections::HashMap<_, _> = role_catalog::with_password_or_label()
+            .into_iter()
+            .map(|(role, label)| (role.oid, (role, label)))
+            .collect();
+        let mut doubts = Vec::new();
+        for oid in in_doubt {
+            let secret = roles.remove(&oid).map(|(role, label)| (target::by_label(&role, label), role));
+            match secret {
+                Some((Ok(Some(secret)), role)) if role.hash.is_some() => {
+                    let generation = states::generation(oid);
+                    doubts.push(Doubt { oid, role: role.display(), secret, generation });
+                }
+                Some((Ok(Some(_)), _)) => {
+                    states::settled(oid, State::NoPassword, None, None);
+                }
+                Some((Err(error), _)) => states::failed(oid, &error.to_string()),
+                // A role that a running transaction creates is not to be seen yet.
+                Some((Ok(None), _)) | None => {
+                    if lock_role(oid, false) {
+                        states::forget(oid);
+                    }
+                }
+            }
+        }
+        doubts
+    })
+}
+
+fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+    let ids = doubts.iter().map(|doubt| doubt.secret.clone()).collect();
+    let aws = client.clone();
+    io::run(WaitEvent::SecretsManager, async move {
+        side_by_side(ids, |id| {
+            let aws = aws.clone();
+            async move { read_versions(&aws, &id).await }
+        })
+        .await
+    })
+}
+
+/// Settles one role by what was read of its secret.
+fn settle(doubt: &Doubt, versions: Option<&Versions>) {
+    // Held by a transaction that is changing the role, which settles it itself or leaves it in doubt.
+    if !lock_role(doubt.oid, false) || states::generation(doubt.oid) != doubt.generation {
+        return;
+    }
+    let Some(role) = role_catalog::by_oid(doubt.oid) else { return };
+    if role.hash.is_none() {
+        states::settled(doubt.oid, State::NoPassword, None, None);
+        return;
+    }
+    let Some(versions) = versions else {
+        drifted(doubt, Some("The secret does not exist."));
+        return;
+    };
+    if let Err(error) = act(doubt, &role, versions) {
+        not_reconciled(doubt, &error);
+    }
+}
+
+fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
+    let (id, then) = (doubt.secret.clone(), versions.clone());
+    let more = || secrets_manager::call(|aws| async move { unlabelled(&aws, &id, &then).await });
+    let found = find(role, versions, more)?;
+    let (id, then) = (doubt.secret.clone(), versions.clone());
+    let version_id = match found {
+        Finding::Current(version_id) => {
+            secrets_manager::call(|aws| async move { clear_pending(&aws, &id, &then).await })?;
+            version_id
+        }
+        Finding::Elsewhere(version_id) => {
+            let version = version_id.clone();
+            secrets_manager::call(|aws| async move { promote_found(&aws, &id, &then, &version).await })?;
+            log(&Notice::Reconciled {
+                role: doubt.role.clone(),
+                secret: doubt.secret.as_str().into(),
+                version_id: version_id.clone(),
+            });
+            version_id
+        }
+        Finding::Nowhere => {
+            drifted(doubt, None);
+            return Ok(());
+        }
+    };
+    if states::settled(doubt.oid, State::InSync, Some(&version_id), None) == State::Drifted {
+        log(&Notice::Reconciled {
+            role: doubt.role.clone(),
+            secret: doubt.secret.as_str().into(),
+            version_id,
+        });
+    }
+    Ok(())
+}
+
+fn drifted(doubt: &Doubt, reason: Option<&str>) {
+    let reason = reason.unwrap_or("No version of the secret holds the role's password.");
+    if states::settled(doubt.oid, State::Drifted, None, Some(reason)) != State::Drifted {
+        log(&Notice::Drifted { role: doubt.role.clone(), secret: doubt.secret.as_str().into() });
+    }
+}
+
+fn not_reconciled(doubt: &Doubt, error: &dyn Report) {
+    let reason = sentence(&error.to_string());
+    states::failed(doubt.oid, &reason);
+    let secret = doubt.secret.as_str().into();
+    log(&Notice::NotReconciled { role: doubt.role.clone(), secret, reason });
+}
+
+/// To the server's log. The worker has no client.
+fn log(notice: &Notice) {
+    RawReport::new(notice).emit(PgLogLevel::LOG);
+}

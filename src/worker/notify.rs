@@ -1,0 +1,53 @@
+//! `NOTIFY secretlink`, when a role drifts or is repaired.
+//!
+//! Notifications belong to a database, and the worker that settles roles is connected to none, so that
+//! it keeps nobody from dropping one. So another is started for each delivery, and ends with it.
+
+use pgrx::{PgLogLevel, Spi, pg_guard, pg_sys};
+use serde_json::json;
+
+use crate::backend::report::RawReport;
+use crate::backend::transaction::in_transaction;
+use crate::backend::{role_catalog, worker};
+use crate::gucs;
+use crate::password::{notice::Notice, states, target};
+
+/// Starts a delivery if there is anything to tell.
+pub fn start_if_needed() {
+    if gucs::notify_database().is_some() && states::any_to_announce() {
+        // Without a free place for a worker it is tried again next time.
+        worker::start("secretlink notify", "secretlink_notify");
+    }
+}
+
+/// The worker's main function.
+///
+/// # Safety
+/// For Postgres to call, as the main function of a background worker.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn secretlink_notify(_arg: pg_sys::Datum) {
+    let Some(database) = gucs::notify_database() else { return };
+    // Taken first: if there is no such database, the log says so once for each occasion.
+    let announced = states::take_to_announce();
+    worker::begin(Some(&database));
+    in_transaction(|| {
+        // SAFETY: a transaction is in progress; the snapshot lives as long as it.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        for (oid, state) in announced {
+            let Some(role) = role_catalog::by_oid(oid) else { continue };
+            let secret = target::of(&role).ok().flatten().map(|secret| secret.as_str().to_owned());
+            let payload = json!({"role": role.display(), "secret": secret, "state": state.as_str()});
+            let sent = Spi::run_with_args(
+                "SELECT pg_catalog.pg_notify('secretlink', $1)",
+                &[payload.to_string().into()],
+            );
+            if sent.is_err() {
+                let secret = secret.unwrap_or_default();
+                RawReport::new(&Notice::Drifted { role: role.display(), secret }).emit(PgLogLevel::LOG);
+            }
+        }
+        // SAFETY: the one pushed above.
+        unsafe { pg_sys::PopActiveSnapshot() };
+    });
+}

@@ -1,0 +1,43 @@
+//! Settles the roles whose secret is in doubt: all synced ones when the server starts, and later those
+//! that a transaction could not settle itself.
+
+use pgrx::{PgLogLevel, pg_guard, pg_sys};
+
+use super::notify;
+use crate::backend::report::RawReport;
+use crate::backend::worker;
+use crate::gucs::{self, PasswordSync};
+use crate::password::{settle, states};
+
+/// The worker's main function. It ends by an ERROR or a signal, and is then started again.
+///
+/// # Safety
+/// For Postgres to call, as the main function of a background worker.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
+    worker::begin(None);
+    worker::at_exit(end);
+    states::set_worker(worker::latch());
+    let mut looked_at_all = false;
+    loop {
+        if gucs::password_settings().mode != PasswordSync::Off {
+            if !looked_at_all || states::take_overflowed() {
+                settle::doubt_all();
+                looked_at_all = true;
+            }
+            if let Err(error) = settle::settle_doubts() {
+                RawReport::new(&error).emit(PgLogLevel::LOG);
+            }
+        }
+        notify::start_if_needed();
+        worker::wait(gucs::reconcile_interval());
+    }
+}
+
+/// # Safety
+/// For Postgres to call, at exit. It uses neither argument.
+#[pg_guard]
+unsafe extern "C-unwind" fn end(_code: i32, _arg: pg_sys::Datum) {
+    states::set_worker(std::ptr::null_mut());
+}
