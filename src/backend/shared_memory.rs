@@ -86,8 +86,16 @@ impl<T: SharedData> Shared<T> {
 /// `AddinShmemInitLock` in `MainLWLockArray` (lwlocknames.txt, lwlocklist.h): the same in all versions.
 const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
-/// What is done when the server prepares its shared memory, and when it has it.
-static STRUCTURE: OnceLock<(fn(), fn())> = OnceLock::new();
+/// What is called at the server's start.
+#[derive(Clone, Copy)]
+struct Steps {
+    /// While the server prepares its shared memory.
+    request: fn(),
+    /// When it has it.
+    attach: fn(),
+}
+
+static STEPS: OnceLock<Steps> = OnceLock::new();
 
 #[cfg(not(feature = "pg14"))]
 static PREVIOUS_REQUEST: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new();
@@ -96,7 +104,7 @@ static PREVIOUS_STARTUP: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new
 /// Has `request` and `attach` called at the right moments of the server's start. To be called once,
 /// while the library is preloaded.
 pub fn install(request: fn(), attach: fn()) {
-    if STRUCTURE.set((request, attach)).is_err() {
+    if STEPS.set(Steps { request, attach }).is_err() {
         return;
     }
     // SAFETY: only the postmaster is running, with one thread; the hooks found are called by ours.
@@ -127,8 +135,8 @@ unsafe extern "C-unwind" fn on_request() {
         // SAFETY: the hook that was there before us, called at its moment.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) }
     }
-    if let Some((request, _)) = STRUCTURE.get() {
-        request();
+    if let Some(steps) = STEPS.get() {
+        (steps.request)();
     }
 }
 
@@ -140,7 +148,7 @@ unsafe extern "C-unwind" fn on_startup() {
         // SAFETY: the hook that was there before us, called at its moment.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) }
     }
-    if let Some((_, attach)) = STRUCTURE.get() {
-        attach();
+    if let Some(steps) = STEPS.get() {
+        (steps.attach)();
     }
 }

@@ -89,7 +89,7 @@ impl Work {
     }
 
     fn not_staged(&self, obstacle: Obstacle) -> PasswordError {
-        PasswordError::NotStaged { role: self.role(), secret: self.secret(), obstacle }
+        PasswordError::NotStaged { role: self.role(), secret: self.secret(), obstacle: Box::new(obstacle) }
     }
 }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum PasswordError {
     #[error("password of role \"{role}\" cannot be stored in secret \"{secret}\"")]
-    NotStaged { role: String, secret: String, obstacle: Obstacle },
+    NotStaged { role: String, secret: String, obstacle: Box<Obstacle> },
     #[error(
         "role \"{role}\" has the name of its secret from secretlink.sync_secret_template, which cannot be used"
     )]

@@ -69,6 +69,7 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
             return Ok(());
         }
         Err(obstacle) => {
+            let obstacle = Box::new(obstacle);
             return Err(PasswordError::NotStaged { role: name, secret: shown, obstacle }.into());
         }
     }
@@ -175,7 +176,7 @@ pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<
     match checked {
         Ok(()) | Err(Obstacle::Missing { .. }) => {}
         Err(obstacle) => {
-            let (role, secret) = (name.display(), secret.to_owned());
+            let (role, secret, obstacle) = (name.display(), secret.to_owned(), Box::new(obstacle));
             return Err(PasswordError::NotStaged { role, secret, obstacle }.into());
         }
     }

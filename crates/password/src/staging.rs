@@ -96,22 +96,20 @@ pub fn plan(
     let mut base = current;
     let mut first = None;
     match &versions.pending {
-        None => {}
-        Some(pending) if pending.is_ours() => {
-            // Left by a change that was not promoted in time, or by one that never committed. The
-            // role's hash tells which; the former is the version to go on from.
-            if pending.password().is_some_and(|password| was_right(&password)) {
-                first = Some(staged(pending, current));
-                base = Some(pending);
-            }
-        }
-        Some(pending) => {
+        Some(pending) if !pending.is_ours() => {
             if change.password.is_some() && change.password == pending.password() {
                 return Ok(Plan::Adopt(staged(pending, current)));
             }
             let version_id = pending.version_id.clone();
             return Err(Obstacle::Rotating { secret: name(change), version_id });
         }
+        // Left by a change that was not promoted in time, or by one that never committed. The role's
+        // hash tells which; the former is the version to go on from.
+        Some(pending) if pending.password().is_some_and(|password| was_right(&password)) => {
+            first = Some(staged(pending, current));
+            base = Some(pending);
+        }
+        _ => {}
     }
 
     let Some(base) = base else {
