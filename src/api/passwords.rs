@@ -4,32 +4,51 @@ use pgrx::prelude::*;
 
 use crate::backend::report::OrRaise;
 use crate::backend::text::{RoleName, Text};
+use crate::error::Error;
 use crate::password::roles;
 
+use super::required;
+
 /// Keeps a role's password in a secret from now on.
-#[pg_extern(volatile, strict, parallel_unsafe)]
-fn sync_role(role: RoleName, secret_id: Text) {
-    roles::sync(&role, &secret_id.0).or_raise();
+#[pg_extern(volatile, parallel_unsafe)]
+fn sync_role(role: Option<RoleName>, secret_id: Option<Text>) {
+    let sync = || roles::sync(&named(role)?, &required(secret_id, "secret_id")?);
+    sync().or_raise();
 }
 
 /// Ends that. The secret is left alone.
-#[pg_extern(volatile, strict, parallel_unsafe)]
-fn unsync_role(role: RoleName) {
-    roles::unsync(&role).or_raise();
+#[pg_extern(volatile, parallel_unsafe)]
+fn unsync_role(role: Option<RoleName>) {
+    let unsync = || roles::unsync(&named(role)?);
+    unsync().or_raise();
 }
 
 /// Whether a role's secret holds its password, by asking Secrets Manager.
-#[pg_extern(volatile, strict, parallel_unsafe)]
-fn check_role_sync(role: RoleName) -> Text {
-    Text(roles::check(&role).or_raise().as_str().to_owned())
+#[pg_extern(volatile, parallel_unsafe)]
+fn check_role_sync(role: Option<RoleName>) -> Text {
+    let check = || roles::check(&named(role)?);
+    Text(check().or_raise().as_str().to_owned())
 }
 
 /// Creates a role with a random password and, when the transaction commits, its secret. Returns the
 /// secret's id.
-#[pg_extern(volatile, strict, parallel_unsafe)]
-fn create_role_with_secret(role: RoleName, secret_id: Text, password_length: default!(i32, 32)) -> Text {
-    roles::create_with_secret(&role, &secret_id.0, password_length).or_raise();
-    secret_id
+#[pg_extern(volatile, parallel_unsafe)]
+fn create_role_with_secret(
+    role: Option<RoleName>,
+    secret_id: Option<Text>,
+    password_length: default!(Option<i32>, 32),
+) -> Text {
+    let create = || -> Result<String, Error> {
+        let secret_id = required(secret_id, "secret_id")?;
+        let length = password_length.ok_or(Error::NullArgument("password_length"))?;
+        roles::create_with_secret(&named(role)?, &secret_id, length)?;
+        Ok(secret_id)
+    };
+    Text(create().or_raise())
+}
+
+fn named(role: Option<RoleName>) -> Result<RoleName, Error> {
+    role.ok_or(Error::NullArgument("role"))
 }
 
 /// Every synced role, as the server last knew it.

@@ -139,14 +139,20 @@ fn consider(
         outcome.forgotten.push(oid);
         return Ok(None);
     };
-    if settings.mode == PasswordSync::Off && !change.secret_wanted {
-        outcome.doubted.push(oid);
-        return Ok(None);
-    }
-    let Some(secret) = target::of(&role)? else {
+    let off = settings.mode == PasswordSync::Off && !change.secret_wanted;
+    let secret = match target::of(&role) {
+        // A template that gives no name is no reason to refuse what is not synced.
+        Err(_) if off => None,
+        secret => secret?,
+    };
+    let Some(secret) = secret else {
         outcome.forgotten.push(oid);
         return Ok(None);
     };
+    if off {
+        outcome.doubted.push(oid);
+        return Ok(None);
+    }
     let name = role.display();
     let had_hash = change.before.as_ref().and_then(|before| before.hash.as_ref());
     let mut work = Change {

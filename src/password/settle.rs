@@ -145,7 +145,9 @@ fn doubts() -> Vec<Doubt> {
                 Some((Ok(Some(_)), _)) => {
                     states::settled(oid, State::NoPassword, None, None);
                 }
-                Some((Err(error), _)) => states::failed(oid, &error.to_string()),
+                Some((Err(error), _)) => {
+                    states::failed(oid, &sentence(&error.to_string()));
+                }
                 // A role that a running transaction creates is not to be seen yet.
                 Some((Ok(None), _)) | None => {
                     if lock_role(oid, false) {
@@ -234,9 +236,10 @@ fn drifted(doubt: &Doubt, reason: Option<&str>) {
 
 fn not_reconciled(doubt: &Doubt, error: &dyn Report) {
     let reason = sentence(&error.to_string());
-    states::failed(doubt.oid, &reason);
-    let secret = doubt.secret.as_str().into();
-    log(&Notice::NotReconciled { role: doubt.role.clone(), secret, reason });
+    if states::failed(doubt.oid, &reason) {
+        let secret = doubt.secret.as_str().into();
+        log(&Notice::NotReconciled { role: doubt.role.clone(), secret, reason });
+    }
 }
 
 /// To the server's log. The worker has no client.

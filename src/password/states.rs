@@ -244,13 +244,15 @@ pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error:
     .unwrap_or_default()
 }
 
-/// A look at a role's secret failed. What was known stays.
-pub fn failed(role: pg_sys::Oid, error: &str) {
+/// A look at a role's secret failed. What was known stays. Returns whether that is news.
+pub fn failed(role: pg_sys::Oid, error: &str) -> bool {
     with(|table| {
-        if let Some(slot) = table.find(role) {
-            slot.last_error.set(error);
-        }
-    });
+        let Some(slot) = table.find(role) else { return true };
+        let before = slot.last_error;
+        slot.last_error.set(error);
+        before.get() != slot.last_error.get()
+    })
+    .unwrap_or(true)
 }
 
 /// Forgets a role.

@@ -447,6 +447,7 @@ async fn writing() {
         value: Secret::new(value),
         description: Some("d".into()),
         kms_key_id: None,
+        version_id: None,
     };
     assert_eq!(manager.create_secret(new).await.unwrap(), "arn:new");
     let id = SecretId::parse("new").unwrap();
