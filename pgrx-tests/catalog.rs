@@ -183,6 +183,24 @@ mod tests {
         assert!(comments.iter().all(|function| function == "NULL"), "{comments:?}");
     }
 
+    #[pg_test]
+    fn views_are_for_those_who_monitor() {
+        let found = texts(
+            "SELECT format('%s %s %s', c.relname, has_table_privilege('public', c.oid, 'SELECT'),
+                           has_table_privilege('pg_monitor', c.oid, 'SELECT'))
+             FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
+             WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+               AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
+             ORDER BY 1",
+        );
+        assert_eq!(found, ["role_sync f t"]);
+        let without = texts(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'role_sync'::regclass AND attnum > 0
+               AND coalesce(col_description(attrelid, attnum), '') = ''",
+        );
+        assert!(without.is_empty(), "{without:?}");
+    }
+
     /// A later version of the library must go on having every symbol that an installed schema names.
     #[pg_test]
     fn symbols() {
@@ -253,7 +271,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn nothing_but_functions_a_type_and_a_wrapper_is_created() {
+    fn nothing_but_functions_a_view_a_type_and_a_wrapper_is_created() {
         let others = texts(
             "SELECT DISTINCT classid::regclass::text COLLATE \"C\" FROM pg_depend
              WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_proc'::regclass
@@ -261,7 +279,7 @@ mod tests {
                AND NOT (classid = 'pg_namespace'::regclass AND objid = 'tests'::regnamespace)
              ORDER BY 1",
         );
-        // secretlink_fdw, and dblink_pkey_results, which contrib has too.
-        assert_eq!(others, ["pg_foreign_data_wrapper", "pg_type"]);
+        // The view role_sync; secretlink_fdw; and dblink_pkey_results, which contrib has too.
+        assert_eq!(others, ["pg_class", "pg_foreign_data_wrapper", "pg_type"]);
     }
 }

@@ -15,12 +15,20 @@ mod tests {
         assert_eq!(
             found,
             [
+                "secretlink.advertised_host string sighup NULL - - -",
                 "secretlink.connect_timeout integer user 3000 ms 1 3600000",
+                "secretlink.create_missing_secrets bool superuser on - - -",
                 "secretlink.endpoint_url string superuser NULL - - -",
+                "secretlink.hashed_password enum superuser reject - - -",
                 "secretlink.max_attempts integer user 3 - 1 10",
+                "secretlink.notify_database string sighup postgres - - -",
+                "secretlink.password_sync enum superuser strict - - -",
                 "secretlink.profile string superuser NULL - - -",
+                "secretlink.promote_timeout integer superuser 5000 ms 1 60000",
+                "secretlink.reconcile_interval integer sighup 60 s 1 86400",
                 "secretlink.region string superuser NULL - - -",
                 "secretlink.request_timeout integer user 10000 ms 1 3600000",
+                "secretlink.sync_secret_template string sighup NULL - - -",
             ]
         );
     }

@@ -12,6 +12,17 @@ CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::check_role_sync
+CREATE  FUNCTION "check_role_sync"(
+	"role" name /* Option < RoleName > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_role_sync_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/connections.rs
 -- secretlink::api::connections::connect_with_secret
 CREATE  FUNCTION "connect_with_secret"(
@@ -27,6 +38,19 @@ CREATE  FUNCTION "connect_with_secret"(
 VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'connect_with_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::create_role_with_secret
+CREATE  FUNCTION "create_role_with_secret"(
+	"role" name, /* Option < RoleName > */
+	"secret_id" text, /* Option < Text > */
+	"password_length" INT DEFAULT 32 /* Option < i32 > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'create_role_with_secret_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -519,6 +543,32 @@ AS 'MODULE_PATHNAME', 'put_secret_value_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::role_sync_states
+CREATE  FUNCTION "role_sync_states"() RETURNS TABLE (
+	"role" name,  /* RoleName */
+	"secret_id" text,  /* Option < Text > */
+	"state" text,  /* Text */
+	"version_id" text,  /* Option < Text > */
+	"synced_at" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"last_error" text  /* Option < Text > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'role_sync_states_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- requires:
+--   role_sync_states
+
+
+CREATE VIEW role_sync AS
+    SELECT role, secret_id, state, version_id, synced_at, last_error FROM role_sync_states();
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/foreign_data_wrapper.rs
 -- secretlink::api::foreign_data_wrapper::secretlink_fdw_validator
 CREATE  FUNCTION "secretlink_fdw_validator"(
@@ -536,6 +586,29 @@ AS 'MODULE_PATHNAME', 'secretlink_fdw_validator_wrapper';
 --   secretlink_fdw_validator
 
 CREATE FOREIGN DATA WRAPPER secretlink_fdw VALIDATOR secretlink_fdw_validator;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::sync_role
+CREATE  FUNCTION "sync_role"(
+	"role" name, /* Option < RoleName > */
+	"secret_id" text /* Option < Text > */
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'sync_role_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::unsync_role
+CREATE  FUNCTION "unsync_role"(
+	"role" name /* Option < RoleName > */
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'unsync_role_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -658,5 +731,33 @@ COMMENT ON FUNCTION secretlink_fdw_validator(text[], oid) IS
     'checks options of servers of secretlink_fdw and of their user mappings';
 COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS
     'servers to connect to by name, with a password from a user mapping or a secret';
+-- Password sync. Who may tie a role to a secret decides what is written to it.
+REVOKE ALL ON FUNCTION sync_role(name, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION unsync_role(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION check_role_sync(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION create_role_with_secret(name, text, int) FROM PUBLIC;
+REVOKE ALL ON FUNCTION role_sync_states() FROM PUBLIC;
+REVOKE ALL ON role_sync FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION role_sync_states() TO pg_monitor;
+GRANT SELECT ON role_sync TO pg_monitor;
+
+COMMENT ON FUNCTION sync_role(name, text) IS
+    'keeps the password of a role in a secret of AWS Secrets Manager from now on';
+COMMENT ON FUNCTION unsync_role(name) IS
+    'ends sync_role; the secret is left alone';
+COMMENT ON FUNCTION check_role_sync(name) IS
+    'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_password or unknown';
+COMMENT ON FUNCTION create_role_with_secret(name, text, int) IS
+    'creates a role with a random password, and a secret that holds it, in one transaction';
+COMMENT ON FUNCTION role_sync_states() IS
+    'rows of the view role_sync';
+COMMENT ON VIEW role_sync IS
+    'synced roles, their secrets, and how they stand to each other as the server last knew';
+COMMENT ON COLUMN role_sync.role IS 'the role';
+COMMENT ON COLUMN role_sync.secret_id IS 'its secret: from its security label, or from secretlink.sync_secret_template';
+COMMENT ON COLUMN role_sync.state IS 'in_sync, pending, drifted, no_password or unknown';
+COMMENT ON COLUMN role_sync.version_id IS 'version of the secret that last held the role''s password';
+COMMENT ON COLUMN role_sync.synced_at IS 'when that was last known';
+COMMENT ON COLUMN role_sync.last_error IS 'why the role is not in sync';
 /* </end connected objects> */
 

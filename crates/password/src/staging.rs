@@ -194,3 +194,131 @@ fn staged(version: &Version, current: Option<&Version>) -> Staged {
         current: current.map(|current| current.version_id.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::versions::tests::versions;
+
+    const CURRENT: &str = r#"{"username":"app","password":"old","host":"h"}"#;
+
+    fn change(password: Option<&str>) -> Change {
+        Change {
+            role: "app".into(),
+            renamed_from: None,
+            secret: SecretId::parse("prod/app").unwrap(),
+            password: password.map(Secret::new),
+            missing: Missing::Create(NewFields { host: "h".into(), port: 5432, dbname: "d".into() }),
+        }
+    }
+
+    /// The plan for a role whose password was "old".
+    fn planned(
+        change: &Change,
+        current: Option<&str>,
+        pending: Option<(&str, &str)>,
+    ) -> Result<Plan, Obstacle> {
+        plan(change, Some(&versions(current, pending)), |password| password.expose() == b"old")
+    }
+
+    #[track_caller]
+    fn put(plan: Result<Plan, Obstacle>) -> (Option<Staged>, String, Option<String>) {
+        match plan {
+            Ok(Plan::Put { first, value, current }) => {
+                (first, value.expose_str().unwrap_or_default().to_owned(), current)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_password_is_put_beside_the_current_one() {
+        let plan = put(planned(&change(Some("new")), Some(CURRENT), None));
+        let value = r#"{"username":"app","password":"new","host":"h"}"#;
+        assert_eq!(plan, (None, value.into(), Some("current".into())));
+        assert!(matches!(planned(&change(Some("old")), Some(CURRENT), None), Ok(Plan::Nothing)));
+    }
+
+    #[test]
+    fn what_a_rolled_back_change_left_is_passed_over() {
+        let left = Some(("secretlink-1", r#"{"password":"never committed"}"#));
+        let (first, value, current) = put(planned(&change(Some("new")), Some(CURRENT), left));
+        assert_eq!((first, current.as_deref()), (None, Some("current")));
+        assert!(value.contains(r#""host":"h""#));
+        // Even for the same password: a promotion of what was left may be on its way.
+        put(planned(&change(Some("old")), Some(CURRENT), left));
+    }
+
+    #[test]
+    fn what_was_committed_and_not_promoted_comes_first() {
+        let committed = Some(("secretlink-1", r#"{"username":"app2","password":"old"}"#));
+        let current = r#"{"username":"app","password":"older"}"#;
+        let (first, value, current) = put(planned(&change(Some("new")), Some(current), committed));
+        let first = first.unwrap();
+        assert_eq!((first.version_id.as_str(), first.current.as_deref()), ("secretlink-1", Some("current")));
+        assert_eq!(value, r#"{"username":"app2","password":"new"}"#);
+        assert_eq!(current.as_deref(), Some("secretlink-1"));
+    }
+
+    #[test]
+    fn somebody_elses_rotation_is_not_overwritten() {
+        let rotation = Some(("5f0c", r#"{"password":"theirs"}"#));
+        let refused = planned(&change(Some("new")), Some(CURRENT), rotation);
+        assert!(matches!(refused, Err(Obstacle::Rotating { version_id, .. }) if version_id == "5f0c"));
+        // But its own step, setting the password it has staged, goes through.
+        match planned(&change(Some("theirs")), Some(CURRENT), rotation) {
+            Ok(Plan::Adopt(staged)) => assert_eq!(staged.version_id, "5f0c"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_renamed_role_keeps_its_password() {
+        let renamed = Change { role: "app2".into(), renamed_from: Some("app".into()), ..change(None) };
+        let (_, value, _) = put(planned(&renamed, Some(CURRENT), None));
+        assert_eq!(value, r#"{"username":"app2","password":"old","host":"h"}"#);
+        // Its password must be there to be kept.
+        let drifted = planned(&renamed, Some(r#"{"username":"app","password":"x"}"#), None);
+        assert!(matches!(drifted, Err(Obstacle::Drifted { .. })));
+        assert!(matches!(planned(&renamed, Some("old"), None), Ok(Plan::Nothing)), "nothing to rename");
+    }
+
+    #[test]
+    fn a_missing_secret_is_made_or_refused() {
+        let right = |_: &Secret| false;
+        match plan(&change(Some("new")), None, right) {
+            Ok(Plan::Create { value }) => assert!(value.expose_str().unwrap().contains(r#""host":"h""#)),
+            other => panic!("{other:?}"),
+        }
+        let refuse = Change { missing: Missing::Refuse, ..change(Some("new")) };
+        assert!(matches!(plan(&refuse, None, right), Err(Obstacle::Missing { .. })));
+        let by_arn = Change {
+            secret: SecretId::parse("arn:aws:secretsmanager:eu-west-1:1:secret:x").unwrap(),
+            ..change(Some("new"))
+        };
+        assert!(matches!(plan(&by_arn, None, right), Err(Obstacle::Missing { .. })));
+        // Made by somebody without a value: there is nothing to overwrite.
+        let fields = NewFields { host: "h".into(), port: 1, dbname: "d".into() };
+        let must_create = Change { missing: Missing::MustCreate(fields), ..change(Some("new")) };
+        put(planned(&must_create, None, None));
+        assert!(matches!(planned(&must_create, Some(CURRENT), None), Err(Obstacle::NotNew { .. })));
+    }
+
+    #[test]
+    fn a_secret_of_somebody_else_is_left_alone() {
+        let refused = |change_stages: &dyn Fn(&mut secretlink_aws::SecretStages)| {
+            let mut versions = versions(Some(CURRENT), None);
+            change_stages(&mut versions.stages);
+            plan(&change(Some("new")), Some(&versions), |_| true).unwrap_err()
+        };
+        let owned = refused(&|stages| stages.owning_service = Some("rds".into()));
+        assert_eq!(owned.to_string(), "secret \"prod/app\" is managed by rds");
+        let replica = refused(&|stages| stages.primary_region = Some("eu-west-1".into()));
+        assert!(matches!(replica, Obstacle::Replica { .. }));
+        let deleted = refused(&|stages| stages.deleted = Some(std::time::SystemTime::UNIX_EPOCH));
+        assert!(matches!(deleted, Obstacle::Aws(AwsError::MarkedForDeletion { .. })));
+        let mut original = versions(Some(CURRENT), None);
+        original.stages.primary_region = Some("us-east-1".into());
+        assert!(plan(&change(Some("new")), Some(&original), |_| true).is_ok());
+    }
+}

@@ -121,3 +121,48 @@ pub(crate) async fn read(
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use secretlink_aws::SecretBody;
+    use std::collections::HashMap;
+
+    fn version(version_id: &str, text: &str) -> Version {
+        Version {
+            version_id: version_id.into(),
+            created: None,
+            value: SecretValue {
+                arn: String::new(),
+                name: "prod/app".into(),
+                version_id: version_id.into(),
+                stages: vec![],
+                created: None,
+                body: SecretBody::String(Secret::new(text)),
+            },
+        }
+    }
+
+    /// A secret with a current version called "current", and a pending one.
+    pub(crate) fn versions(current: Option<&str>, pending: Option<(&str, &str)>) -> Versions {
+        Versions {
+            stages: SecretStages {
+                arn: "arn:aws:secretsmanager:us-east-1:1:secret:prod/app-abcdef".into(),
+                owning_service: None,
+                primary_region: None,
+                deleted: None,
+                versions: HashMap::new(),
+            },
+            current: current.map(|text| version("current", text)),
+            pending: pending.map(|(version_id, text)| version(version_id, text)),
+        }
+    }
+
+    #[test]
+    fn passwords_of_both_are_candidates() {
+        let both = versions(Some(r#"{"password":"a"}"#), Some(("secretlink-1", "b")));
+        assert_eq!(both.current().map(|c| c.password), Some(Secret::new("a")));
+        assert_eq!(both.pending().map(|c| c.version_id).as_deref(), Some("secretlink-1"));
+        assert!(versions(Some("{}"), None).current().is_none());
+    }
+}
