@@ -49,3 +49,35 @@ SELECT connect_with_secret('no-such-secret', '127.0.0.1', 'testdb', 'app', {remo
 -- For functions that want a text instead of an error:
 SELECT connect_with_secret('no-such-secret', '127.0.0.1', 'testdb', 'app', {remote_port}, fail => false);
 --> Connection failed:
+
+-- Keep the password of a role in a secret, which is made when the password is set:
+CREATE ROLE billing LOGIN; SELECT sync_role('billing', 'prod/billing');
+--> secret "prod/billing" does not exist yet
+
+ALTER USER billing PASSWORD 'changed in "SQL"';
+--> ALTER ROLE
+
+SELECT get_secret_value('prod/billing') AS secret;
+--> "username":"billing","password":"changed in \"SQL\""
+
+-- Log in with what the secret holds, host and port included:
+SELECT connect_with_secret('prod/billing', connection_name => 'as_billing', options => 'sslmode=disable');
+--> Connection established successfully
+
+SELECT * FROM dblink('as_billing', 'SELECT current_user') AS t(logged_in_as text);
+-->  billing
+
+-- What is rolled back never gets there:
+BEGIN; ALTER USER billing PASSWORD 'never'; ROLLBACK;
+--> ROLLBACK
+
+SELECT get_secret_value('prod/billing') ->> 'password' AS password, check_role_sync('billing');
+-->  changed in "SQL" | in_sync
+
+-- A role whose password nobody has ever seen:
+SELECT create_role_with_secret('reporting', 'prod/reporting');
+-->  prod/reporting
+
+SELECT role, secret_id, state FROM role_sync;
+-->  billing   | prod/billing   | in_sync
+-->  reporting | prod/reporting | in_sync

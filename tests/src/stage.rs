@@ -22,7 +22,12 @@ impl Stage {
         thread::scope(|scope| {
             let remote = scope.spawn(|| Cluster::remote().demo_tables().start());
             let moto = Moto::start();
-            let local = Cluster::local(&moto).start();
+            let local = Cluster::local(&moto)
+                .preload()
+                .tcp()
+                .auth("host", "all", "scram-sha-256")
+                .conf("secretlink.advertised_host = '127.0.0.1'")
+                .start();
             let remote = remote.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Self { local, remote, moto }
         })

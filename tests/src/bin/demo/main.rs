@@ -78,7 +78,9 @@ fn demo(interrupted: &AtomicBool) -> ExitCode {
     if missing.is_empty() {
         println!(
             "Shown: a secret created, read and described; a connection made with it over TLS; remote tables \
-             queried and changed; the connection closed; the error for a wrong secret name."
+             queried and changed; the connection closed; the error for a wrong secret name; a password changed with \
+             ALTER USER, its secret with it, and a login with that; a rollback that changed nothing; a role \
+             with a password of its own."
         );
         ExitCode::SUCCESS
     } else {
