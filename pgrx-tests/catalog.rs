@@ -75,9 +75,9 @@ mod tests {
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
                 "put_secret_value(secret_id text, secret json, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
                 "role_sync_states() TABLE(role name, secret_id text, state text, version_id text, synced_at timestamp with time zone, last_error text)",
+                "secretlink_fdw_validator(options text[], catalog oid) void",
                 "sync_role(role name, secret_id text) void",
                 "unsync_role(role name) void",
-                "secretlink_fdw_validator(options text[], catalog oid) void",
             ]
         );
     }
@@ -121,9 +121,9 @@ mod tests {
                 "get_secret_value v f r",
                 "put_secret_value v f u",
                 "role_sync_states v f r",
+                "secretlink_fdw_validator v t s",
                 "sync_role v f u",
                 "unsync_role v f u",
-                "secretlink_fdw_validator v t s",
             ]
         );
         // With the owner's rights runs only what contrib runs so, and that is revoked from PUBLIC.
@@ -168,9 +168,9 @@ mod tests {
                 "get_secret_value false",
                 "put_secret_value false",
                 "role_sync_states false",
+                "secretlink_fdw_validator true",
                 "sync_role false",
                 "unsync_role false",
-                "secretlink_fdw_validator true",
             ]
         );
     }
@@ -251,9 +251,9 @@ mod tests {
                 "get_secret_value_wrapper",
                 "put_secret_value_wrapper",
                 "role_sync_states_wrapper",
+                "secretlink_fdw_validator_wrapper",
                 "sync_role_wrapper",
                 "unsync_role_wrapper",
-                "secretlink_fdw_validator_wrapper",
             ]
         );
     }

@@ -33,10 +33,13 @@ static NOTIFY_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CStrin
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum PasswordSync {
     /// It fails.
+    #[name = c"strict"]
     Strict,
     /// It is kept, with a WARNING, and the role is reported as drifted.
+    #[name = c"warn"]
     Warn,
     /// Secrets are not touched at all.
+    #[name = c"off"]
     Off,
 }
 
@@ -45,8 +48,10 @@ pub enum PasswordSync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum HashedPassword {
     /// The change fails.
+    #[name = c"reject"]
     Reject,
     /// It is kept, with a WARNING, and the role is reported as drifted.
+    #[name = c"warn"]
     Warn,
 }
 
