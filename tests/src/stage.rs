@@ -23,7 +23,7 @@ impl Stage {
             let remote = scope.spawn(|| Cluster::remote().demo_tables().start());
             let moto = Moto::start();
             let local = Cluster::local(&moto)
-                .preload()
+                .preload(true)
                 .tcp()
                 .auth("host", "all", "scram-sha-256")
                 .conf("secretlink.advertised_host = '127.0.0.1'")
