@@ -120,7 +120,7 @@ mod tests {
                 "get_secret_string v f r",
                 "get_secret_value v f r",
                 "put_secret_value v f u",
-                "role_sync_states v f r",
+                "role_sync_states v t r",
                 "secretlink_fdw_validator v t s",
                 "sync_role v f u",
                 "unsync_role v f u",
