@@ -1,6 +1,6 @@
 //! The set-up of the demo and the benchmarks.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterBuilder};
 use crate::moto::Moto;
 use std::sync::OnceLock;
 use std::thread;
@@ -17,17 +17,27 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Start all three.
+    /// Start all three. The library is loaded at its first use.
     pub fn start() -> Self {
-        thread::scope(|scope| {
-            let remote = scope.spawn(|| Cluster::remote().demo_tables().start());
-            let moto = Moto::start();
-            let local = Cluster::local(&moto)
+        Self::start_with(|local| local)
+    }
+
+    /// Start all three, with the library loaded with the server, and roles that can log in over TCP.
+    pub fn preloaded() -> Self {
+        Self::start_with(|local| {
+            local
                 .preload(true)
                 .tcp()
                 .auth("host", "all", "scram-sha-256")
                 .conf("secretlink.advertised_host = '127.0.0.1'")
-                .start();
+        })
+    }
+
+    fn start_with(make: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
+        thread::scope(|scope| {
+            let remote = scope.spawn(|| Cluster::remote().demo_tables().start());
+            let moto = Moto::start();
+            let local = make(Cluster::local(&moto)).start();
             let remote = remote.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Self { local, remote, moto }
         })

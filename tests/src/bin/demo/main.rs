@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 
 fn start() -> Stage {
     println!("Starting two Postgres {} servers and a Secrets Manager stand-in …", PostgresBin::get().major());
-    let stage = Stage::start();
+    let stage = Stage::preloaded();
     println!("  Postgres with secretlink       {}", stage.local.conninfo("postgres", "postgres"));
     println!("  remote Postgres, TLS + SCRAM   host=127.0.0.1 port={} dbname=testdb", stage.remote.port());
     println!("  Secrets Manager (moto)         {}\n", stage.moto.endpoint());
