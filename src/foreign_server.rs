@@ -23,8 +23,9 @@ const ANY_LIBPQ: u16 = u16::MAX;
 /// The libpq that comes with this server.
 const THIS_LIBPQ: u16 = pgrx::pg_sys::PG_MAJORVERSION_NUM as u16;
 
-/// What a foreign server and the user mapping of the current user say.
-pub struct Description {
+/// What a connection string says, or a foreign server named in its place with the user mapping of the
+/// current user.
+pub struct Destination {
     /// The connection keywords.
     pub options: Options,
     /// The secret that has whatever they leave open. Only servers of our own wrapper have one.
@@ -36,9 +37,9 @@ pub struct Description {
 ///
 /// # Errors
 /// If a stored value is one that no connection keyword can have.
-pub fn describe(name: ServerText) -> Result<Option<Description>, ConnInfoError> {
+pub fn find(name: ServerText) -> Result<Option<Destination>, ConnInfoError> {
     let Some(server) = ForeignServer::find(name) else { return Ok(None) };
-    let secret_id = find(server.options(), SECRET_ID).filter(|_| server.is_ours()).map(str::to_owned);
+    let secret_id = value(server.options(), SECRET_ID).filter(|_| server.is_ours()).map(str::to_owned);
     // The mapping before USAGE, as in contrib dblink: whoever has neither is told of the mapping.
     let mapping = match secret_id.is_some() && !server.has_user_mapping() {
         true => Vec::new(),
@@ -48,7 +49,7 @@ pub fn describe(name: ServerText) -> Result<Option<Description>, ConnInfoError> 
 
     let mut options = Options::default();
     // First, so that a server which sets require_auth otherwise is found out.
-    let asked = find(&mapping, PASS_THROUGH).or_else(|| find(server.options(), PASS_THROUGH));
+    let asked = value(&mapping, PASS_THROUGH).or_else(|| value(server.options(), PASS_THROUGH));
     if asked.and_then(boolean) == Some(true)
         && let Some(keys) = role::scram_keys()
     {
@@ -62,10 +63,10 @@ pub fn describe(name: ServerText) -> Result<Option<Description>, ConnInfoError> 
             }
         }
     }
-    Ok(Some(Description { options, secret_id }))
+    Ok(Some(Destination { options, secret_id }))
 }
 
-fn find<'a>(options: &'a [ForeignOption], name: &str) -> Option<&'a str> {
+fn value<'a>(options: &'a [ForeignOption], name: &str) -> Option<&'a str> {
     options.iter().find(|option| option.name == name).map(|option| option.value.as_str())
 }
 

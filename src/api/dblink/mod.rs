@@ -15,7 +15,7 @@ use crate::backend::role;
 use crate::backend::text::ServerText;
 use crate::connections::{self, ConnectionName, Session, Target};
 use crate::error::Error;
-use crate::foreign_server::{self, Description};
+use crate::foreign_server::{self, Destination};
 use crate::secret_conninfo::{self, Given};
 
 /// An open connection of that name.
@@ -34,19 +34,13 @@ fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     }
 }
 
-/// What a connection string says, or a foreign server named in its place.
-struct Destination {
-    options: Options,
-    secret_id: Option<String>,
-}
-
 impl Destination {
     /// Checked by contrib dblink's rule: who is not a superuser gives a password, so that none is picked
     /// up from the server's own files and environment.
     fn read(connstr: ServerText) -> Result<Destination, Error> {
         let text = connstr.to_utf8();
-        let destination = match foreign_server::describe(connstr).map_err(Error::ConnectionString)? {
-            Some(Description { options, secret_id }) => Destination { options, secret_id },
+        let destination = match foreign_server::find(connstr).map_err(Error::ConnectionString)? {
+            Some(destination) => destination,
             None => match Options::parse(&text) {
                 Ok(options) => Destination { options, secret_id: None },
                 // As in contrib: what cannot be understood gives no password.
