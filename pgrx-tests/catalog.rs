@@ -74,6 +74,7 @@ mod tests {
                 "get_secret_string(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) text",
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
                 "put_secret_value(secret_id text, secret json, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
+                "remote_connection() TABLE(name text, host text, port integer, database text, username text, secret text, tls_version text, tls_cipher text, backend_pid integer, state text, in_transaction boolean, connected_at timestamp with time zone, queries bigint, rows bigint, bytes bigint)",
                 "role_sync_states() TABLE(role name, secret_id text, state text, version_id text, synced_at timestamp with time zone, last_error text)",
                 "secretlink_fdw_validator(options text[], catalog oid) void",
                 "sync_role(role name, secret_id text) void",
@@ -120,6 +121,7 @@ mod tests {
                 "get_secret_string v f r",
                 "get_secret_value v f r",
                 "put_secret_value v f u",
+                "remote_connection v t r",
                 "role_sync_states v t r",
                 "secretlink_fdw_validator v t s",
                 "sync_role v f u",
@@ -167,6 +169,7 @@ mod tests {
                 "get_secret_string false",
                 "get_secret_value false",
                 "put_secret_value false",
+                "remote_connection true",
                 "role_sync_states false",
                 "secretlink_fdw_validator true",
                 "sync_role false",
@@ -184,7 +187,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn views_are_for_those_who_monitor() {
+    fn views_and_who_may_read_them() {
         let found = texts(
             "SELECT format('%s %s %s', c.relname, has_table_privilege('public', c.oid, 'SELECT'),
                            has_table_privilege('pg_monitor', c.oid, 'SELECT'))
@@ -193,9 +196,9 @@ mod tests {
                AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
              ORDER BY 1",
         );
-        assert_eq!(found, ["role_sync f t"]);
+        assert_eq!(found, ["remote_connections t t", "role_sync f t"]);
         let without = texts(
-            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'role_sync'::regclass AND attnum > 0
+            "SELECT attname::text FROM pg_attribute WHERE attrelid IN ('role_sync'::regclass, 'remote_connections'::regclass) AND attnum > 0
                AND coalesce(col_description(attrelid, attnum), '') = ''",
         );
         assert!(without.is_empty(), "{without:?}");
@@ -250,6 +253,7 @@ mod tests {
                 "get_secret_string_wrapper",
                 "get_secret_value_wrapper",
                 "put_secret_value_wrapper",
+                "remote_connection_wrapper",
                 "role_sync_states_wrapper",
                 "secretlink_fdw_validator_wrapper",
                 "sync_role_wrapper",
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn nothing_but_functions_a_view_a_type_and_a_wrapper_is_created() {
+    fn nothing_but_functions_views_a_type_and_a_wrapper_is_created() {
         let others = texts(
             "SELECT DISTINCT classid::regclass::text COLLATE \"C\" FROM pg_depend
              WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_proc'::regclass
@@ -279,7 +283,7 @@ mod tests {
                AND NOT (classid = 'pg_namespace'::regclass AND objid = 'tests'::regnamespace)
              ORDER BY 1",
         );
-        // The view role_sync; secretlink_fdw; and dblink_pkey_results, which contrib has too.
+        // role_sync and remote_connections; secretlink_fdw; and dblink_pkey_results, which contrib has too.
         assert_eq!(others, ["pg_class", "pg_foreign_data_wrapper", "pg_type"]);
     }
 }

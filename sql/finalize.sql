@@ -26,6 +26,28 @@ COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
 COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
     'opens a connection to another PostgreSQL server with the password from a secret';
 
+COMMENT ON FUNCTION remote_connection() IS
+    'connections of this session to other PostgreSQL servers: see the view remote_connections';
+COMMENT ON VIEW remote_connections IS
+    'connections of this session to other PostgreSQL servers';
+COMMENT ON COLUMN remote_connections.name IS 'name of the connection, NULL for the unnamed one';
+COMMENT ON COLUMN remote_connections.host IS 'host, or directory of the socket, as it was asked for';
+COMMENT ON COLUMN remote_connections.port IS 'port';
+COMMENT ON COLUMN remote_connections.database IS 'remote database';
+COMMENT ON COLUMN remote_connections.username IS 'remote role';
+COMMENT ON COLUMN remote_connections.secret IS 'secret with which it was made, if any';
+COMMENT ON COLUMN remote_connections.tls_version IS 'version of TLS, NULL if it is not encrypted';
+COMMENT ON COLUMN remote_connections.tls_cipher IS 'cipher suite, NULL if it is not encrypted';
+COMMENT ON COLUMN remote_connections.backend_pid IS 'process at the remote server that serves it';
+COMMENT ON COLUMN remote_connections.state IS
+    'idle; active, with a query; pending, with results of dblink_send_query to be read; or lost';
+COMMENT ON COLUMN remote_connections.in_transaction IS
+    'whether it was in a transaction, be it a failed one, after its last query';
+COMMENT ON COLUMN remote_connections.connected_at IS 'when it was made';
+COMMENT ON COLUMN remote_connections.queries IS 'query strings sent';
+COMMENT ON COLUMN remote_connections.rows IS 'rows received';
+COMMENT ON COLUMN remote_connections.bytes IS 'bytes that these rows came as, before encryption';
+
 COMMENT ON FUNCTION dblink_connect(text) IS
     'opens the unnamed connection to another PostgreSQL server';
 COMMENT ON FUNCTION dblink_connect(text, text) IS

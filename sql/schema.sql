@@ -543,6 +543,43 @@ AS 'MODULE_PATHNAME', 'put_secret_value_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/remote_connections.rs
+-- secretlink::api::remote_connections::remote_connection
+CREATE  FUNCTION "remote_connection"() RETURNS TABLE (
+	"name" text,  /* Option < ServerText > */
+	"host" text,  /* ServerText */
+	"port" INT,  /* i32 */
+	"database" text,  /* ServerText */
+	"username" text,  /* ServerText */
+	"secret" text,  /* Option < ServerText > */
+	"tls_version" text,  /* Option < ServerText > */
+	"tls_cipher" text,  /* Option < ServerText > */
+	"backend_pid" INT,  /* i32 */
+	"state" text,  /* ServerText */
+	"in_transaction" bool,  /* bool */
+	"connected_at" timestamp with time zone,  /* TimestampWithTimeZone */
+	"queries" bigint,  /* i64 */
+	"rows" bigint,  /* i64 */
+	"bytes" bigint  /* i64 */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'remote_connection_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/remote_connections.rs
+-- requires:
+--   remote_connection
+
+CREATE VIEW remote_connections AS
+        SELECT name, host, port, database, username, secret, tls_version, tls_cipher, backend_pid, state,
+               in_transaction, connected_at, queries, rows, bytes
+        FROM remote_connection();
+     GRANT SELECT ON remote_connections TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/passwords.rs
 -- secretlink::api::passwords::role_sync_states
 CREATE  FUNCTION "role_sync_states"() RETURNS TABLE (
@@ -641,6 +678,28 @@ COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager and returns the version id';
 COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
     'opens a connection to another PostgreSQL server with the password from a secret';
+
+COMMENT ON FUNCTION remote_connection() IS
+    'connections of this session to other PostgreSQL servers: see the view remote_connections';
+COMMENT ON VIEW remote_connections IS
+    'connections of this session to other PostgreSQL servers';
+COMMENT ON COLUMN remote_connections.name IS 'name of the connection, NULL for the unnamed one';
+COMMENT ON COLUMN remote_connections.host IS 'host, or directory of the socket, as it was asked for';
+COMMENT ON COLUMN remote_connections.port IS 'port';
+COMMENT ON COLUMN remote_connections.database IS 'remote database';
+COMMENT ON COLUMN remote_connections.username IS 'remote role';
+COMMENT ON COLUMN remote_connections.secret IS 'secret with which it was made, if any';
+COMMENT ON COLUMN remote_connections.tls_version IS 'version of TLS, NULL if it is not encrypted';
+COMMENT ON COLUMN remote_connections.tls_cipher IS 'cipher suite, NULL if it is not encrypted';
+COMMENT ON COLUMN remote_connections.backend_pid IS 'process at the remote server that serves it';
+COMMENT ON COLUMN remote_connections.state IS
+    'idle; active, with a query; pending, with results of dblink_send_query to be read; or lost';
+COMMENT ON COLUMN remote_connections.in_transaction IS
+    'whether it was in a transaction, be it a failed one, after its last query';
+COMMENT ON COLUMN remote_connections.connected_at IS 'when it was made';
+COMMENT ON COLUMN remote_connections.queries IS 'query strings sent';
+COMMENT ON COLUMN remote_connections.rows IS 'rows received';
+COMMENT ON COLUMN remote_connections.bytes IS 'bytes that these rows came as, before encryption';
 
 COMMENT ON FUNCTION dblink_connect(text) IS
     'opens the unnamed connection to another PostgreSQL server';

@@ -5,10 +5,12 @@
 
 mod asynchronous;
 mod pending;
+mod reopening;
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_core::{Report, SqlState};
-use secretlink_remote::connection::{Connection, Event, Policy};
+use secretlink_remote::connection::{Connection, ConnectionFacts, Event, Policy};
 use secretlink_remote::conninfo::ConnInfo;
 use secretlink_remote::error::QueryError;
 use secretlink_remote::remote::Remote;
@@ -22,6 +24,7 @@ use std::rc::Rc;
 
 pub use self::asynchronous::NextResult;
 use self::pending::Pending;
+pub use self::reopening::{SecretRequest, named_for_query};
 use crate::backend::error_text::error_text;
 use crate::backend::fd::ExternalFd;
 use crate::backend::report::RawReport;
@@ -74,6 +77,11 @@ pub struct Session {
     pending: Cell<Option<Pending>>,
     /// What went wrong with the last query, as `dblink_error_message` tells it; empty if nothing.
     error_message: RefCell<Vec<u8>>,
+    /// The secret with which the connection was made.
+    secret_id: Option<String>,
+    /// How to make it again.
+    request: Option<Rc<SecretRequest>>,
+    opened: TimestampWithTimeZone,
     _fd: ExternalFd,
 }
 
@@ -111,18 +119,21 @@ impl Drop for Busy<'_> {
 }
 
 impl Session {
-    /// Connects. A non-superuser's connection must have been authenticated by a password: otherwise it
+    /// Connects. The password of a secret is protected on its way. A non-superuser's connection must have been authenticated by a password: otherwise it
     /// has the rights of the server's operating system user, not of who asked for it.
     ///
     /// # Errors
     /// If no connection could be made, or the rule is broken.
-    pub fn open(info: ConnInfo, protect_password: bool) -> Result<Session, Error> {
+    pub fn open(info: ConnInfo, secret_id: Option<String>) -> Result<Session, Error> {
         // SAFETY: returns a static C string.
         let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
         for warning in &info.warnings {
             RawReport::new(&ConnInfoWarning(warning.clone())).emit(PgLogLevel::WARNING);
         }
-        let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
+        let policy = Policy {
+            client_encoding: encoding.to_string_lossy().into_owned(),
+            protect_password: secret_id.is_some(),
+        };
         let fd = ExternalFd::acquire()?;
         let connection =
             io::run(WaitEvent::Connect, async move { Connection::connect(&info, &policy).await })??;
@@ -132,6 +143,9 @@ impl Session {
             cursors: Cell::default(),
             pending: Cell::default(),
             error_message: RefCell::default(),
+            secret_id,
+            request: None,
+            opened: pgrx::datetime::clock_timestamp(),
             _fd: fd,
         };
         if !role::is_superuser() && !session.remote.facts().password_used {
@@ -139,6 +153,34 @@ impl Session {
             return Err(Error::PasswordNotUsed);
         }
         Ok(session)
+    }
+
+    /// What does not change while the session lasts.
+    pub fn facts(&self) -> &ConnectionFacts {
+        self.remote.facts()
+    }
+
+    /// The secret with which it was made, if any.
+    pub fn secret_id(&self) -> Option<&str> {
+        self.secret_id.as_deref()
+    }
+
+    /// When it was made.
+    pub fn opened(&self) -> TimestampWithTimeZone {
+        self.opened
+    }
+
+    /// What it does: `idle`; `active`, with a query; `pending`, with results to be read; or `lost`.
+    pub fn state(&self) -> &'static str {
+        if self.status().loss().is_some() {
+            "lost"
+        } else if self.is_busy() {
+            "active"
+        } else if self.has_results() {
+            "pending"
+        } else {
+            "idle"
+        }
     }
 
     /// What can be known of the session at any time.
@@ -306,6 +348,11 @@ pub fn exists(name: &ConnectionName) -> bool {
     with(|c| c.named.contains_key(name))
 }
 
+/// Whether there is a connection of this name that is of any more use.
+pub fn is_alive(name: &ConnectionName) -> bool {
+    with(|c| c.named.get(name).is_some_and(|session| session.status().loss().is_none()))
+}
+
 /// Closes the connection of this name, or the unnamed one.
 ///
 /// # Errors
@@ -326,6 +373,14 @@ pub fn disconnect(name: Option<&ConnectionName>) -> Result<(), Error> {
 /// up the stack ends with that query.
 fn close(session: Rc<Session>) -> Result<(), Error> {
     Rc::into_inner(session).map_or(Ok(()), Session::close)
+}
+
+/// All of them, first the one without a name.
+pub fn all() -> Vec<(Option<ConnectionName>, Rc<Session>)> {
+    with(|c| {
+        let unnamed = c.unnamed.iter().map(|session| (None, session.clone()));
+        unnamed.chain(c.named.iter().map(|(name, session)| (Some(name.clone()), session.clone()))).collect()
+    })
 }
 
 /// The names of the named connections, in order.

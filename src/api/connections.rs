@@ -7,9 +7,8 @@ use secretlink_remote::conninfo::Options;
 use super::required;
 use crate::backend::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
-use crate::connections::{self, ConnectionName, Session};
+use crate::connections::{self, ConnectionName, SecretRequest};
 use crate::error::Error;
-use crate::secret_conninfo::{self, Given};
 
 /// A connection name has room for NAMEDATALEN - 1 bytes; contrib dblink cuts a longer one silently
 /// when it is looked up, which a new function need not repeat.
@@ -100,8 +99,7 @@ impl Request {
             connections::disconnect(Some(&name))?;
         }
 
-        let info = secret_conninfo::fetch(secret_name, options, Given::Arguments)?;
-        let session = Session::open(info, true)?;
+        let session = SecretRequest { secret_id: secret_name, options }.connect()?;
         connections::keep(Some(name), session)
     }
 }

@@ -5,6 +5,7 @@ mod connections;
 mod dblink;
 mod foreign_data_wrapper;
 mod passwords;
+mod remote_connections;
 mod secrets;
 
 use crate::backend::text::Text;

@@ -94,6 +94,11 @@ impl Session {
         self.busy.get() || self.hold().pending.as_mut().is_some_and(Pending::is_busy)
     }
 
+    /// Whether results of the query that was sent are there and have not been read.
+    pub(super) fn has_results(&self) -> bool {
+        self.hold().pending.as_mut().is_some_and(|pending| !pending.seems_over())
+    }
+
     /// Gives each piece of the next result to `take`, and its notices to the client. A result of which
     /// `take` refuses a piece counts as read.
     ///

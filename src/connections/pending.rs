@@ -73,19 +73,23 @@ impl Pending {
         !ended && !self.query.events.is_full()
     }
 
+    /// Whether everything has been read, as far as that can be known without waiting.
+    pub fn seems_over(&mut self) -> bool {
+        let arrived = self.query.events.arrived();
+        let next = self.again.iter().chain(arrived).next();
+        self.some_read && matches!(self.at, At::Start) && matches!(next, Some(Event::Done))
+    }
+
     /// Whether everything has been read. Of several results one may be known to be the last only when
     /// the end has come.
     ///
     /// # Errors
     /// If the I/O thread has gone.
     pub fn is_over(&mut self) -> Result<bool, Error> {
-        if !self.some_read || !matches!(self.at, At::Start) {
-            return Ok(false);
-        }
-        if self.again.is_none() {
+        if self.some_read && matches!(self.at, At::Start) && self.again.is_none() {
             self.again = io::recv_within(WaitEvent::Query, &mut self.query.events, END_GRACE)?;
         }
-        Ok(matches!(self.again, Some(Event::Done)))
+        Ok(self.seems_over())
     }
 
     /// Gets ready to read the next result.

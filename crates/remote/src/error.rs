@@ -213,7 +213,7 @@ impl Report for QueryError {
             QueryError::Server(message) => {
                 message.hint.as_deref().map(|h| String::from_utf8_lossy(h).into_owned())
             }
-            QueryError::Lost(_) => Some("Disconnect and connect again under the same name.".into()),
+            QueryError::Lost(_) => Some("You can connect again under the same name.".into()),
             QueryError::Copy => Some("Use a SELECT or INSERT statement instead.".into()),
             QueryError::Empty | QueryError::TooLong(_) => None,
         }

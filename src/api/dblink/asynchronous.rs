@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 use super::query::{LastResult, collect_next};
-use super::{named, ok};
+use super::{named, named_for_query, ok};
 use crate::backend::arguments::Arguments;
 use crate::backend::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// 1, or 0 and a NOTICE if the query could not be sent.
 #[pg_extern(volatile, parallel_restricted, strict)]
 fn dblink_send_query(connname: ServerText, sql: ServerText) -> i32 {
-    named(connname).and_then(|t| t.session.send(sql.0)).map(i32::from).or_raise()
+    named_for_query(connname).and_then(|t| t.session.send(sql.0)).map(i32::from).or_raise()
 }
 
 /// 1 if `dblink_get_result` would wait, else 0.

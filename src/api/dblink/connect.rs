@@ -34,7 +34,8 @@ fn dblink_connect_u_named(connname: ServerText, connstr: ServerText) -> ServerTe
 fn connect(name: Option<ServerText>, connstr: ServerText) -> Result<ServerText, Error> {
     let destination = Destination::read(connstr)?;
     let name = name.map(ConnectionName::create);
-    if name.as_ref().is_some_and(connections::exists) {
+    // One that was lost is replaced.
+    if name.as_ref().is_some_and(connections::is_alive) {
         return Err(Error::DuplicateName);
     }
     connections::keep(name, destination.connect()?)?;

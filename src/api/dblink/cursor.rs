@@ -6,7 +6,7 @@
 use pgrx::prelude::*;
 
 use super::query::{LastResult, collect};
-use super::{named, ok};
+use super::{named_for_query, ok};
 use crate::backend::arguments::Arguments;
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
@@ -26,7 +26,7 @@ fn dblink_open_unnamed_fail(cursorname: ServerText, sql: ServerText, fail: bool)
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_named(connname: ServerText, cursorname: ServerText, sql: ServerText) -> ServerText {
-    named(connname).and_then(|t| open(&t, cursorname, sql, true)).or_raise()
+    named_for_query(connname).and_then(|t| open(&t, cursorname, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
@@ -36,7 +36,7 @@ fn dblink_open_named_fail(
     sql: ServerText,
     fail: bool,
 ) -> ServerText {
-    named(connname).and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
+    named_for_query(connname).and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
 }
 
 fn open(target: &Target, cursor: ServerText, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
@@ -69,12 +69,12 @@ fn dblink_close_unnamed_fail(cursorname: ServerText, fail: bool) -> ServerText {
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_named(connname: ServerText, cursorname: ServerText) -> ServerText {
-    named(connname).and_then(|t| close(&t, cursorname, true)).or_raise()
+    named_for_query(connname).and_then(|t| close(&t, cursorname, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_named_fail(connname: ServerText, cursorname: ServerText, fail: bool) -> ServerText {
-    named(connname).and_then(|t| close(&t, cursorname, fail)).or_raise()
+    named_for_query(connname).and_then(|t| close(&t, cursorname, fail)).or_raise()
 }
 
 fn close(target: &Target, cursor: ServerText, fail: bool) -> Result<ServerText, Error> {
@@ -130,7 +130,7 @@ fn fetch(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let (fail, count) = arguments.trailing_fail();
     let (target, cursor, howmany) = match count {
         2 => (connections::unnamed()?, arguments.text(0), arguments.int(1)),
-        _ => (named(arguments.text(0))?, arguments.text(1), arguments.int(2)),
+        _ => (named_for_query(arguments.text(0))?, arguments.text(1), arguments.int(2)),
     };
     let sql = [format!("FETCH {howmany} FROM ").as_bytes(), &cursor.0].concat();
     match collect(&target, sql, Some(&mut sink))? {

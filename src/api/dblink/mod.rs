@@ -24,11 +24,17 @@ fn named(connname: ServerText) -> Result<Target, Error> {
     connections::named(&name).ok_or_else(|| Error::not_available(&name))
 }
 
+/// An open connection of that name, which is to run something.
+fn named_for_query(connname: ServerText) -> Result<Target, Error> {
+    let name = ConnectionName::find(connname);
+    connections::named_for_query(&name)?.ok_or_else(|| Error::not_available(&name))
+}
+
 /// An open connection of that name, or else one made for this call alone, with the name taken for a
 /// connection string.
 fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(ServerText(name_or_connstr.0.clone()));
-    match connections::named(&name) {
+    match connections::named_for_query(&name)? {
         Some(target) => Ok(target),
         None => Ok(connections::transient(Destination::read(name_or_connstr)?.connect()?)),
     }
@@ -58,12 +64,12 @@ impl Destination {
     fn connect(self) -> Result<Session, Error> {
         match self.secret_id {
             Some(secret_id) => {
-                let info = secret_conninfo::fetch(secret_id, self.options, Given::Server);
-                Session::open(info.map_err(as_connection_string)?, true)
+                let info = secret_conninfo::fetch(secret_id.clone(), self.options, Given::Server);
+                Session::open(info.map_err(as_connection_string)?, Some(secret_id))
             }
             None => {
                 let info = self.options.resolve(&Environment::from_process());
-                Session::open(info.map_err(Error::ConnectionString)?, false)
+                Session::open(info.map_err(Error::ConnectionString)?, None)
             }
         }
     }

@@ -122,13 +122,15 @@ fn a_remote_session_that_dies_gives_clear_errors() {
             let error = db_error(client.simple_query("SELECT dblink_exec('c', 'SELECT')"));
             assert_eq!(error.code(), &SqlState::CONNECTION_FAILURE, "{death:?}: {error:?}");
         }
-        // As with contrib dblink, the name stays taken until the user lets go of it.
+        // Unlike with contrib dblink, its name is free, or else the user can let go of it.
         proxy.set(Mode::Pass);
-        let error = db_error(client.simple_query(&scene.open_connection(proxy.port())));
-        assert_eq!(error.code(), &SqlState::DUPLICATE_OBJECT, "{death:?}: {error:?}");
-        client.batch_execute("SELECT dblink_disconnect('c')").unwrap();
+        if death == Death::Reset {
+            client.batch_execute("SELECT dblink_disconnect('c')").unwrap();
+        }
         client.batch_execute(&scene.open_connection(proxy.port())).unwrap();
         assert_ne!(remote_pid(&mut client), pid);
+        let error = db_error(client.simple_query(&scene.open_connection(proxy.port())));
+        assert_eq!(error.code(), &SqlState::DUPLICATE_OBJECT, "{death:?}: {error:?}");
         if death == Death::Reset {
             // The server looks at its socket only when its query is over.
             scene.remote_admin.batch_execute(&format!("SELECT pg_terminate_backend({pid})")).unwrap();

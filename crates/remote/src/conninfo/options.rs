@@ -98,6 +98,11 @@ impl Options {
         self.has_password() || self.insists_on_scram_keys()
     }
 
+    /// Whether any value is a secret.
+    pub fn has_secrets(&self) -> bool {
+        self.values.values().any(|value| matches!(value, Value::Secret(_)))
+    }
+
     /// The keywords that have a value, in alphabetical order.
     pub fn keywords(&self) -> impl Iterator<Item = &str> {
         self.values.keys().copied()
