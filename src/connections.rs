@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use self::asynchronous::NextResult;
 use self::pending::Pending;
@@ -75,14 +76,21 @@ pub struct Session {
     busy: Cell<bool>,
     cursors: Cell<Cursors>,
     pending: Cell<Option<Pending>>,
-    /// What went wrong with the last query, as `dblink_error_message` tells it; empty if nothing.
-    error_message: RefCell<Vec<u8>>,
+    last_error: RefCell<Option<LastError>>,
     /// The secret with which the connection was made.
     secret_id: Option<String>,
     /// How to make it again.
     request: Option<Rc<SecretRequest>>,
     opened: TimestampWithTimeZone,
     _fd: ExternalFd,
+}
+
+/// What went wrong with the last query.
+enum LastError {
+    /// With this query.
+    OfQuery(QueryError, Arc<Vec<u8>>),
+    /// It could not even be sent.
+    NotSent(String),
 }
 
 /// The cursors opened by `dblink_open` in a remote transaction that it began itself.
@@ -142,7 +150,7 @@ impl Session {
             busy: Cell::new(false),
             cursors: Cell::default(),
             pending: Cell::default(),
-            error_message: RefCell::default(),
+            last_error: RefCell::default(),
             secret_id,
             request: None,
             opened: pgrx::datetime::clock_timestamp(),
@@ -223,7 +231,7 @@ impl Session {
     ) -> Result<Option<QueryError>, Error> {
         let _busy = self.occupy()?;
         self.settle()?;
-        self.error_message.borrow_mut().clear();
+        self.last_error.take();
         let sql = request.sql.clone();
         let mut query = self.remote.query(io::thread()?, request);
         let mut failure = None;
@@ -245,14 +253,16 @@ impl Session {
         if self.busy.replace(true) { Err(Error::Busy) } else { Ok(Busy(&self.busy)) }
     }
 
-    fn note_error(&self, error: &QueryError, sql: &[u8]) {
-        self.error_message.replace(error_text(error, sql));
+    fn note_error(&self, error: &QueryError, sql: &Arc<Vec<u8>>) {
+        self.last_error.replace(Some(LastError::OfQuery(error.clone(), sql.clone())));
     }
 
     /// What went wrong with the last query, if anything, as libpq words it.
     pub fn error_message(&self) -> Option<ServerText> {
-        let message = self.error_message.borrow().clone();
-        (!message.is_empty()).then_some(ServerText(message))
+        self.last_error.borrow().as_ref().map(|error| match error {
+            LastError::OfQuery(error, sql) => ServerText(error_text(error, sql)),
+            LastError::NotSent(reason) => ServerText(reason.clone().into_bytes()),
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 use pgrx::pg_sys;
 use secretlink_remote::error::QueryError;
 use secretlink_remote::server_message::ServerMessage;
+use std::collections::VecDeque;
 
 use super::text;
 
@@ -56,33 +57,18 @@ fn server_error(error: &ServerMessage, query: &[u8]) -> Vec<u8> {
     text::verified(&lines).into_bytes()
 }
 
-/// A character of a query: its bytes, and the column of the screen where it begins.
-struct Character<'a> {
-    bytes: &'a [u8],
-    column: usize,
-}
-
 /// `LINE n: …` and a line with `^` under the character at `position`, which counts from 1; `None` if
 /// there is no such character. A long line is cut to what is around it.
 fn place(query: &[u8], position: usize) -> Option<Vec<u8>> {
-    let characters = characters(query);
-    let at = position.checked_sub(1).filter(|at| *at <= characters.len())?;
-    let is = |i: usize, byte: u8| characters.get(i).is_some_and(|c| c.bytes == [byte]);
-    let ends_line = |i: usize| is(i, b'\n') || is(i, b'\r');
-
-    let mut number = 1;
-    let mut from = 0;
-    for i in (0..at).filter(|i| ends_line(*i)) {
-        // CR and LF together end one line.
-        if is(i, b'\r') || i == 0 || !is(i - 1, b'\r') {
-            number += 1;
-        }
-        from = i + 1;
+    let (number, line, at) = line_around(query, position.checked_sub(1)?)?;
+    // The column of the screen where each character begins, and where the last one ends.
+    let mut columns = vec![0];
+    for character in &line {
+        columns.push(columns.last().map_or(0, |column| column + width(character)));
     }
-    let mut to = (at..characters.len()).find(|i| ends_line(*i)).unwrap_or(characters.len());
+    let column = |i: usize| columns.get(i).copied().unwrap_or_default();
 
-    let end = characters.last().map_or(0, |last| last.column + width(last.bytes));
-    let column = |i: usize| characters.get(i).map_or(end, |c| c.column);
+    let (mut from, mut to) = (0, line.len());
     let (mut cut_left, mut cut_right) = (false, false);
     if column(to) - column(from) > WIDTH {
         if column(from) + WIDTH >= column(at) + MARGIN {
@@ -104,8 +90,8 @@ fn place(query: &[u8], position: usize) -> Option<Vec<u8>> {
 
     let mut lines = format!("LINE {number}: {}", if cut_left { "..." } else { "" }).into_bytes();
     let indent = lines.len() + column(at) - column(from);
-    for character in &characters[from..to] {
-        lines.extend(if character.bytes == b"\t" { b" " } else { character.bytes });
+    for character in line.range(from..to) {
+        lines.extend(if *character == b"\t" { b" " } else { *character });
     }
     if cut_right {
         lines.extend(b"...");
@@ -116,16 +102,40 @@ fn place(query: &[u8], position: usize) -> Option<Vec<u8>> {
     Some(lines)
 }
 
-fn characters(text: &[u8]) -> Vec<Character<'_>> {
-    let mut found = Vec::new();
-    let (mut rest, mut column) = (text, 0);
-    while !rest.is_empty() {
-        let (bytes, after) = rest.split_at(length(rest));
-        found.push(Character { bytes, column });
-        column += width(bytes);
-        rest = after;
+/// The number of the line where the character at `at` is, the characters of that line, and where among
+/// them it is. Of a long line, enough of them to cut it from; a query may be long, too.
+fn line_around(query: &[u8], at: usize) -> Option<(usize, VecDeque<&[u8]>, usize)> {
+    const ENOUGH: usize = 2 * WIDTH;
+    let mut number = 1;
+    let mut line = VecDeque::new();
+    let mut place = None;
+    let (mut rest, mut previous) = (query, &b""[..]);
+    for index in 0.. {
+        if index == at {
+            place = Some(line.len());
+        }
+        if rest.is_empty() {
+            break;
+        }
+        let (character, after) = rest.split_at(length(rest));
+        let ends_line = matches!(character, b"\n" | b"\r");
+        match place {
+            Some(place) if ends_line || line.len() == place + ENOUGH => break,
+            None if ends_line => {
+                // CR and LF together end one line.
+                if character == b"\r" || previous != b"\r" {
+                    number += 1;
+                }
+                line.clear();
+            }
+            _ => line.push_back(character),
+        }
+        if place.is_none() && line.len() > ENOUGH {
+            line.pop_front();
+        }
+        (rest, previous) = (after, character);
     }
-    found
+    Some((number, line, place?))
 }
 
 /// The length of the first character in bytes.

@@ -8,7 +8,7 @@ use secretlink_remote::request::Request;
 use std::cell::Cell;
 
 use super::pending::{Pending, Step};
-use super::{Origin, Session, pass_on};
+use super::{LastError, Origin, Session, pass_on};
 use crate::backend::report::RawReport;
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
@@ -69,11 +69,11 @@ impl Session {
             None => None,
         };
         if let Some((reason, sqlstate)) = obstacle {
-            self.error_message.replace(reason.clone().into_bytes());
+            self.last_error.replace(Some(LastError::NotSent(reason.clone())));
             RawReport::new(&NotSent { reason, sqlstate }).emit(PgLogLevel::NOTICE);
             return Ok(false);
         }
-        self.error_message.borrow_mut().clear();
+        self.last_error.take();
         self.pending.set(Some(Pending::send(&self.remote, io::thread()?, Request::from(sql))));
         Ok(true)
     }

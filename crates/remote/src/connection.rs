@@ -400,6 +400,10 @@ impl Connection {
     /// Takes in what the server says between queries: notifications, and its end. Never completes;
     /// dropping it loses nothing.
     pub async fn idle(&mut self) -> Infallible {
+        self.listen(true).await
+    }
+
+    async fn listen(&mut self, idle: bool) -> Infallible {
         while self.broken().is_none() {
             let reason = match self.framed.next().await {
                 Ok(incoming) => match self.note(incoming) {
@@ -414,16 +418,17 @@ impl Connection {
                 },
                 Err(error) => lost(&error),
             };
-            self.status.lose(reason, true);
+            self.status.lose(reason, idle);
         }
         std::future::pending().await
     }
 
-    /// Takes in what the server has said since the last query, without waiting for more.
+    /// Takes in what the server has said since the last query, without waiting for more. The next one is
+    /// about to be sent: if it cannot be, somebody will miss it.
     pub async fn catch_up(&mut self) {
         tokio::select! {
             biased;
-            never = self.idle() => match never {},
+            never = self.listen(false) => match never {},
             () = std::future::ready(()) => {}
         }
     }
@@ -643,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn between_queries_a_server_may_notify_and_end_the_session() {
+    fn before_a_query_a_server_may_notify_and_end_the_session() {
         let notification = b"A\0\0\0\x0b\0\0\0\x01c\0\0";
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let said = |messages: &[&[u8]]| {
@@ -657,7 +662,7 @@ mod tests {
                 (kept, connection.status().loss().cloned())
             })
         };
-        let lost = |reason: &str| Some(Loss { reason: reason.into(), idle: true });
+        let lost = |reason: &str| Some(Loss { reason: reason.into(), idle: false });
         assert_eq!(said(&[notification, notification]), (2, None));
         assert_eq!(said(&[b"E\0\0\0\x12SFATAL\0Mgone\0\0"]), (0, lost("gone")));
         assert_eq!(said(&[notification, READY]), (1, lost(OUT_OF_ORDER)));

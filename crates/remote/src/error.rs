@@ -178,7 +178,7 @@ impl Report for ConnectError {
 }
 
 /// A query did not get its result.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum QueryError {
     /// The server reported an error.
     #[error("{}", String::from_utf8_lossy(&.0.message))]

@@ -270,6 +270,7 @@ fn what_went_wrong_last_is_remembered() {
             &format!("SELECT 1, nothing, {}", "1, ".repeat(40)),
             &format!("SELECT {} nothing, {} 2", "1, ".repeat(40), "3, ".repeat(40)),
             &format!("SELECT {} nothing", "'\u{e9}', ".repeat(40)),
+            &format!("SELECT 1;\nSELECT {} nothing, {} 2", "1, ".repeat(2000), "3, ".repeat(2000)),
             &format!("SELECT 1\nFROM t WHERE {} nothing = 1 OR id = 2\nORDER BY 1", "id = 1 OR ".repeat(7)),
             "SELECT complain('SL001', 'd\u{e9}tail', 'hint: \u{fc}ber')",
             "DO $$BEGIN EXECUTE 'SELECT 1 FROM nowhere'; END$$",

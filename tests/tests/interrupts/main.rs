@@ -1,6 +1,7 @@
 //! Cancel, timeout, terminate and shutdown: they act at once wherever a backend waits, and leave
 //! everything behind them usable.
 
+mod asynchronous;
 mod at_once;
 mod cancel;
 mod cancel_races;
