@@ -129,7 +129,7 @@ fn what_a_connection_does_is_shown() {
     assert_eq!((queries, rows), (4, 1000));
     assert!((11_000..20_000).contains(&bytes), "{bytes} bytes for a thousand numbers");
 
-    client.batch_execute("SELECT dblink_send_query('c', 'SELECT 1 FROM pg_sleep(0.5)')").unwrap();
+    client.batch_execute("SELECT dblink_send_query('c', 'SELECT 1 FROM pg_sleep(2)')").unwrap();
     assert_eq!(state(&mut client), "active false");
     let now = eventually("the result comes", Duration::from_secs(10), || match state(&mut client) {
         state if state == "active false" => Err(state),

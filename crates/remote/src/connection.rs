@@ -399,7 +399,7 @@ impl Connection {
 
     /// Takes in what the server says between queries: notifications, and its end. Never completes;
     /// dropping it loses nothing.
-    pub async fn idle(&mut self) -> Infallible {
+    pub(crate) async fn idle(&mut self) -> Infallible {
         self.listen(true).await
     }
 

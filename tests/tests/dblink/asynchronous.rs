@@ -51,7 +51,7 @@ fn results_come_one_by_one_until_there_are_none() {
         }
     }
     // Also without asking whether it has come.
-    pair.same(&send("SELECT pg_sleep(0.3)::text; SELECT 1"));
+    pair.same(&send("SELECT pg_sleep(1)::text; SELECT 1"));
     assert_eq!(pair.same("SELECT dblink_is_busy('c')").value(), "1");
     pair.same(&result("a text"));
     assert_eq!(pair.same(&result("a int")).value(), "1");
@@ -364,16 +364,19 @@ fn reading_a_result_may_be_interrupted() {
     let mut ours = Side::new(&cluster, "postgres", "local", "secretlink");
     ours.run("SELECT dblink_connect('c', '{conn}')");
     // While it has not come: nothing is lost.
-    ours.value(&send("SELECT 42 FROM pg_sleep(1)"));
+    ours.value(&send("SELECT 42 FROM pg_sleep(3)"));
     ours.run("SET statement_timeout = '100ms'");
     assert_eq!(ours.run(&result("a int")).error().code, "57014");
     assert_eq!(ours.run(&result("a int")).error().code, "57014");
     ours.run("SET statement_timeout = '60s'");
     assert_eq!(ours.value(&result("a int")), "42");
     assert_eq!(ours.run(&result("a int")).rows().len(), 0);
-    // In the middle of its rows: those are gone, which is said; what comes after is there.
-    ours.value(&send("SELECT i FROM generate_series(1, 100000) AS i, LATERAL (SELECT pg_sleep(CASE WHEN i = 90000 THEN 1 ELSE 0 END)) AS s; SELECT 43"));
-    ours.run("SET statement_timeout = '500ms'");
+    // In the middle of its rows, of which there are more than have room before it is read: those are
+    // gone, which is said; what comes after is there.
+    ours.run("SET work_mem = '64kB'");
+    ours.value(&send("SELECT i FROM generate_series(1, 100000) AS i, LATERAL (SELECT pg_sleep(CASE WHEN i = 90000 THEN 4 ELSE 0 END)) AS s; SELECT 43"));
+    ours.run(UNTIL_READY).result.unwrap();
+    ours.run("SET statement_timeout = '1s'");
     assert_eq!(ours.run(&result("a int")).error().code, "57014");
     ours.run("SET statement_timeout = '60s'");
     let told = ours.run(&result("a int"));
