@@ -82,6 +82,7 @@ pub struct Session {
     /// How to make it again.
     request: Option<Rc<SecretRequest>>,
     opened: TimestampWithTimeZone,
+    driver: io::Driver,
     _fd: ExternalFd,
 }
 
@@ -92,6 +93,9 @@ enum LastError {
     /// It could not even be sent.
     NotSent(String),
 }
+
+/// With how many bytes of rows at once an answer is taken for a large one.
+const MANY_ROWS: usize = 4096;
 
 /// The cursors opened by `dblink_open` in a remote transaction that it began itself.
 #[derive(Clone, Copy, Default)]
@@ -154,6 +158,7 @@ impl Session {
             secret_id,
             request: None,
             opened: pgrx::datetime::clock_timestamp(),
+            driver: io::Driver::default(),
             _fd: fd,
         };
         if !role::is_superuser() && !session.remote.facts().password_used {
@@ -233,16 +238,29 @@ impl Session {
         self.settle()?;
         self.last_error.take();
         let sql = request.sql.clone();
+        let mut driven = self.remote.drive();
         let mut query = self.remote.query(io::thread()?, request);
         let mut failure = None;
         loop {
-            match io::recv(WaitEvent::Query, &mut query.events)? {
-                Event::Done => return Ok(failure),
+            match self.driver.recv(WaitEvent::Query, &mut driven, &mut query.events)? {
+                Event::Done => {
+                    if let Some((drive, _)) = driven {
+                        drive.pause();
+                    }
+                    return Ok(failure);
+                }
                 Event::Error(error) => {
                     self.note_error(&error, &sql);
                     failure = Some(error);
                 }
                 Event::Notice(message) => pass_on(&message, origin),
+                Event::Rows(batch) => {
+                    // More of them are better read on the I/O thread, while these are made tuples.
+                    if batch.wire_len() > MANY_ROWS {
+                        driven = None;
+                    }
+                    take(Event::Rows(batch))?;
+                }
                 event => take(event)?,
             }
         }

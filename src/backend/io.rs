@@ -3,10 +3,13 @@
 use pgrx::{pg_guard, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::io_thread::IoThread;
+use secretlink_core::shared_task::Drive;
 use std::cell::OnceCell;
 use std::future::Future;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use super::fd::ExternalFd;
 use super::wait::{WaitEvent, Waiter};
 use crate::error::Error;
 
@@ -33,7 +36,7 @@ fn io() -> Result<&'static Io, Error> {
             return Ok(*io);
         }
         let thread = IoThread::start().map_err(Error::IoThreadStart)?;
-        let waiter = Waiter::new(thread.waker().clone());
+        let waiter = Waiter::new(thread.waker().clone(), None);
         // SAFETY: `end_io_thread` is a callback of the right type; it is registered once, since the
         // cell below is filled in the same breath.
         unsafe { pg_sys::on_proc_exit(Some(end_io_thread), pg_sys::Datum::from(0)) };
@@ -88,6 +91,47 @@ fn received<T>(received: TryRecv<T>) -> Result<T, Error> {
     match received {
         TryRecv::Item(item) => Ok(item),
         TryRecv::Closed | TryRecv::Empty => Err(Error::IoThreadPanicked),
+    }
+}
+
+/// What waiting for a session takes that the backend drives itself.
+#[derive(Default)]
+pub struct Driver {
+    waiter: OnceCell<Waiter>,
+}
+
+impl Driver {
+    /// As [`recv`], doing meanwhile what the I/O thread would have to do for it: no hand-over between
+    /// threads. `session` is the work and its socket; when it has to go back to the I/O thread it is
+    /// `None` afterwards.
+    ///
+    /// # Errors
+    /// As [`recv`].
+    pub fn recv<T>(
+        &self,
+        event: WaitEvent,
+        session: &mut Option<(Drive<'_>, RawFd)>,
+        from: &mut Receiver<T>,
+    ) -> Result<T, Error> {
+        let io = io()?;
+        if let Some((drive, socket)) = session
+            && let Some(waiter) = self.waiter(io, *socket)
+        {
+            match waiter.recv_driving(drive, from, event) {
+                TryRecv::Empty => {}
+                other => return received(other),
+            }
+        }
+        *session = None;
+        recv(event, from)
+    }
+
+    /// `None` if there are too many descriptors to have one more, for what can be done without.
+    fn waiter(&self, io: &Io, socket: RawFd) -> Option<&Waiter> {
+        if self.waiter.get().is_none() {
+            ExternalFd::acquire().ok()?;
+        }
+        Some(self.waiter.get_or_init(|| Waiter::new(io.thread.waker().clone(), Some(socket))))
     }
 }
 

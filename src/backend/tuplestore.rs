@@ -17,6 +17,8 @@ pub struct RowSink {
     fcinfo: pg_sys::FunctionCallInfo,
     result: *mut pg_sys::ReturnSetInfo,
     store: *mut pg_sys::Tuplestorestate,
+    /// What the caller expects, once it has been asked for; it lasts as long as the call.
+    expected: pg_sys::TupleDesc,
     desc: pg_sys::TupleDesc,
     columns: Vec<ColumnReader>,
     values: Vec<pg_sys::Datum>,
@@ -86,6 +88,7 @@ impl RowSink {
                 fcinfo,
                 result,
                 store: ptr::null_mut(),
+                expected: ptr::null_mut(),
                 desc: ptr::null_mut(),
                 columns: Vec::new(),
                 values: Vec::new(),
@@ -97,16 +100,22 @@ impl RowSink {
 
     /// The types of the caller's columns, 0 where values are better not sent in binary; empty if
     /// there is no column definition list.
-    pub fn local_types(&self) -> Vec<u32> {
+    pub fn local_types(&mut self) -> Vec<u32> {
         self.expected_desc().map(|desc| attributes(&desc).map(column::wanted).collect()).unwrap_or_default()
     }
 
     /// What the caller's column definition list says.
-    fn expected_desc(&self) -> Result<pg_sys::TupleDesc, Error> {
+    fn expected_desc(&mut self) -> Result<pg_sys::TupleDesc, Error> {
+        if !self.expected.is_null() {
+            return Ok(self.expected);
+        }
         let mut desc = ptr::null_mut();
         // SAFETY: fcinfo is still that of the running call.
         match unsafe { pg_sys::get_call_result_type(self.fcinfo, ptr::null_mut(), &mut desc) } {
-            pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE => Ok(desc),
+            pg_sys::TypeFuncClass::TYPEFUNC_COMPOSITE => {
+                self.expected = desc;
+                Ok(desc)
+            }
             pg_sys::TypeFuncClass::TYPEFUNC_RECORD => Err(Error::RecordNotAccepted),
             _ => Err(Error::NotARowType),
         }

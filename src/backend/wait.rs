@@ -2,7 +2,9 @@
 
 use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
+use secretlink_core::shared_task::Drive;
 use secretlink_core::waker::Waker;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,23 +51,23 @@ impl WaitEvent {
 /// How late a signal may be seen where the latch is not waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The set of things this backend waits for, made once: `WaitLatchOrSocket` would make and destroy
-/// an epoll instance for each wait.
+/// The set of things this backend waits for, made once, and once more for each session that it drives
+/// itself: `WaitLatchOrSocket` would make and destroy an epoll instance for each wait.
 pub(super) struct Waiter {
     set: *mut pg_sys::WaitEventSet,
     waker: Arc<Waker>,
 }
 
 impl Waiter {
-    /// Makes the set. It lives as long as the process.
-    pub(super) fn new(waker: Arc<Waker>) -> Waiter {
+    /// Makes the set, with one more socket if one is given.
+    pub(super) fn new(waker: Arc<Waker>, socket: Option<RawFd>) -> Waiter {
         // SAFETY: called in a backend, whose MyLatch stays the same until it exits (miscinit.c). On
         // failure these raise ERROR, and what they took until then is reclaimed at exit.
         unsafe {
             #[cfg(any(feature = "pg17", feature = "pg18"))]
-            let set = pg_sys::CreateWaitEventSet(std::ptr::null_mut(), 3);
+            let set = pg_sys::CreateWaitEventSet(std::ptr::null_mut(), 4);
             #[cfg(not(any(feature = "pg17", feature = "pg18")))]
-            let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 3);
+            let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 4);
             let none = std::ptr::null_mut();
             pg_sys::AddWaitEventToSet(
                 set,
@@ -81,7 +83,9 @@ impl Waiter {
                 pg_sys::MyLatch,
                 none.cast(),
             );
-            pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, waker.fd(), none, none.cast());
+            for fd in [Some(waker.fd()), socket].into_iter().flatten() {
+                pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, fd, none, none.cast());
+            }
             Waiter { set, waker }
         }
     }
@@ -111,15 +115,34 @@ impl Waiter {
                 // Rounded up, so as not to spin through the last millisecond.
                 Some(left) => i64::try_from(left.as_millis()).unwrap_or(i64::MAX - 1) + 1,
             };
-            // SAFETY: the set was made in `new` and is never freed; `occurred` has room for the one
-            // event asked for. ResetLatch before the interrupt check above is the order latch.h
-            // prescribes: a signal that arrives in between sets the latch again.
-            unsafe {
-                let mut occurred = pg_sys::WaitEvent::default();
-                let n = pg_sys::WaitEventSetWait(self.set, timeout, &mut occurred, 1, event.info());
-                if n > 0 && occurred.events & pg_sys::WL_LATCH_SET != 0 {
-                    pg_sys::ResetLatch(pg_sys::MyLatch);
-                }
+            self.wait(timeout, event);
+        }
+    }
+
+    /// As [`Waiter::recv`], doing the work meanwhile that feeds the channel and waits for the set's
+    /// socket. Empty when the work has to go back to the I/O thread.
+    pub(super) fn recv_driving<T>(
+        &self,
+        drive: &mut Drive<'_>,
+        from: &mut Receiver<T>,
+        event: WaitEvent,
+    ) -> TryRecv<T> {
+        loop {
+            check_for_interrupts!();
+            // What was sent before is taken first: it may be all that is wanted.
+            match from.try_recv() {
+                TryRecv::Empty => {}
+                received => return received,
+            }
+            let goes_on = drive.poll();
+            match from.try_recv() {
+                TryRecv::Empty if goes_on => {}
+                received => return received,
+            }
+            match self.wait(-1, event) {
+                Some(fd) if fd == self.waker.fd() => self.waker.reset(),
+                Some(_) => drive.readable(),
+                None => {}
             }
         }
     }
@@ -159,5 +182,27 @@ impl Waiter {
         };
         shown(0);
         item
+    }
+
+    /// Waits; gives the descriptor that is readable, if it is one that ended the wait.
+    fn wait(&self, timeout: i64, event: WaitEvent) -> Option<RawFd> {
+        // SAFETY: the set was made in `new`; `occurred` has room for the one event asked for.
+        // ResetLatch before the callers' interrupt check is the order latch.h prescribes: a signal
+        // that arrives in between sets the latch again.
+        unsafe {
+            let mut occurred = pg_sys::WaitEvent::default();
+            let n = pg_sys::WaitEventSetWait(self.set, timeout, &mut occurred, 1, event.info());
+            if n > 0 && occurred.events & pg_sys::WL_LATCH_SET != 0 {
+                pg_sys::ResetLatch(pg_sys::MyLatch);
+            }
+            (n > 0 && occurred.events & pg_sys::WL_SOCKET_READABLE != 0).then_some(occurred.fd)
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // SAFETY: made in `new` and used by nobody else.
+        unsafe { pg_sys::FreeWaitEventSet(self.set) };
     }
 }

@@ -15,7 +15,18 @@ use crate::waker::Waker;
 pub struct Sender<T> {
     inner: mpsc::Sender<T>,
     room: Option<Room<T>>,
-    waker: Arc<Waker>,
+    // Dropped after the inner sender: whoever is woken by that finds the channel closed.
+    waker: WakesWhenDropped,
+}
+
+/// The end of a sender has to wake, too.
+#[derive(Clone)]
+struct WakesWhenDropped(Arc<Waker>);
+
+impl Drop for WakesWhenDropped {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 /// The receiving half, used by the backend.
@@ -60,6 +71,7 @@ pub enum TryRecv<T> {
 /// A channel that holds at most `capacity` items and wakes through `waker`.
 pub fn channel<T>(capacity: usize, waker: Arc<Waker>) -> (Sender<T>, Receiver<T>) {
     let (tx, rx) = mpsc::channel(capacity);
+    let waker = WakesWhenDropped(waker);
     (Sender { inner: tx, room: None, waker }, Receiver { inner: rx, room: None, arrived: VecDeque::new() })
 }
 
@@ -88,29 +100,19 @@ impl<T> Sender<T> {
             }
         }
         let result = self.inner.send(item).await.map_err(|e| e.0);
-        self.waker.wake();
+        self.waker.0.wake();
         result
     }
 
     /// Sends without waiting. What has no room is dropped: for a channel that gets one item.
     pub fn send_now(&self, item: T) {
         let _ = self.inner.try_send(item);
-        self.waker.wake();
+        self.waker.0.wake();
     }
 
     /// Completes when the receiver is gone.
     pub async fn closed(&self) {
         self.inner.closed().await;
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        // The inner sender is dropped only after this body, so a consumer woken here may still see
-        // the channel open. Swap it for a dead one first: "closed" is then visible before the wake.
-        let (dead, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut self.inner, dead));
-        self.waker.wake();
     }
 }
 

@@ -7,6 +7,7 @@ pub mod channel;
 pub mod io_thread;
 pub mod report;
 pub mod secret;
+pub mod shared_task;
 pub mod waker;
 
 pub use report::{Report, SqlState};

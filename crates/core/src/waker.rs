@@ -54,8 +54,28 @@ impl Waker {
         unsafe { libc::poll(&mut poll, 1, milliseconds) };
     }
 
+    /// Until the guard is dropped, whoever wakes the backend finds that it is awake. What they wake it
+    /// for has to be looked for after that.
+    pub fn quiet(&self) -> Quiet<'_> {
+        Quiet { waker: self, was_signalled: self.signalled.swap(true, Ordering::AcqRel) }
+    }
+
     /// The descriptor to wait on.
     pub fn fd(&self) -> RawFd {
         self.read_end.as_raw_fd()
+    }
+}
+
+/// See [`Waker::quiet`].
+pub struct Quiet<'a> {
+    waker: &'a Waker,
+    was_signalled: bool,
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        if !self.was_signalled {
+            self.waker.signalled.swap(false, Ordering::AcqRel);
+        }
     }
 }

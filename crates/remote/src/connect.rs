@@ -18,6 +18,7 @@ use crate::connection::{Connection, ConnectionFacts};
 use crate::conninfo::{ConnInfo, Host, HostAddress, SslMode, TargetSessionAttrs};
 use crate::error::{AttemptError, ConnectError, FailedAttempt};
 use crate::framed::{Framed, Transport};
+use crate::socket::Socket;
 use crate::tls::{TlsClient, TlsFacts};
 
 /// What the caller decides, besides the conninfo.
@@ -212,29 +213,36 @@ impl Attempt<'_> {
         let mut tls = None;
         let mut facts = None;
         let mut server_end_point = None;
-        let transport: Box<dyn Transport> = match self.address {
-            Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        let mut socket = match self.address {
+            Address::Unix(path) => Socket::unix(UnixStream::connect(path).await?)?,
             Address::Tcp(addr) => {
-                let mut stream = TcpStream::connect(addr).await?;
+                let stream = TcpStream::connect(addr).await?;
                 self.set_socket_options(&stream)?;
-                let direct = self.info.ssl.negotiation_direct;
-                if !encrypt {
-                    Box::new(stream)
-                } else if direct || ask_for_tls(&mut stream).await? {
+                Socket::tcp(stream)?
+            }
+        };
+        let fd = socket.fd();
+        let direct = self.info.ssl.negotiation_direct;
+        let transport: Box<dyn Transport> = match self.address {
+            Address::Tcp(addr) if encrypt => {
+                if direct || ask_for_tls(&mut socket).await? {
                     let client = TlsClient::new(&self.info.ssl, &self.host.name, addr.ip())?;
-                    let encrypted = client.handshake(stream).await?;
+                    let encrypted = client.handshake(socket).await?;
                     tls = Some(client);
                     facts = Some(encrypted.facts);
                     server_end_point = encrypted.server_end_point;
                     Box::new(encrypted.stream)
                 } else if self.info.ssl.mode == SslMode::Prefer {
-                    Box::new(stream)
+                    Box::new(socket)
                 } else {
                     return Err(AttemptError::TlsRefused);
                 }
             }
+            _ => Box::new(socket),
         };
-        self.start_session(transport, tls, facts, server_end_point).await
+        let mut connection = self.start_session(transport, tls, facts, server_end_point).await?;
+        connection.set_socket(fd);
+        Ok(connection)
     }
 
     /// Everything that is said over the transport, encrypted or not, until the session takes

@@ -9,6 +9,7 @@ use secretlink_core::channel::Sender;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +112,7 @@ pub struct Connection {
     /// server does not end its answer.
     unsynced: bool,
     small_results: SmallResults,
+    socket: Option<RawFd>,
 }
 
 /// How far the answer to a query has come. What comes out of order breaks the connection: server and
@@ -154,6 +156,7 @@ impl Connection {
             status: Arc::default(),
             unsynced: false,
             small_results: SmallResults::new(),
+            socket: None,
         }
     }
 
@@ -183,6 +186,15 @@ impl Connection {
 
     pub(crate) fn set_backend_pid(&mut self, pid: i32) {
         self.facts.backend_pid = pid;
+    }
+
+    pub(crate) fn set_socket(&mut self, socket: RawFd) {
+        self.socket = Some(socket);
+    }
+
+    /// What is read from to go on, as long as the session lives; `None` if that is no socket.
+    pub(crate) fn socket(&self) -> Option<RawFd> {
+        self.socket
     }
 
     pub(crate) fn set_cancel_key(&mut self, key: Option<CancelKey>) {
@@ -363,10 +375,15 @@ impl Connection {
     /// The next part of an answer. What may come at any time is dealt with here.
     async fn hear(&mut self, listener: Listener<'_>) -> Result<Incoming, Stopped> {
         loop {
-            let incoming = tokio::select! {
-                biased;
-                () = listener.cancel.cancelled() => return Err(Stopped::Cancelled),
-                incoming = self.framed.next() => incoming.map_err(broken)?,
+            // What has been read already is not waited for.
+            let incoming = match self.framed.buffered().map_err(broken)? {
+                Some(incoming) if !listener.cancel.is_cancelled() => incoming,
+                Some(_) => return Err(Stopped::Cancelled),
+                None => tokio::select! {
+                    biased;
+                    () = listener.cancel.cancelled() => return Err(Stopped::Cancelled),
+                    incoming = self.framed.next() => incoming.map_err(broken)?,
+                },
             };
             match self.note(incoming) {
                 Some(Incoming::Message(Message::NoticeResponse(body))) => {
@@ -557,10 +574,13 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     async fn tell(self, event: Event) -> Result<(), Stopped> {
+        if self.cancel.is_cancelled() {
+            return Err(Stopped::Cancelled);
+        }
         tokio::select! {
             biased;
-            () = self.cancel.cancelled() => Err(Stopped::Cancelled),
             sent = self.events.send(event) => sent.map_err(|_| Stopped::Cancelled),
+            () = self.cancel.cancelled() => Err(Stopped::Cancelled),
         }
     }
 }

@@ -23,7 +23,7 @@ const LIMIT: usize = 1 << 30;
 
 /// How much to make room for at a time. Big enough that a bulk result is not read in crumbs, small
 /// enough that a header that claims a gigabyte does not get one before the bytes have come.
-const READ_SIZE: usize = 64 * 1024;
+const READ_SIZE: usize = 32 * 1024;
 
 /// With less room than this left in a buffer, a new one is begun. Until then rows that come in small
 /// pieces share one: each keeps all of its buffer alive.
@@ -86,6 +86,14 @@ impl Framed {
         self.transport.shutdown().await
     }
 
+    /// The next message or run of rows, if it has been read already.
+    ///
+    /// # Errors
+    /// `InvalidData` for what is not the protocol.
+    pub fn buffered(&mut self) -> io::Result<Option<Incoming>> {
+        decode(&mut self.read, self.limit)
+    }
+
     /// The next message or run of rows. Cancel-safe: bytes read stay in the buffer.
     ///
     /// # Errors
@@ -93,7 +101,7 @@ impl Framed {
     /// the transport says.
     pub async fn next(&mut self) -> io::Result<Incoming> {
         loop {
-            if let Some(incoming) = decode(&mut self.read, self.limit)? {
+            if let Some(incoming) = self.buffered()? {
                 return Ok(incoming);
             }
             if self.read.capacity() - self.read.len() < MIN_READ {

@@ -23,4 +23,5 @@ mod auth;
 mod connect;
 mod scram;
 mod small_results;
+mod socket;
 mod tls;

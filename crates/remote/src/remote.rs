@@ -2,7 +2,9 @@
 
 use secretlink_core::channel::{self, Receiver, Sender};
 use secretlink_core::io_thread::{IoThread, Pending};
+use secretlink_core::shared_task::{Drive, SharedTask};
 use std::io;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -30,6 +32,8 @@ pub struct Remote {
     stops: UnboundedSender<Sender<io::Result<()>>>,
     facts: ConnectionFacts,
     status: Arc<Status>,
+    task: SharedTask,
+    socket: Option<RawFd>,
     /// Cancelled when the session is to end; a child of the I/O thread's own.
     life: CancellationToken,
     _ends_life: DropGuard,
@@ -63,11 +67,22 @@ impl Remote {
         let (stops, asked) = unbounded_channel();
         let (end, over) = (life.clone(), gone.clone().drop_guard());
         let mut work = Work { key: connection.cancel_key(), stops: asked, life: end };
-        io.spawn(async move {
+        let socket = connection.socket();
+        let task = io.spawn_shared(async move {
             work.serve(connection, queries).await;
             drop(over);
         });
-        Remote { orders, stops, facts, status, _ends_life: life.clone().drop_guard(), life, gone }
+        Remote {
+            orders,
+            stops,
+            facts,
+            status,
+            task,
+            socket,
+            _ends_life: life.clone().drop_guard(),
+            life,
+            gone,
+        }
     }
 
     /// What does not change while the session lasts.
@@ -75,19 +90,29 @@ impl Remote {
         &self.facts
     }
 
-    /// What does.
+    /// What does, as far as the server has told.
     pub fn status(&self) -> &Status {
+        self.task.catch_up();
         &self.status
     }
 
-    /// Starts a query. If another one is being cancelled, it begins when that is over.
+    /// Takes the session over from the I/O thread, to wait for the answer to the next query without it;
+    /// with the socket to wait for. `None` where that is not possible right now.
+    pub fn drive(&self) -> Option<(Drive<'_>, RawFd)> {
+        Some((self.task.drive()?, self.socket?))
+    }
+
+    /// Starts a query. If another one is being cancelled, it begins when that is over. Whoever
+    /// [drives](Remote::drive) the session has to go on with that, or give it back.
     pub fn query(&self, io: &IoThread, request: Request) -> Query {
         self.order(request, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()))
     }
 
     /// Starts a query whose answer is not read at once: it waits for that in `room` bytes.
     pub fn send(&self, io: &IoThread, request: Request, room: u32) -> Query {
-        self.order(request, channel::channel_of_sizes(room, Event::size, io.waker().clone()))
+        let query = self.order(request, channel::channel_of_sizes(room, Event::size, io.waker().clone()));
+        self.task.give_back();
+        query
     }
 
     fn order(&self, request: Request, (tx, events): (Sender<Event>, Receiver<Event>)) -> Query {
@@ -102,6 +127,7 @@ impl Remote {
     pub fn stop(&self, io: &IoThread) -> Receiver<io::Result<()>> {
         let (tx, answer) = channel::channel(1, io.waker().clone());
         let _ = self.stops.send(tx);
+        self.task.give_back();
         answer
     }
 

@@ -91,9 +91,9 @@ pub(super) enum LastResult {
 pub(super) fn collect(
     target: &Target,
     sql: Vec<u8>,
-    sink: Option<&mut RowSink>,
+    mut sink: Option<&mut RowSink>,
 ) -> Result<Result<LastResult, QueryError>, Error> {
-    let local_types = sink.as_deref().map(RowSink::local_types).unwrap_or_default();
+    let local_types = sink.as_deref_mut().map(RowSink::local_types).unwrap_or_default();
     let request = Request { local_types, ..Request::from(sql) };
     let mut answer = Answer::into_sink(sink);
     let failure = target.session.query(request, &target.origin, |event| answer.take(event))?;

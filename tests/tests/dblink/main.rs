@@ -17,4 +17,5 @@ mod outcome;
 mod pair;
 mod random_value;
 mod results;
+mod slow_consumer;
 mod values;

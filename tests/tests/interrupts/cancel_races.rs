@@ -38,7 +38,8 @@ fn a_cancel_at_the_very_beginning_is_not_lost() {
         let began = Instant::now();
         let error = db_error(client.simple_query(SLEEP));
         assert_eq!(error.code(), &SqlState::QUERY_CANCELED, "{error:?}");
-        client.batch_execute("RESET statement_timeout").unwrap();
+        // On a busy machine this may itself take longer than the timeout.
+        while client.batch_execute("RESET statement_timeout").is_err() {}
         assert_eq!(remote_pid(&mut client), pid, "round {round}");
         slowest = slowest.max(began.elapsed());
         assert!(slowest < SOON, "round {round}: the next query had to wait {:?}", began.elapsed());
