@@ -90,6 +90,7 @@ const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 #[derive(Clone, Copy)]
 struct Steps {
     /// While the server prepares its shared memory.
+    #[cfg(not(feature = "pg14"))]
     request: fn(),
     /// When it has it.
     attach: fn(),
@@ -104,7 +105,12 @@ static PREVIOUS_STARTUP: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new
 /// Has `request` and `attach` called at the right moments of the server's start. To be called once,
 /// while the library is preloaded.
 pub fn install(request: fn(), attach: fn()) {
-    if STEPS.set(Steps { request, attach }).is_err() {
+    let steps = Steps {
+        #[cfg(not(feature = "pg14"))]
+        request,
+        attach,
+    };
+    if STEPS.set(steps).is_err() {
         return;
     }
     // SAFETY: only the postmaster is running, with one thread; the hooks found are called by ours.

@@ -8,11 +8,14 @@ use std::time::Duration;
 /// How soon a worker that has failed is started again.
 const RESTART: Duration = Duration::from_secs(5);
 
-// SAFETY: declared as in interrupt.h and tcopprot.h. pgrx's own declarations are guarded, which a
-// signal handler must not be.
+// SAFETY: declared as in interrupt.h, tcopprot.h and port.h, but for pqsignal's result, which nobody
+// reads. pgrx's own declarations are guarded, which a signal handler must not be; and in PostgreSQL 18
+// pqsignal is a macro.
 unsafe extern "C-unwind" {
     fn SignalHandlerForConfigReload(signal: c_int);
     fn die(signal: c_int);
+    #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
+    fn pqsignal(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int));
 }
 
 /// Registers a worker that runs as long as the server takes changes: on a standby from its promotion
@@ -47,8 +50,8 @@ pub fn begin(database: Option<&CStr>) {
     // SAFETY: a worker's first steps, as in bgworker.h; the handlers are Postgres's own. `die` makes
     // the next look for interrupts end the worker, whatever it waits for.
     unsafe {
-        pg_sys::pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
-        pg_sys::pqsignal(libc::SIGTERM, Some(die));
+        pqsignal(libc::SIGHUP, SignalHandlerForConfigReload);
+        pqsignal(libc::SIGTERM, die);
         pg_sys::BackgroundWorkerUnblockSignals();
         let database = database.map_or(std::ptr::null(), CStr::as_ptr);
         pg_sys::BackgroundWorkerInitializeConnection(database, std::ptr::null(), 0);
