@@ -2,6 +2,7 @@
 
 use crate::poll::eventually;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,22 @@ impl Process {
     /// The process with this id.
     pub fn new(pid: u32) -> Self {
         Self { pid }
+    }
+
+    /// The process that has the client's end of a TCP connection over IPv4 loopback, if it still has it.
+    pub fn of_client(end: SocketAddr) -> Option<Self> {
+        let sockets = fs::read_to_string("/proc/net/tcp").ok()?;
+        let port = format!("0100007F:{:04X}", end.port());
+        let inode = sockets.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(1) == Some(&port.as_str())).then(|| fields.get(9).copied()).flatten()
+        })?;
+        let socket = format!("socket:[{inode}]");
+        let processes = fs::read_dir("/proc").ok()?;
+        processes
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .map(|pid| Self { pid })
+            .find(|process| process.has_open(&socket))
     }
 
     /// Its id.
@@ -33,6 +50,28 @@ impl Process {
         eventually("the process is gone", limit, || {
             if self.is_alive() { Err(format!("{self:?} is alive")) } else { Ok(()) }
         });
+    }
+
+    /// What it calls itself: for a server process what `ps` shows, such as `postgres: secretlink`.
+    pub fn title(self) -> String {
+        let title = fs::read(self.file("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&title).trim_end_matches(['\0', ' ']).to_owned()
+    }
+
+    /// End it at once, with SIGKILL. Does nothing if it has ended already.
+    pub fn kill(self) {
+        self.signal(libc::SIGKILL);
+    }
+
+    /// For a postmaster: what `pg_ctl stop --mode=immediate` does, without waiting for the end.
+    pub fn quit(self) {
+        self.signal(libc::SIGQUIT);
+    }
+
+    fn signal(self, signal: libc::c_int) {
+        // SAFETY: kill only sends a signal. Should the process have ended and its id have been given
+        // to another just now, only a test on a throw-away machine would notice.
+        unsafe { libc::kill(self.pid.cast_signed(), signal) };
     }
 
     /// Resident memory, in bytes.
@@ -65,6 +104,11 @@ impl Process {
     /// A file of its directory in `/proc`.
     pub(crate) fn file(self, name: &str) -> PathBuf {
         format!("/proc/{}/{name}", self.pid).into()
+    }
+
+    fn has_open(self, target: &str) -> bool {
+        let Ok(files) = fs::read_dir(self.file("fd")) else { return false };
+        files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == target))
     }
 
     fn status_field(self, name: &str) -> Option<String> {

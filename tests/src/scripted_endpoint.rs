@@ -1,6 +1,7 @@
 //! A Secrets Manager endpoint that answers as told, for what moto never says.
 
-use std::io::{Read, Write};
+use crate::http_message::read_message;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -94,25 +95,9 @@ impl Drop for ScriptedEndpoint {
 fn serve(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut request = Vec::new();
-    let mut buffer = [0; 4096];
-    while !is_complete(&request) {
-        let length = stream.read(&mut buffer)?;
-        if length == 0 {
-            return Ok(());
-        }
-        request.extend_from_slice(&buffer[..length]);
-    }
+    let request = read_message(stream)?;
     let request = String::from_utf8_lossy(&request).into_owned();
     shared.requests.lock().expect("nobody panics under this lock").push(request);
     let answer = shared.answer.lock().expect("nobody panics under this lock").clone();
     stream.write_all(&answer)
-}
-
-/// Whether head and body of a request with a `content-length` are there.
-fn is_complete(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
-    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-    request.len() >= head.len() + 4 + length.unwrap_or(0)
 }

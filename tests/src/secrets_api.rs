@@ -83,8 +83,34 @@ impl SecretsApi {
 
     /// The current text value.
     pub fn get_secret_value(&self, id: &str) -> Result<String, ApiError> {
-        let answer = self.call("GetSecretValue", json!({ "SecretId": id }))?;
+        self.get_stage(id, "AWSCURRENT")
+    }
+
+    /// The text value of the version with a staging label.
+    pub fn get_stage(&self, id: &str, stage: &str) -> Result<String, ApiError> {
+        // Said aloud even for AWSCURRENT: moto's default is the version that was last put there, and
+        // does not follow UpdateSecretVersionStage.
+        let answer = self.call("GetSecretValue", json!({ "SecretId": id, "VersionStage": stage }))?;
         Ok(answer["SecretString"].as_str().expect("the secret holds no text").to_owned())
+    }
+
+    /// The versions that exist, each with its staging labels, in no particular order.
+    pub fn versions(&self, id: &str) -> Vec<(String, Vec<String>)> {
+        let answer = self
+            .call("DescribeSecret", json!({ "SecretId": id }))
+            .unwrap_or_else(|e| panic!("DescribeSecret: {e:?}"));
+        let versions = answer["VersionIdsToStages"].as_object().expect("a secret has versions");
+        let label = |stage: &Value| stage.as_str().expect("a label is text").to_owned();
+        versions
+            .iter()
+            .map(|(id, stages)| (id.clone(), stages.as_array().into_iter().flatten().map(label).collect()))
+            .collect()
+    }
+
+    /// The id of the version with a staging label.
+    pub fn version_at(&self, id: &str, stage: &str) -> Option<String> {
+        let versions = self.versions(id);
+        versions.into_iter().find_map(|(id, stages)| stages.iter().any(|s| s == stage).then_some(id))
     }
 
     /// Store a new text value at `stages`; returns its version id.

@@ -1,6 +1,9 @@
 //! The harness itself: what the other tests take for granted.
 
-use secretlink_e2e::{Cluster, Mode, Moto, NeverAnswers, Process, Proxy, StopMode, backend_pid, eventually};
+use secretlink_e2e::{
+    Cluster, Fault, Mode, Moto, NeverAnswers, Process, Proxy, SecretsApi, SecretsRelay, StopMode,
+    backend_pid, eventually,
+};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -299,4 +302,82 @@ fn owner_of_a_cluster() {
     // A line of its own: libtest has begun one.
     println!("\nOWNED {} {}", cluster.postmaster_pid(), cluster.socket_dir().parent().unwrap().display());
     thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn a_relay_mistreats_one_secret_and_no_other() {
+    let moto = Moto::start();
+    let relay = SecretsRelay::to(&moto);
+    let (direct, relayed) = (moto.secrets(), SecretsApi::new(&relay.endpoint()));
+    direct.create_secret("good", "1");
+    direct.create_secret("bad", "1");
+    let put = |value: &'static str| {
+        let relayed = relayed.clone();
+        // The client panics when there is no answer.
+        thread::spawn(move || relayed.put_secret_value("bad", value, &["AWSCURRENT"])).join()
+    };
+    let stored = || direct.get_secret_value("bad").unwrap();
+
+    relay.rule("bad", |_| Fault::Cut);
+    assert!(put("2").is_err() && stored() == "1");
+    assert_eq!(relayed.get_secret_value("good").unwrap(), "1");
+    relay.rule("bad", |_| Fault::CutAnswer);
+    assert!(put("3").is_err() && stored() == "3");
+    relay.rule("bad", |_| Fault::Refuse(400, "ThrottlingException"));
+    let refused = relayed.get_secret_value("bad").unwrap_err();
+    assert_eq!((refused.status, refused.kind.as_str()), (400, "ThrottlingException"));
+
+    // By operation, and with the answer at hand.
+    let (sender, seen) = std::sync::mpsc::channel();
+    relay.rule("bad", {
+        let direct = direct.clone();
+        move |request| {
+            if request.operation != "PutSecretValue" {
+                return Fault::Refuse(403, "AccessDeniedException");
+            }
+            let (sender, direct) = (sender.clone(), direct.clone());
+            let client = Process::of_client(request.client).map(Process::pid);
+            Fault::BeforeAnswer(Box::new(move || {
+                sender.send((client, direct.get_secret_value("bad").unwrap())).unwrap();
+            }))
+        }
+    });
+    put("4").unwrap();
+    assert_eq!(seen.recv().unwrap(), (Some(std::process::id()), "4".to_owned()));
+    assert_eq!(relayed.get_secret_value("bad").unwrap_err().status, 403);
+
+    relay.pass("bad");
+    assert_eq!(relayed.get_secret_value("bad").unwrap(), "4");
+    assert_eq!(relay.count("bad", "PutSecretValue"), 3);
+    assert_eq!(relay.operations("good"), ["GetSecretValue"]);
+    assert_eq!(relay.requests("bad").last().unwrap().input["SecretId"], "bad");
+}
+
+#[test]
+fn a_delayed_request_lands_though_its_client_has_gone() {
+    let moto = Moto::start();
+    let relay = SecretsRelay::to(&moto);
+    moto.secrets().create_secret("late", "1");
+    relay.rule("late", |_| Fault::Delay(Duration::from_millis(300)));
+    let body = r#"{"SecretId":"late","SecretString":"2","VersionStages":["AWSCURRENT"]}"#;
+    let address: SocketAddr = relay.endpoint().trim_start_matches("http://").parse().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: secretsmanager.PutSecretValue\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/secretsmanager/aws4_request, \
+         SignedHeaders=host, Signature=x\r\n\r\n",
+        body.len()
+    );
+    client.write_all((head + body).as_bytes()).unwrap();
+    eventually("the relay has it", Duration::from_secs(10), || {
+        if relay.count("late", "PutSecretValue") == 1 { Ok(()) } else { Err(String::new()) }
+    });
+    drop(client);
+    assert_eq!((relay.open(), moto.secrets().get_secret_value("late").unwrap().as_str()), (1, "1"));
+    eventually("it lands", Duration::from_secs(10), || match relay.open() {
+        0 => Ok(()),
+        open => Err(open.to_string()),
+    });
+    assert_eq!(moto.secrets().get_secret_value("late").unwrap(), "2");
 }

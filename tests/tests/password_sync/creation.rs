@@ -1,0 +1,163 @@
+//! Secrets that do not exist yet.
+
+use crate::ground::{Ground, api, ground};
+use crate::synced_role::{SyncedRole, password_in};
+use secretlink_e2e::{Fault, random_password, unique};
+
+/// A labelled role whose secret does not exist.
+fn role_without_secret<'a>(ground: &'a Ground, name: &str) -> SyncedRole<'a> {
+    let role = unique(name).replace('-', "_");
+    let secret = format!("sync/{role}");
+    ground.synced_role_with_secret(&role, &secret, &random_password())
+}
+
+#[test]
+fn a_missing_secret_is_created() {
+    let ground = ground();
+    let role = role_without_secret(ground, "missing");
+    let (sql, password) = role.alter();
+    ground.session().run_quietly(&sql);
+    role.assert_password(&password);
+    let create = &ground
+        .relay
+        .requests(&role.secret)
+        .into_iter()
+        .find(|r| r.operation == "CreateSecret")
+        .unwrap()
+        .input;
+    assert!(create["ClientRequestToken"].as_str().unwrap().starts_with("secretlink-"), "a token of ours");
+    assert_eq!(role.versions(), 1);
+    let (sql, password) = role.alter();
+    ground.session().run_quietly(&sql);
+    role.assert_password(&password);
+}
+
+#[test]
+fn a_missing_secret_is_an_error_if_none_may_be_created() {
+    let ground = ground();
+    let role = role_without_secret(ground, "off");
+    let mut session = ground.session();
+    session.run("SET secretlink.create_missing_secrets = off");
+    let old = random_password();
+    // Not yet synced, so that there is a password to keep.
+    session.run(&format!("SELECT unsync_role('{}')", role.name));
+    session.run(&role.alter_to(&old));
+    session.run(&format!("SELECT sync_role('{}', '{}')", role.name, role.secret));
+    let error = session.refused(&role.alter().0, "42704", &role.secret);
+    assert!(error.hint().is_some(), "{error:?}");
+    assert_eq!(ground.log_in(&role.name, &old).as_ref(), Ok(&role.name));
+    assert_eq!(api().get_secret_value(&role.secret).unwrap_err().kind, "ResourceNotFoundException");
+}
+
+#[test]
+fn a_secret_created_at_the_same_moment_is_used() {
+    let ground = ground();
+    let role = role_without_secret(ground, "race");
+    let secret = role.secret.clone();
+    ground.relay.rule(&role.secret, move |request| {
+        if request.operation == "CreateSecret" {
+            api().create_login_secret(&secret, "x", "y");
+        }
+        Fault::None
+    });
+    let (sql, password) = role.alter();
+    let mut session = ground.session();
+    // To tell that it exists is as good as to go on with it; a second try must work.
+    if session.client.batch_execute(&sql).is_err() {
+        ground.relay.pass(&role.secret);
+        session.run_quietly(&sql);
+    }
+    role.assert_password(&password);
+}
+
+#[test]
+fn an_answer_that_is_lost_does_not_lose_the_secret() {
+    let ground = ground();
+    let role = role_without_secret(ground, "lost");
+    ground.relay.rule(&role.secret, |request| match request.operation.as_str() {
+        "CreateSecret" => Fault::CutAnswer,
+        _ => Fault::None,
+    });
+    let mut session = ground.session();
+    let failed = session.client.batch_execute(&role.alter().0).is_err();
+    ground.relay.pass(&role.secret);
+    if !failed {
+        role.assert_in_sync();
+    }
+    let (sql, password) = role.alter();
+    session.run_quietly(&sql);
+    role.assert_password(&password);
+}
+
+#[test]
+fn create_role_with_secret_makes_role_password_and_secret_at_once() {
+    let ground = Ground::with(|cluster| {
+        cluster
+            .conf("log_statement = 'all'")
+            .conf("log_min_error_statement = error")
+            .conf("secretlink.advertised_host = 'db.example.com'")
+    });
+    let mut session = ground.session();
+    let secret = unique("made");
+    let returned = session.text(&format!("SELECT create_role_with_secret('made', '{secret}')"));
+    assert_eq!(returned, Some(secret.clone()));
+    let made = SyncedRole { ground: &ground, name: "made".to_owned(), secret };
+    let password = made.password();
+    assert_eq!(password.chars().count(), 32);
+    session.run("ALTER ROLE made LOGIN");
+    made.assert_in_sync();
+    assert_eq!(made.check(), "in_sync");
+    let current: serde_json::Value = serde_json::from_str(&made.current()).unwrap();
+    assert_eq!(
+        (current["username"].as_str(), current["host"].as_str()),
+        (Some("made"), Some("db.example.com"))
+    );
+
+    // Named arguments, another length, a secret that is there already.
+    let secret = unique("there");
+    api().create_secret(&secret, r#"{"keep":"me","password":"?"}"#);
+    session.run(&format!(
+        "SELECT create_role_with_secret(role => 'there', secret_id => '{secret}', password_length => 64)"
+    ));
+    let there = SyncedRole { ground: &ground, name: "there".to_owned(), secret };
+    session.run("ALTER ROLE there LOGIN");
+    assert_eq!(there.password().chars().count(), 64);
+    there.assert_in_sync();
+    assert!(there.current().contains(r#""keep":"me""#));
+    assert_ne!(there.password()[..32], password);
+
+    // In one transaction with the rest.
+    let secret = unique("undone");
+    session.run(&format!("BEGIN; SELECT create_role_with_secret('undone', '{secret}'); ROLLBACK"));
+    assert_eq!(api().get_secret_value(&secret).unwrap_err().kind, "ResourceNotFoundException");
+    session.run(&format!(
+        "BEGIN; SELECT create_role_with_secret('done', '{secret}'); ALTER ROLE done LOGIN; COMMIT"
+    ));
+    let done = SyncedRole { ground: &ground, name: "done".to_owned(), secret };
+    done.assert_in_sync();
+
+    session.refused("SELECT create_role_with_secret('made', 'x')", "42710", "made");
+    for length in ["0", "-1", "7", "100000"] {
+        session.refused(&format!("SELECT create_role_with_secret('n', 'x', {length})"), "22023", "");
+    }
+    let log = ground.cluster.log();
+    assert!(log.contains("create_role_with_secret"), "the statements are logged");
+    for role in [&made, &there, &done] {
+        assert!(!log.contains(&role.password()), "the password of {} is in the log", role.name);
+    }
+    assert!(!log.contains("SCRAM-SHA-256$"), "nor its verifier");
+}
+
+#[test]
+fn no_two_passwords_are_alike() {
+    let ground = ground();
+    let mut session = ground.session();
+    let passwords: std::collections::HashSet<String> = (0..10)
+        .map(|_| {
+            let role = unique("alike").replace('-', "_");
+            session.run(&format!("SELECT create_role_with_secret('{role}', 'sync/{role}')"));
+            password_in(&api().get_secret_value(&format!("sync/{role}")).unwrap())
+        })
+        .collect();
+    assert_eq!(passwords.len(), 10);
+}

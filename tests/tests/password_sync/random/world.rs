@@ -1,0 +1,267 @@
+//! What the players and the chaos share.
+
+use super::chaos::{Plan, Window};
+use super::journal::Journal;
+use crate::ground::{Ground, api, log_in, moto};
+use postgres::{Client, NoTls};
+use secretlink_e2e::{Cluster, Fault, Process, SecretsRelay, SecretsRequest, StopMode};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// In every password, so that one look at the log finds any of them.
+pub const MARK: &str = "QxMarkZ";
+
+pub struct World {
+    pub relay: SecretsRelay,
+    pub cluster: Mutex<Cluster>,
+    config: postgres::Config,
+    port: u16,
+    pub journal: Journal,
+    pub done: AtomicUsize,
+    pub over: AtomicBool,
+    /// The crash that waits for its moment.
+    pub plan: Mutex<Option<Plan>>,
+    /// How many of a hundred requests meet a fault.
+    pub weather: AtomicUsize,
+    random: Mutex<fastrand::Rng>,
+    outcomes: Mutex<BTreeMap<String, usize>>,
+    faults: Mutex<BTreeMap<&'static str, usize>>,
+    crashes: Mutex<BTreeMap<(Window, &'static str), usize>>,
+    pub slowest_start: Mutex<Duration>,
+}
+
+impl World {
+    pub fn start(seed: u64, secrets: usize) -> Arc<Self> {
+        let relay = SecretsRelay::to(moto());
+        let cluster = Ground::builder(&relay)
+            .conf("secretlink.request_timeout = 600")
+            .conf("secretlink.connect_timeout = 300")
+            .conf("secretlink.promote_timeout = 400")
+            .conf("secretlink.max_attempts = 2")
+            .conf("deadlock_timeout = 200")
+            .start();
+        let mut config = postgres::Config::new();
+        config.host_path(cluster.socket_dir()).port(cluster.port()).user("postgres").dbname("postgres");
+        config.connect_timeout(Duration::from_secs(10));
+        let world = Arc::new(Self {
+            relay,
+            config,
+            port: cluster.port(),
+            cluster: Mutex::new(cluster),
+            journal: Journal::new(),
+            done: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+            plan: Mutex::new(None),
+            weather: AtomicUsize::new(0),
+            random: Mutex::new(fastrand::Rng::with_seed(seed ^ 0xFA17)),
+            outcomes: Mutex::default(),
+            faults: Mutex::default(),
+            crashes: Mutex::default(),
+            slowest_start: Mutex::default(),
+        });
+        let mut client = world.connect();
+        for number in 0..secrets {
+            let (role, secret, password) =
+                (format!("r{number}"), secret_name(seed, number), format!("{MARK}-{number}"));
+            let value = json!({ "username": role, "password": password, "big": 1, "other": "kept" });
+            api().create_secret(&secret, &value.to_string());
+            client
+                .batch_execute(&format!(
+                    "CREATE ROLE {role} LOGIN PASSWORD '{password}'; SELECT sync_role('{role}', '{secret}')"
+                ))
+                .unwrap();
+        }
+        // Roles as such must not be lost by a crash, which no sync is about.
+        client.batch_execute("CHECKPOINT").unwrap();
+        world.relay.rule_for_others({
+            let world = Arc::clone(&world);
+            move |request| world.fate(request)
+        });
+        world
+    }
+
+    /// Connect, as soon as there is a server.
+    pub fn connect(&self) -> Client {
+        let began = Instant::now();
+        loop {
+            match self.config.connect(NoTls) {
+                Ok(client) => return client,
+                Err(e) if began.elapsed() > Duration::from_secs(90) => {
+                    panic!("no server for too long: {e:?}")
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(15)),
+            }
+        }
+    }
+
+    /// The synced roles: name and secret.
+    pub fn synced_roles(&self, client: &mut Client) -> Result<Vec<(String, String)>, postgres::Error> {
+        let sql = "SELECT rolname::text, label FROM pg_authid JOIN pg_shseclabel
+                   ON objoid = pg_authid.oid AND classoid = 'pg_authid'::regclass AND provider = 'secretlink'";
+        Ok(client.query(sql, &[])?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// What becomes of a request: the crash that waits for it, a fault, or nothing.
+    fn fate(self: &Arc<Self>, request: &SecretsRequest) -> Fault {
+        if let Some(plan) = self.plan_for(request) {
+            return self.crash(request, plan);
+        }
+        let mut random = self.random.lock().unwrap();
+        let (name, fault) = if random.usize(..100) >= self.weather.load(Ordering::SeqCst) {
+            ("none", Fault::None)
+        } else {
+            match random.usize(..6) {
+                0 => ("cut", Fault::Cut),
+                1 => ("answer cut", Fault::CutAnswer),
+                2 => ("delayed", Fault::Delay(Duration::from_millis(random.u64(50..1800)))),
+                3 => ("500", Fault::Refuse(500, "InternalServiceError")),
+                4 => ("400 throttled", Fault::Refuse(400, "ThrottlingException")),
+                _ => ("403 denied", Fault::Refuse(403, "AccessDeniedException")),
+            }
+        };
+        drop(random);
+        *self.faults.lock().unwrap().entry(name).or_default() += 1;
+        self.journal.note(&request.secret, format!("    {} {} {name}", request.operation, tokens(request)));
+        fault
+    }
+
+    /// Takes the plan if this request is its moment.
+    fn plan_for(&self, request: &SecretsRequest) -> Option<Plan> {
+        let mut plan = self.plan.lock().unwrap();
+        let fits = plan.as_ref().is_some_and(|plan| {
+            plan.window.may_be_at(&request.operation)
+                && Process::of_client(request.client).is_some_and(|sender| {
+                    sender.title().contains("secretlink") == (plan.window == Window::Worker)
+                })
+        });
+        if fits { plan.take() } else { None }
+    }
+
+    fn crash(self: &Arc<Self>, request: &SecretsRequest, plan: Plan) -> Fault {
+        let what = format!("    {} {}: {plan:?}", request.operation, tokens(request));
+        self.journal.note(&request.secret, what);
+        let Some(backend) = Process::of_client(request.client) else { return Fault::Cut };
+        let world = Arc::clone(self);
+        let secret = request.secret.clone();
+        let act = move || {
+            plan.act(&world, Some(backend));
+            world.journal.note(&secret, "    it is over");
+        };
+        if plan.after_the_answer {
+            return Fault::BeforeAnswer(Box::new(act));
+        }
+        act();
+        Fault::Cut
+    }
+
+    /// Stop the server as a power cut would, and start it again.
+    pub fn power_cut(&self) {
+        let mut cluster = self.cluster.lock().unwrap();
+        cluster.stop(StopMode::Immediate);
+        let began = Instant::now();
+        cluster.start();
+        let mut slowest = self.slowest_start.lock().unwrap();
+        *slowest = began.elapsed().max(*slowest);
+    }
+
+    /// That each synced role logs in with its secret; how many there are.
+    pub fn check_all(&self) -> Result<usize, String> {
+        let mut client = self.connect();
+        let roles = self.synced_roles(&mut client).map_err(|e| format!("{e:?}"))?;
+        for (role, secret) in &roles {
+            self.check(role, secret).map_err(|e| {
+                let seen = client
+                    .query_opt("SELECT r::text FROM role_sync r WHERE role::text = $1", &[role])
+                    .map(|row| row.map(|row| row.get::<_, String>(0)));
+                format!(
+                    "{role} does not log in with {secret}: {e}\nversions: {:?}\nrole_sync: {seen:?}\n{}",
+                    api()
+                        .versions(secret)
+                        .iter()
+                        .filter(|(_, stages)| !stages.is_empty())
+                        .collect::<Vec<_>>(),
+                    self.journal.about(secret)
+                )
+            })?;
+        }
+        Ok(roles.len())
+    }
+
+    fn check(&self, role: &str, secret: &str) -> Result<(), String> {
+        let current = api().get_secret_value(secret).map_err(|e| format!("{e:?}"))?;
+        let value: Value = serde_json::from_str(&current).map_err(|e| format!("{e}: {current}"))?;
+        let field = |name: &str| value[name].as_str().unwrap_or_default();
+        if field("other") != "kept" {
+            return Err(format!("a field is lost: {current}"));
+        }
+        let user =
+            log_in(self.port, field("username"), field("password")).map_err(|e| format!("{current}: {e}"))?;
+        if user == role { Ok(()) } else { Err(format!("{current} is {user}'s")) }
+    }
+
+    /// How an operation of a player ended.
+    pub fn count_outcome(&self, operation: &str, outcome: &str) {
+        *self.outcomes.lock().unwrap().entry(format!("{operation}: {outcome}")).or_default() += 1;
+    }
+
+    pub fn count_crash(&self, window: Window, kind: &'static str) {
+        *self.crashes.lock().unwrap().entry((window, kind)).or_default() += 1;
+    }
+
+    /// What has been done, and what has been done to it.
+    pub fn report(&self) -> String {
+        let mut windows: BTreeMap<Window, String> = BTreeMap::new();
+        for ((window, kind), count) in &*self.crashes.lock().unwrap() {
+            windows.entry(*window).or_default().push_str(&format!("  {kind} {count}"));
+        }
+        let list = |title: &str, lines: Vec<String>| format!("{title}:\n  {}", lines.join("\n  "));
+        [
+            list(
+                "operations",
+                self.outcomes.lock().unwrap().iter().map(|(what, n)| format!("{what} {n}")).collect(),
+            ),
+            list(
+                "requests",
+                self.faults.lock().unwrap().iter().map(|(what, n)| format!("{what} {n}")).collect(),
+            ),
+            list(
+                "crashes",
+                windows.iter().map(|(window, kinds)| format!("{}:{kinds}", window.name())).collect(),
+            ),
+            format!("slowest start after a crash: {:?}", self.slowest_start.lock().unwrap()),
+        ]
+        .join("\n")
+    }
+
+    /// The server log knows no password, and of no crash but those that were meant.
+    pub fn check_log(&self) {
+        let log = self.cluster.lock().unwrap().log();
+        for line in log.lines() {
+            assert!(!line.contains(MARK), "a password is in the log: {line}");
+            assert!(!line.contains("PANIC:"), "{line}");
+            // 9 and 3 are SIGKILL and SIGQUIT.
+            let crashed = line
+                .split_once("was terminated by signal ")
+                .is_some_and(|(_, signal)| !signal.starts_with(['9', '3']));
+            assert!(!crashed, "{line}");
+        }
+    }
+}
+
+pub fn secret_name(seed: u64, number: usize) -> String {
+    format!("random/{seed}/{number}")
+}
+
+/// The versions a request is about, shortened.
+fn tokens(request: &SecretsRequest) -> String {
+    let short = |field: &str| {
+        request.input[field].as_str().map(|text| format!("{field}={} ", text.get(11..19).unwrap_or(text)))
+    };
+    let fields =
+        ["ClientRequestToken", "VersionStage", "VersionId", "MoveToVersionId", "RemoveFromVersionId"];
+    let password: Option<String> = request.input["SecretString"].as_str().map(|text| text.replace(MARK, "…"));
+    fields.iter().filter_map(|field| short(field)).chain(password).collect()
+}

@@ -1,0 +1,125 @@
+//! Secrets that are not ours to change: told before anything changes.
+
+use crate::ground::{Ground, api, ground};
+use crate::synced_role::SyncedRole;
+use postgres::error::DbError;
+use secretlink_e2e::{random_password, unique};
+use serde_json::json;
+
+/// That a change is refused, and has changed nothing.
+#[track_caller]
+fn refused(role: &SyncedRole<'_>, sqlstate: &str, message: &str) -> DbError {
+    let before = role.versions();
+    let mut session = role.ground.session();
+    let error = session.refused(&role.alter().0, sqlstate, message);
+    assert!(error.message().contains(&role.secret), "the error names the secret: {error:?}");
+    assert_eq!(role.ground.relay.count(&role.secret, "PutSecretValue"), 0);
+    assert_eq!(role.versions(), before);
+    error
+}
+
+/// A synced role whose secret is made by `input`.
+fn role_with<'a>(ground: &'a Ground, mut input: serde_json::Value) -> (SyncedRole<'a>, String) {
+    let role = unique("refused").replace('-', "_");
+    let (secret, password) = (format!("sync/{role}"), random_password());
+    input["Name"] = json!(secret);
+    input["SecretString"] = json!({ "username": role, "password": password }).to_string().into();
+    api().call("CreateSecret", input).unwrap();
+    (ground.synced_role_with_secret(&role, &secret, &password), password)
+}
+
+#[test]
+fn a_secret_of_another_service_is_named_with_its_owner() {
+    let owner = json!({ "Tags": [{ "Key": "aws:secretsmanager:owningService", "Value": "rds" }] });
+    let (role, password) = role_with(ground(), owner);
+    let error = refused(&role, "55000", "rds");
+    assert!(error.hint().is_some(), "{error:?}");
+    role.assert_password(&password);
+}
+
+#[test]
+fn a_secret_marked_for_deletion() {
+    let role = ground().synced_role("deleted");
+    let password = role.password();
+    api().delete_secret(&role.secret, false);
+    let error = refused(&role, "55000", "marked for deletion");
+    assert!(error.hint().unwrap_or_default().contains("RestoreSecret"), "{error:?}");
+    api().call("RestoreSecret", json!({ "SecretId": role.secret })).unwrap();
+    role.assert_password(&password);
+    let (sql, password) = role.alter();
+    role.ground.session().run_quietly(&sql);
+    role.assert_password(&password);
+}
+
+#[test]
+fn a_replica_is_named_with_its_primary_region() {
+    let (role, password) = role_with(ground(), json!({ "AddReplicaRegions": [{ "Region": "eu-west-1" }] }));
+    let mut session = role.ground.session();
+    session.run("SET secretlink.region = 'eu-west-1'");
+    let error = session.refused(&role.alter().0, "55000", "replica");
+    let said = format!(
+        "{} {} {}",
+        error.message(),
+        error.detail().unwrap_or_default(),
+        error.hint().unwrap_or_default()
+    );
+    assert!(said.contains("us-east-1") && said.contains(&role.secret), "{error:?}");
+    assert_eq!(role.ground.relay.count(&role.secret, "PutSecretValue"), 0);
+    role.assert_password(&password);
+}
+
+#[test]
+fn somebody_elses_rotation_in_progress_is_not_disturbed() {
+    let role = ground().synced_role("rotating");
+    let password = role.password();
+    let theirs = api().put_secret_value(
+        &role.secret,
+        &json!({ "username": role.name, "password": "theirs" }).to_string(),
+        &["AWSPENDING"],
+    );
+    let error = refused(&role, "55006", "");
+    assert!(
+        error.message().contains("rotat")
+            || error.detail().is_some_and(|detail| detail.contains("AWSPENDING")),
+        "{error:?}"
+    );
+    assert_eq!(api().version_at(&role.secret, "AWSPENDING").as_ref(), Some(&theirs));
+    assert_eq!(role.password(), password);
+    role.try_log_in().unwrap();
+    // The worker does not touch it either.
+    std::thread::sleep(crate::ground::RECONCILE_INTERVAL * 2);
+    assert_eq!(api().version_at(&role.secret, "AWSPENDING").as_ref(), Some(&theirs));
+
+    // AWS leaves AWSPENDING on a version that has become AWSCURRENT: that rotation is over.
+    let current = api().version_at(&role.secret, "AWSCURRENT").unwrap();
+    for (stage, remove, to) in [("AWSCURRENT", Some(&current), Some(&theirs))] {
+        api().call("UpdateSecretVersionStage", json!({ "SecretId": role.secret, "VersionStage": stage, "RemoveFromVersionId": remove, "MoveToVersionId": to })).unwrap();
+    }
+    let (sql, password) = role.alter();
+    role.ground.session().run_quietly(&sql);
+    role.assert_password(&password);
+}
+
+#[test]
+fn a_binary_secret_is_refused() {
+    let role = unique("binary").replace('-', "_");
+    let secret = format!("sync/{role}");
+    api().call("CreateSecret", json!({ "Name": secret, "SecretBinary": "AAEC" })).unwrap();
+    let role = ground().synced_role_with_secret(&role, &secret, &random_password());
+    refused(&role, "42809", "binary");
+}
+
+#[test]
+fn a_password_too_large_for_its_secret_is_refused() {
+    let role = unique("large").replace('-', "_");
+    let (secret, password) = (format!("sync/{role}"), random_password());
+    let filler = "x".repeat(65_536 - 200);
+    api().create_secret(
+        &secret,
+        &json!({ "username": role, "password": password, "filler": filler }).to_string(),
+    );
+    let role = ground().synced_role_with_secret(&role, &secret, &password);
+    let mut session = role.ground.session();
+    session.refused(&role.alter_to(&random_password().repeat(20)), "54000", &role.secret);
+    role.assert_password(&password);
+}

@@ -1,0 +1,48 @@
+//! A standby does nothing; once promoted, it does what is left to do.
+
+use crate::ground::{Ground, SETTLED, api};
+use secretlink_e2e::{Fault, StopMode, eventually, private_file};
+
+const WORKERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'secretlink'";
+
+#[test]
+fn the_worker_starts_with_the_promotion() {
+    let mut ground = Ground::start();
+    // A change that is committed and not promoted yet.
+    let (secret, password) = {
+        let role = ground.synced_role("standby");
+        ground.relay.rule(&role.secret, |request| match request.operation.as_str() {
+            "UpdateSecretVersionStage" => Fault::Refuse(403, "AccessDeniedException"),
+            _ => Fault::None,
+        });
+        let (sql, password) = role.alter();
+        ground.session().warned(&sql);
+        (role.secret.clone(), password)
+    };
+    ground.cluster.stop(StopMode::Fast);
+    ground.relay.pass_all();
+    private_file(ground.cluster.data_dir().join("standby.signal"), "");
+    ground.cluster.start();
+
+    let asked = ground.relay.requests(&secret).len();
+    let mut session = ground.session();
+    assert_eq!(session.text("SELECT pg_is_in_recovery()").as_deref(), Some("t"));
+    std::thread::sleep(crate::ground::RECONCILE_INTERVAL * 2);
+    assert_eq!(session.text(WORKERS).as_deref(), Some("0"), "nothing runs on a standby");
+    assert_eq!(ground.relay.requests(&secret).len(), asked);
+    // Reading is fine: the view and its functions have nothing to write.
+    session.run("SELECT * FROM role_sync");
+    assert_ne!(api().version_at(&secret, "AWSPENDING"), api().version_at(&secret, "AWSCURRENT"));
+
+    session.run("SELECT pg_promote()");
+    eventually("the worker starts", SETTLED, || match session.text(WORKERS).as_deref() {
+        Some("1") => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
+    eventually("the worker promotes the version", SETTLED, || {
+        let current = api().get_secret_value(&secret).unwrap();
+        if current.contains(&password) { Ok(()) } else { Err("not current".to_owned()) }
+    });
+    let role = session.text(&format!("SELECT role FROM role_sync WHERE secret_id = '{secret}'")).unwrap();
+    assert_eq!(ground.log_in(&role, &password), Ok(role));
+}
