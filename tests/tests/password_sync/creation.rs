@@ -113,18 +113,23 @@ fn create_role_with_secret_makes_role_password_and_secret_at_once() {
         (Some("made"), Some("db.example.com"))
     );
 
-    // Named arguments, another length, a secret that is there already.
-    let secret = unique("there");
-    api().create_secret(&secret, r#"{"keep":"me","password":"?"}"#);
+    // Named arguments and another length.
+    let secret = unique("long");
     session.run(&format!(
-        "SELECT create_role_with_secret(role => 'there', secret_id => '{secret}', password_length => 64)"
+        "SELECT create_role_with_secret(role => 'long', secret_id => '{secret}', password_length => 64)"
     ));
-    let there = SyncedRole { ground: &ground, name: "there".to_owned(), secret };
-    session.run("ALTER ROLE there LOGIN");
-    assert_eq!(there.password().chars().count(), 64);
-    there.assert_in_sync();
-    assert!(there.current().contains(r#""keep":"me""#));
-    assert_ne!(there.password()[..32], password);
+    let long = SyncedRole { ground: &ground, name: "long".to_owned(), secret };
+    session.run("ALTER ROLE long LOGIN");
+    assert_eq!(long.password().chars().count(), 64);
+    long.assert_in_sync();
+    assert_ne!(long.password()[..32], password);
+
+    // A secret that is there already may be somebody's.
+    let taken = unique("taken");
+    api().create_secret(&taken, r#"{"password":"somebody's"}"#);
+    session.refused(&format!("SELECT create_role_with_secret('taker', '{taken}')"), "42710", &taken);
+    assert_eq!(api().get_secret_value(&taken).unwrap(), r#"{"password":"somebody's"}"#);
+    assert_eq!(session.text("SELECT count(*) FROM pg_roles WHERE rolname = 'taker'").as_deref(), Some("0"));
 
     // In one transaction with the rest.
     let secret = unique("undone");
@@ -142,7 +147,7 @@ fn create_role_with_secret_makes_role_password_and_secret_at_once() {
     }
     let log = ground.cluster.log();
     assert!(log.contains("create_role_with_secret"), "the statements are logged");
-    for role in [&made, &there, &done] {
+    for role in [&made, &long, &done] {
         assert!(!log.contains(&role.password()), "the password of {} is in the log", role.name);
     }
     assert!(!log.contains("SCRAM-SHA-256$"), "nor its verifier");

@@ -92,6 +92,21 @@ fn a_label_is_validated() {
 }
 
 #[test]
+fn a_secret_belongs_to_one_role() {
+    let ground = ground();
+    let role = ground.synced_role("owner");
+    let other = new_role(ground, "LOGIN");
+    let mut session = ground.session();
+    session.refused(&format!("SELECT sync_role('{other}', '{}')", role.secret), "42710", &role.secret);
+    session.run_quietly(&format!(
+        "SELECT sync_role('{0}', '{1}'); SELECT sync_role('{0}', '{1}')",
+        role.name, role.secret
+    ));
+    session.run_quietly(&format!("DROP ROLE {}", role.name));
+    session.run_quietly(&format!("SELECT sync_role('{other}', '{}')", role.secret));
+}
+
+#[test]
 fn a_secret_given_by_its_arn_is_synced() {
     let ground = ground();
     let role = ground.synced_role("arn");
