@@ -61,9 +61,10 @@ impl Moto {
     fn launch() -> Result<Self, String> {
         let directory = TempDir::new();
         let port = free_port();
-        let program = program();
+        let program = python();
         let log = File::create(directory.path().join("log")).expect("cannot make moto's log");
         let process = Command::new(&program)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("moto_server.py"))
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .current_dir(directory.path())
             .stdin(Stdio::null())
@@ -98,10 +99,10 @@ impl Drop for Moto {
     }
 }
 
-/// `MOTO_SERVER`, else the one in the project's own virtual environment.
-fn program() -> PathBuf {
-    std::env::var_os("MOTO_SERVER").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/moto-venv/bin/moto_server"),
+/// The Python that has moto: `MOTO_PYTHON`, else that of the project's own virtual environment.
+fn python() -> PathBuf {
+    std::env::var_os("MOTO_PYTHON").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/moto-venv/bin/python3"),
         PathBuf::from,
     )
 }

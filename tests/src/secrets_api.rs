@@ -88,22 +88,23 @@ impl SecretsApi {
 
     /// The text value of the version with a staging label.
     pub fn get_stage(&self, id: &str, stage: &str) -> Result<String, ApiError> {
-        // Said aloud even for AWSCURRENT: moto's default is the version that was last put there, and
-        // does not follow UpdateSecretVersionStage.
         let answer = self.call("GetSecretValue", json!({ "SecretId": id, "VersionStage": stage }))?;
         Ok(answer["SecretString"].as_str().expect("the secret holds no text").to_owned())
     }
 
-    /// The versions that exist, each with its staging labels, in no particular order.
+    /// All versions, oldest first, each with its staging labels.
     pub fn versions(&self, id: &str) -> Vec<(String, Vec<String>)> {
         let answer = self
-            .call("DescribeSecret", json!({ "SecretId": id }))
-            .unwrap_or_else(|e| panic!("DescribeSecret: {e:?}"));
-        let versions = answer["VersionIdsToStages"].as_object().expect("a secret has versions");
-        let label = |stage: &Value| stage.as_str().expect("a label is text").to_owned();
+            .call("ListSecretVersionIds", json!({ "SecretId": id, "IncludeDeprecated": true }))
+            .unwrap_or_else(|e| panic!("ListSecretVersionIds: {e:?}"));
+        let text = |value: &Value| value.as_str().expect("ids and labels are text").to_owned();
+        let versions = answer["Versions"].as_array().expect("a list of versions");
         versions
             .iter()
-            .map(|(id, stages)| (id.clone(), stages.as_array().into_iter().flatten().map(label).collect()))
+            .map(|version| {
+                let stages = version["VersionStages"].as_array().into_iter().flatten();
+                (text(&version["VersionId"]), stages.map(text).collect())
+            })
             .collect()
     }
 

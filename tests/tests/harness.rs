@@ -381,3 +381,58 @@ fn a_delayed_request_lands_though_its_client_has_gone() {
     });
     assert_eq!(moto.secrets().get_secret_value("late").unwrap(), "2");
 }
+
+#[test]
+fn the_stand_in_knows_versions_as_aws_does() {
+    let moto = Moto::start();
+    let api = moto.secrets();
+    let token = |n: usize| format!("token-0123456789-0123456789-0123456-{n}");
+    let put = |n: usize, value: &str, stage: &str| {
+        let stages = [stage];
+        let input = serde_json::json!({ "SecretId": "s", "SecretString": value, "ClientRequestToken": token(n), "VersionStages": stages });
+        api.call("PutSecretValue", input)
+    };
+    let list = |deprecated: bool| -> Vec<(String, f64)> {
+        let input = serde_json::json!({ "SecretId": "s", "IncludeDeprecated": deprecated });
+        let answer = api.call("ListSecretVersionIds", input).unwrap();
+        let versions = answer["Versions"].as_array().unwrap().iter();
+        versions
+            .map(|v| (v["VersionId"].as_str().unwrap().to_owned(), v["CreatedDate"].as_f64().unwrap()))
+            .collect()
+    };
+    api.create_secret("s", "0");
+    let first = api.version_at("s", "AWSCURRENT").unwrap();
+    put(1, "1", "AWSPENDING").unwrap();
+    put(2, "2", "AWSPENDING").unwrap();
+
+    // The label has moved on: the version is there, but only if asked for.
+    let described = api.call("DescribeSecret", serde_json::json!({ "SecretId": "s" })).unwrap();
+    assert_eq!(described["VersionIdsToStages"].as_object().unwrap().len(), 2);
+    assert_eq!(list(false).len(), 2);
+    let all = list(true);
+    assert_eq!(all.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [first.clone(), token(1), token(2)]);
+    assert!(all[0].1 < all[1].1 && all[1].1 < all[2].1, "{all:?}");
+    assert!(list(true) == all, "they keep their dates");
+
+    // One token, one value.
+    put(2, "2", "AWSPENDING").unwrap();
+    assert_eq!(put(2, "other", "AWSPENDING").unwrap_err().kind, "ResourceExistsException");
+
+    // A label moves from where it is, to where it can be, or not at all.
+    let mv = |from: &str, to: &str| {
+        let input = serde_json::json!({ "SecretId": "s", "VersionStage": "AWSCURRENT", "RemoveFromVersionId": from, "MoveToVersionId": to });
+        api.call("UpdateSecretVersionStage", input)
+    };
+    mv(&first, "no-such-version-0123456789-0123456789").unwrap_err();
+    mv(&token(1), &token(2)).unwrap_err();
+    assert_eq!(api.version_at("s", "AWSCURRENT").as_ref(), Some(&first));
+    mv(&first, &token(2)).unwrap();
+    mv(&first, &token(1)).unwrap_err();
+    assert_eq!(
+        api.call("GetSecretValue", serde_json::json!({ "SecretId": "s" })).unwrap()["SecretString"],
+        "2"
+    );
+    api.put_secret_value("s", "3", &["AWSCURRENT"]);
+    assert_eq!(api.get_secret_value("s").unwrap(), "3");
+    assert_eq!(api.version_at("s", "AWSPREVIOUS"), Some(token(2)));
+}

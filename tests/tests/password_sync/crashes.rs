@@ -1,6 +1,6 @@
 //! A process, or the whole server, ends at the worst moments.
 
-use crate::ground::{Ground, SETTLED, api};
+use crate::ground::{Ground, SETTLED};
 use crate::session::Session;
 use crate::synced_role::SyncedRole;
 use secretlink_e2e::{Fault, Process, SecretsRelay, StopMode, eventually};
@@ -61,9 +61,7 @@ fn until_recovered(ground: &Ground) -> Session {
 fn settled(role: &SyncedRole<'_>, old: &str, new: &str, committed: bool, what: &str) {
     role.until_in_sync();
     assert_eq!(role.password(), if committed { new } else { old }, "{what}");
-    eventually(&format!("{what}: nothing is left over"), SETTLED, || {
-        api().version_at(&role.secret, "AWSPENDING").map_or(Ok(()), Err)
-    });
+    eventually(&format!("{what}: nothing is left over"), SETTLED, || role.left_over().map_or(Ok(()), Err));
     role.assert_in_sync();
     let (sql, password) = role.alter();
     role.ground.session().run_quietly(&sql);
@@ -156,9 +154,7 @@ fn a_renamed_role_is_settled_with_its_name() {
         // Both versions hold the right password; only one holds the right name.
         let role = SyncedRole { ground: &ground, name: if committed { new } else { name }, secret };
         role.until_in_sync();
-        eventually("nothing is left over", SETTLED, || {
-            api().version_at(&role.secret, "AWSPENDING").map_or(Ok(()), Err)
-        });
+        eventually("nothing is left over", SETTLED, || role.left_over().map_or(Ok(()), Err));
         role.assert_password(&password);
     }
 }

@@ -1,6 +1,6 @@
 //! Roles that are dropped, and roles without a password.
 
-use crate::ground::{api, ground};
+use crate::ground::ground;
 use secretlink_e2e::eventually;
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ fn a_role_without_a_password_is_reported() {
         let (sql, _) = role.alter();
         session.run(&format!("BEGIN; {sql}; ALTER ROLE {} PASSWORD {none}; COMMIT", role.name));
         assert_eq!(role.password(), password);
-        assert_eq!(api().version_at(&role.secret, "AWSPENDING"), None);
+        assert_eq!(role.left_over(), None);
         // First none, then one.
         let (sql, password) = role.alter();
         session.run(&format!("BEGIN; ALTER ROLE {} PASSWORD {none}; {sql}; COMMIT", role.name));

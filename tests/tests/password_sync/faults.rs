@@ -73,9 +73,7 @@ fn request_timeout_bounds_all_of_staging() {
     assert_eq!(error.code().code(), "58000", "{error:?}");
     for role in &roles {
         ground.relay.pass(&role.secret);
-        eventually("nothing is left over", SETTLED, || {
-            api().version_at(&role.secret, "AWSPENDING").map_or(Ok(()), Err)
-        });
+        eventually("nothing is left over", SETTLED, || role.left_over().map_or(Ok(()), Err));
         role.assert_in_sync();
     }
 }
@@ -99,9 +97,7 @@ fn strict_fails_with_every_fault_of_staging_and_says_which() {
     }
     role.ground.relay.pass(&role.secret);
     // What was staged by the puts whose answers were cut is the worker's to clear.
-    eventually("nothing is left over", SETTLED, || {
-        api().version_at(&role.secret, "AWSPENDING").map_or(Ok(()), Err)
-    });
+    eventually("nothing is left over", SETTLED, || role.left_over().map_or(Ok(()), Err));
     let (sql, password) = role.alter();
     role.ground.session().run_quietly(&sql);
     role.assert_password(&password);
@@ -241,11 +237,10 @@ fn a_put_that_lands_late_is_harmless() {
     let (sql, password) = role.alter();
     session.run_quietly(&sql);
     assert_eq!(role.password(), password);
-    let stray = || api().version_at(&role.secret, "AWSPENDING");
     eventually("the late one lands", SETTLED, || {
         if ground.relay.open() == 0 { Ok(()) } else { Err(String::new()) }
     });
-    eventually("the worker clears it", SETTLED, || stray().map_or(Ok(()), Err));
+    eventually("the worker clears it", SETTLED, || role.left_over().map_or(Ok(()), Err));
     role.assert_password(&password);
 }
 
@@ -268,8 +263,6 @@ fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
     assert_ne!(role.password(), password);
     ground.relay.pass(&role.secret);
     role.until_in_sync();
-    eventually("nothing is left over", SETTLED, || {
-        api().version_at(&role.secret, "AWSPENDING").map_or(Ok(()), Err)
-    });
+    eventually("nothing is left over", SETTLED, || role.left_over().map_or(Ok(()), Err));
     role.assert_password(&password);
 }

@@ -26,6 +26,12 @@ impl SyncedRole<'_> {
         api().versions(&self.secret).len()
     }
 
+    /// The version at AWSPENDING. Once promoted it may keep that label, as after AWS's own rotations.
+    pub fn left_over(&self) -> Option<String> {
+        let current = api().version_at(&self.secret, "AWSCURRENT");
+        api().version_at(&self.secret, "AWSPENDING").filter(|pending| Some(pending) != current.as_ref())
+    }
+
     /// What the secret says logs in, as this role.
     pub fn try_log_in(&self) -> Result<(), String> {
         let current = self.current();
@@ -38,7 +44,7 @@ impl SyncedRole<'_> {
     #[track_caller]
     pub fn assert_in_sync(&self) {
         self.try_log_in().unwrap_or_else(|e| panic!("{}: {e}", self.name));
-        assert_eq!(api().version_at(&self.secret, "AWSPENDING"), None, "nothing is left over");
+        assert_eq!(self.left_over(), None, "nothing is left over");
     }
 
     /// The secret has this password, and it logs in.

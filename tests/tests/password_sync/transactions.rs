@@ -1,6 +1,6 @@
 //! A password change is part of its transaction.
 
-use crate::ground::{api, ground};
+use crate::ground::ground;
 use crate::synced_role::SyncedRole;
 use secretlink_e2e::{Fault, eventually, random_password};
 use std::sync::Arc;
@@ -165,9 +165,7 @@ fn several_roles_change_together() {
         assert_eq!(role.password(), *password);
         role.try_log_in().unwrap();
         // What the other two had staged is the worker's to clear.
-        eventually("nothing is left over", crate::ground::SETTLED, || {
-            api().version_at(&role.secret, "AWSPENDING").map_or(Ok(()), Err)
-        });
+        eventually("nothing is left over", crate::ground::SETTLED, || role.left_over().map_or(Ok(()), Err));
     }
 }
 

@@ -1,0 +1,102 @@
+"""moto_server, with a few answers about versions as AWS gives them and moto does not.
+
+- A version's CreatedDate is when it was created, to the fraction of a second; moto's
+  ListSecretVersionIds says "now".
+- A version without a staging label is in no answer of DescribeSecret, and in those of
+  ListSecretVersionIds only if the request says IncludeDeprecated.
+- The version that one gets without naming one is that labelled AWSCURRENT; moto's does not follow
+  UpdateSecretVersionStage.
+- UpdateSecretVersionStage does everything or nothing; moto first removes the label and then looks
+  whether the version exists that is to have it.
+- A version can be put twice with one token only if its value is the same, whatever its labels.
+"""
+
+import json
+import sys
+import time
+
+from moto.secretsmanager import models, responses
+from moto.secretsmanager.exceptions import InvalidParameterException, ResourceExistsException
+from moto.server import main
+
+Backend = models.SecretsManagerBackend
+Responses = responses.SecretsManagerResponse
+FakeSecret = models.FakeSecret
+
+
+def labelled(secret):
+    return {name: version for name, version in secret.versions.items() if version["version_stages"]}
+
+
+def describe_labelled_only(self):
+    return {name: version["version_stages"] for name, version in labelled(self).items()}
+
+
+FakeSecret._form_version_ids_to_stages = describe_labelled_only
+
+add_secret = Backend._add_secret
+
+
+def add_secret_with_time(self, secret_id, *args, **kwargs):
+    secret, is_new = add_secret(self, secret_id, *args, **kwargs)
+    # The version just added is the last one.
+    if is_new:
+        list(secret.versions.values())[-1]["createdate"] = time.time()
+    return secret, is_new
+
+
+Backend._add_secret = add_secret_with_time
+
+
+def list_secret_version_ids(self):
+    secret = self.backend.describe_secret(self._get_param("SecretId"))
+    versions = secret.versions if self._get_param("IncludeDeprecated") else labelled(secret)
+    listed = [
+        {"VersionId": name, "VersionStages": version["version_stages"], "CreatedDate": version["createdate"]}
+        for name, version in versions.items()
+    ]
+    return json.dumps({"ARN": secret.arn, "Name": secret.name, "Versions": listed})
+
+
+Responses.list_secret_version_ids = list_secret_version_ids
+
+update_secret_version_stage = Backend.update_secret_version_stage
+
+
+def update_secret_version_stage_at_once(
+    self, secret_id, version_stage, remove_from_version_id, move_to_version_id
+):
+    secret = self.describe_secret(secret_id)
+    if move_to_version_id and move_to_version_id not in secret.versions:
+        raise InvalidParameterException(f"Not a valid version: {move_to_version_id}")
+    holders = [name for name, version in secret.versions.items() if version_stage in version["version_stages"]]
+    if holders and move_to_version_id and holders != [remove_from_version_id] and holders != [move_to_version_id]:
+        raise InvalidParameterException(
+            f"The parameter RemoveFromVersionId must name version {holders[0]}, which holds {version_stage}."
+        )
+    answer = update_secret_version_stage(
+        self, secret_id, version_stage, remove_from_version_id, move_to_version_id
+    )
+    if version_stage == "AWSCURRENT" and move_to_version_id:
+        secret.set_default_version_id(move_to_version_id)
+    return answer
+
+
+Backend.update_secret_version_stage = update_secret_version_stage_at_once
+
+put_secret_value = Backend.put_secret_value
+
+
+def put_secret_value_once(self, secret_id, secret_string, secret_binary, client_request_token, version_stages):
+    if client_request_token and self._is_valid_identifier(secret_id):
+        known = self.secrets[secret_id].versions.get(client_request_token)
+        if known and known.get("secret_string") != secret_string:
+            raise ResourceExistsException("You can't use this ClientRequestToken again with another value.")
+    return put_secret_value(
+        self, secret_id, secret_string, secret_binary, client_request_token, version_stages
+    )
+
+
+Backend.put_secret_value = put_secret_value_once
+
+sys.exit(main())
