@@ -20,6 +20,11 @@ impl Process {
 
     /// The process that has the client's end of a TCP connection over IPv4 loopback, if it still has it.
     pub fn of_client(end: SocketAddr) -> Option<Self> {
+        // The kernel's list is no snapshot: while others come and go, it can miss one.
+        (0..3).find_map(|_| Self::listed_client(end))
+    }
+
+    fn listed_client(end: SocketAddr) -> Option<Self> {
         let sockets = fs::read_to_string("/proc/net/tcp").ok()?;
         let port = format!("0100007F:{:04X}", end.port());
         let inode = sockets.lines().find_map(|line| {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use socket2::SockRef;
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,6 +136,11 @@ impl SecretsRelay {
         self.requests(secret).iter().filter(|request| request.operation == operation).count()
     }
 
+    /// Count the requests for `secret` from now on.
+    pub fn forget(&self, secret: &str) {
+        lock(&self.shared.requests).retain(|request| request.secret != secret);
+    }
+
     /// How many requests it has now that are not over, delayed ones among them.
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
@@ -191,7 +196,14 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     lock(&shared.requests).push(request.clone());
     let fault = shared.rule_of(&request).map_or(Fault::None, |rule| rule(&request));
     let answer = match fault {
-        Fault::None => shared.forward(&message)?,
+        Fault::None => {
+            let turn = lock(&shared.at_upstream);
+            // Who has given up waiting for the turn is not served: only a delay makes a request late.
+            if has_gone(client) {
+                return Ok(());
+            }
+            shared.forward_in_turn(&message, turn)?
+        }
         Fault::Cut => return reset(client),
         Fault::CutAnswer => {
             shared.forward(&message)?;
@@ -224,7 +236,10 @@ impl Shared {
     }
 
     fn forward(&self, message: &[u8]) -> std::io::Result<Vec<u8>> {
-        let _turn = lock(&self.at_upstream);
+        self.forward_in_turn(message, lock(&self.at_upstream))
+    }
+
+    fn forward_in_turn(&self, message: &[u8], _turn: MutexGuard<'_, ()>) -> std::io::Result<Vec<u8>> {
         let mut upstream = TcpStream::connect_timeout(&self.upstream, PATIENCE)?;
         upstream.set_read_timeout(Some(PATIENCE))?;
         upstream.write_all(message)?;
@@ -249,6 +264,15 @@ fn refusal(status: u16, code: &str) -> Vec<u8> {
         body.len()
     )
     .into_bytes()
+}
+
+/// Whether the other side has closed the connection.
+fn has_gone(stream: &TcpStream) -> bool {
+    let _ = stream.set_nonblocking(true);
+    let seen = stream.peek(&mut [0]);
+    let _ = stream.set_nonblocking(false);
+    // A client that waits sends nothing more.
+    !seen.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// End with RST rather than FIN when the stream is dropped.

@@ -35,16 +35,15 @@ fn a_missing_secret_is_created() {
 #[test]
 fn a_missing_secret_is_an_error_if_none_may_be_created() {
     let ground = ground();
-    let role = role_without_secret(ground, "off");
+    let (role, old) = (role_without_secret(ground, "off"), random_password());
+    let mut without_sync = ground.session();
+    without_sync.run("SET secretlink.password_sync = off");
+    without_sync.run(&role.alter_to(&old));
     let mut session = ground.session();
     session.run("SET secretlink.create_missing_secrets = off");
-    let old = random_password();
-    // Not yet synced, so that there is a password to keep.
-    session.run(&format!("SELECT unsync_role('{}')", role.name));
-    session.run(&role.alter_to(&old));
-    session.run(&format!("SELECT sync_role('{}', '{}')", role.name, role.secret));
     let error = session.refused(&role.alter().0, "42704", &role.secret);
-    assert!(error.hint().is_some(), "{error:?}");
+    assert!(error.hint().unwrap_or_default().contains("create_missing_secrets"), "{error:?}");
+    session.refused(&format!("SELECT sync_role('{}', '{}')", role.name, role.secret), "42704", &role.secret);
     assert_eq!(ground.log_in(&role.name, &old).as_ref(), Ok(&role.name));
     assert_eq!(api().get_secret_value(&role.secret).unwrap_err().kind, "ResourceNotFoundException");
 }
@@ -53,10 +52,10 @@ fn a_missing_secret_is_an_error_if_none_may_be_created() {
 fn a_secret_created_at_the_same_moment_is_used() {
     let ground = ground();
     let role = role_without_secret(ground, "race");
-    let secret = role.secret.clone();
+    let (name, secret) = (role.name.clone(), role.secret.clone());
     ground.relay.rule(&role.secret, move |request| {
         if request.operation == "CreateSecret" {
-            api().create_login_secret(&secret, "x", "y");
+            api().create_login_secret(&secret, &name, "y");
         }
         Fault::None
     });

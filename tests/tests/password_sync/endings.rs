@@ -79,7 +79,7 @@ fn a_role_without_a_password_is_reported() {
         assert_eq!(role.check(), "in_sync");
         eventually("role_sync follows", Duration::from_secs(10), || {
             let seen = role.seen();
-            if seen.state.as_deref() == Some("in_sync") { Ok(()) } else { Err(format!("{seen:?}")) }
+            if seen.state == "in_sync" { Ok(()) } else { Err(format!("{seen:?}")) }
         });
 
         // First one, then none: the secret is left alone.

@@ -53,7 +53,8 @@ impl Ground {
         Cluster::local_with_endpoint(&relay.endpoint())
             .preload(true)
             .tcp()
-            .auth("host", "all", "scram-sha-256")
+            // Which is SCRAM for all passwords that are not kept as MD5.
+            .auth("host", "all", "md5")
             .conf("max_prepared_transactions = 5")
             .conf("secretlink.max_attempts = 1")
             .conf(&format!("secretlink.reconcile_interval = {}", RECONCILE_INTERVAL.as_secs()))
@@ -83,12 +84,30 @@ impl Ground {
         self.synced_role_with_secret(&role, &secret, &password)
     }
 
-    /// The same with a secret that is there already.
+    /// The same with a secret that is there already, or is to be made.
     pub fn synced_role_with_secret(&self, role: &str, secret: &str, password: &str) -> SyncedRole<'_> {
+        self.link(role, secret, password, &format!("SELECT sync_role('{role}', '{secret}')"))
+    }
+
+    /// The same with a secret that `sync_role` would have something to say about.
+    pub fn labelled_role(&self, role: &str, secret: &str, password: &str) -> SyncedRole<'_> {
+        self.link(
+            role,
+            secret,
+            password,
+            &format!("SECURITY LABEL FOR secretlink ON ROLE \"{role}\" IS '{secret}'"),
+        )
+    }
+
+    fn link(&self, role: &str, secret: &str, password: &str, link: &str) -> SyncedRole<'_> {
         let mut session = self.session();
         session.run(&format!("CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'"));
-        session.run(&format!("SELECT sync_role('{role}', '{secret}')"));
-        SyncedRole { ground: self, name: role.to_owned(), secret: secret.to_owned() }
+        session.run(link);
+        let role = SyncedRole { ground: self, name: role.to_owned(), secret: secret.to_owned() };
+        // The worker has a look at it, too; what comes later is what the tests are about.
+        role.until_seen("known", |state| state != "unknown");
+        self.relay.forget(secret);
+        role
     }
 
     /// Log in as a person would, and say as whom.

@@ -23,12 +23,7 @@ fn a_hash_is_rejected_for_a_synced_role() {
     for encryption in ["scram-sha-256", "md5"] {
         let hash = verifier(&mut session, encryption);
         let error = session.fails(&role.alter_to(&hash));
-        assert!(
-            error
-                .hint()
-                .is_some_and(|hint| hint.contains("secretlink.hashed_password") || hint.contains("plain")),
-            "{error:?}"
-        );
+        assert!(error.hint().is_some_and(|hint| hint.contains("the password itself")), "{error:?}");
         assert!(error.message().contains(&role.name), "{error:?}");
         for said in [error.message(), error.detail().unwrap_or_default(), error.hint().unwrap_or_default()] {
             assert!(!said.contains(&hash), "{error:?}");

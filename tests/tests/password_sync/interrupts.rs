@@ -1,6 +1,7 @@
 //! Cancel, `statement_timeout` and termination, while Secrets Manager keeps a backend waiting.
 
 use crate::ground::{Ground, SETTLED};
+use crate::session::Session;
 use crate::synced_role::SyncedRole;
 use secretlink_e2e::{Fault, SecretsRequest, Witness, backend_pid};
 use std::sync::mpsc;
@@ -25,16 +26,23 @@ fn hold(role: &SyncedRole<'_>, operation: &'static str) -> mpsc::Receiver<Secret
     arrived
 }
 
-/// A ground of its own: requests that are held for long must not hold up the others at the end.
-fn patient_ground() -> Ground {
+/// A ground of its own, where the worker soon gives up on what is held for long.
+fn ground() -> Ground {
     Ground::with(|cluster| {
-        cluster.conf("secretlink.request_timeout = '5min'").conf("secretlink.promote_timeout = '3s'")
+        cluster.conf("secretlink.request_timeout = 500").conf("secretlink.promote_timeout = '3s'")
     })
+}
+
+/// A session that does not give up.
+fn patient(ground: &Ground) -> Session {
+    let mut session = ground.session();
+    session.run("SET secretlink.request_timeout = '5min'");
+    session
 }
 
 #[test]
 fn a_cancel_during_staging_aborts_cleanly_and_at_once() {
-    let ground = patient_ground();
+    let ground = ground();
     let mut witness = Witness::of(&ground.cluster);
     for (operation, in_block) in [
         ("DescribeSecret", false),
@@ -44,7 +52,7 @@ fn a_cancel_during_staging_aborts_cleanly_and_at_once() {
     ] {
         let role = ground.synced_role("cancelled");
         let arrived = hold(&role, operation);
-        let mut session = ground.session();
+        let mut session = patient(&ground);
         let backend = backend_pid(&mut session.client);
         let (sql, password) = role.alter();
         let sql = if in_block { format!("BEGIN; {sql}; COMMIT") } else { sql };
@@ -64,7 +72,8 @@ fn a_cancel_during_staging_aborts_cleanly_and_at_once() {
             // The session goes on, and so does the role.
             ground.relay.pass(&role.secret);
             let (sql, password) = role.alter();
-            session.run_quietly(&format!("ROLLBACK; {sql}"));
+            session.run("ROLLBACK");
+            session.run_quietly(&sql);
             assert_eq!(role.password(), password);
             role.try_log_in().unwrap();
         });
@@ -74,10 +83,10 @@ fn a_cancel_during_staging_aborts_cleanly_and_at_once() {
 
 #[test]
 fn statement_timeout_during_staging_aborts_cleanly() {
-    let ground = patient_ground();
+    let ground = ground();
     let role = ground.synced_role("timeout");
     let _arrived = hold(&role, "PutSecretValue");
-    let mut session = ground.session();
+    let mut session = patient(&ground);
     let (sql, password) = role.alter();
     for sql in [sql.clone(), format!("BEGIN; {sql}; COMMIT")] {
         session.run("SET statement_timeout = 400");
@@ -96,12 +105,12 @@ fn statement_timeout_during_staging_aborts_cleanly() {
 
 #[test]
 fn a_backend_terminated_while_it_stages_changes_nothing() {
-    let ground = patient_ground();
+    let ground = ground();
     let mut witness = Witness::of(&ground.cluster);
     for operation in ["DescribeSecret", "PutSecretValue"] {
         let role = ground.synced_role("terminated");
         let arrived = hold(&role, operation);
-        let mut session = ground.session();
+        let mut session = patient(&ground);
         let backend = backend_pid(&mut session.client);
         let (sql, password) = role.alter();
         thread::scope(|scope| {
@@ -127,12 +136,12 @@ fn a_backend_terminated_while_it_stages_changes_nothing() {
 
 #[test]
 fn a_backend_terminated_or_cancelled_while_it_promotes_has_committed() {
-    let ground = patient_ground();
+    let ground = ground();
     let mut witness = Witness::of(&ground.cluster);
     for function in ["pg_terminate_backend", "pg_cancel_backend"] {
         let role = ground.synced_role("promoting");
         let arrived = hold(&role, "UpdateSecretVersionStage");
-        let mut session = ground.session();
+        let mut session = patient(&ground);
         let backend = backend_pid(&mut session.client);
         let (sql, password) = role.alter();
         thread::scope(|scope| {

@@ -19,6 +19,8 @@ use world::World;
 const OPERATIONS: usize = 2000;
 const SESSIONS: usize = 6;
 const SECRETS: usize = 12;
+/// Those from this one on have roles that are dropped and made anew.
+const DROPPED_FROM: usize = 6;
 
 /// Longer than any start may take, recovery included.
 const START_LIMIT: Duration = Duration::from_secs(30);

@@ -25,7 +25,7 @@ fn role_with<'a>(ground: &'a Ground, mut input: serde_json::Value) -> (SyncedRol
     input["Name"] = json!(secret);
     input["SecretString"] = json!({ "username": role, "password": password }).to_string().into();
     api().call("CreateSecret", input).unwrap();
-    (ground.synced_role_with_secret(&role, &secret, &password), password)
+    (ground.labelled_role(&role, &secret, &password), password)
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_binary_secret_is_refused() {
     let role = unique("binary").replace('-', "_");
     let secret = format!("sync/{role}");
     api().call("CreateSecret", json!({ "Name": secret, "SecretBinary": "AAEC" })).unwrap();
-    let role = ground().synced_role_with_secret(&role, &secret, &random_password());
+    let role = ground().labelled_role(&role, &secret, &random_password());
     refused(&role, "42809", "binary");
 }
 

@@ -95,9 +95,15 @@ impl SyncedRole<'_> {
     /// Wait until `role_sync` shows a state.
     #[track_caller]
     pub fn until_state(&self, state: &str) -> Seen {
-        eventually(&format!("role_sync shows {state}"), SETTLED, || {
+        self.until_seen(state, |seen| seen == state)
+    }
+
+    /// Wait until the state that `role_sync` shows is as it should be.
+    #[track_caller]
+    pub fn until_seen(&self, what: &str, right: impl Fn(&str) -> bool) -> Seen {
+        eventually(&format!("role_sync shows {what}"), SETTLED, || {
             let seen = self.seen();
-            if seen.state.as_deref() == Some(state) { Ok(seen) } else { Err(format!("{seen:?}")) }
+            if right(&seen.state) { Ok(seen) } else { Err(format!("{seen:?}")) }
         })
     }
 
@@ -113,7 +119,7 @@ impl SyncedRole<'_> {
 #[derive(Debug)]
 pub struct Seen {
     pub secret: Option<String>,
-    pub state: Option<String>,
+    pub state: String,
     pub version: Option<String>,
     pub synced: bool,
     pub last_error: Option<String>,

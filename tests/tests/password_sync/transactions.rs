@@ -84,18 +84,19 @@ fn exception_blocks_are_followed() {
     let role = ground().synced_role("exception");
     let [(a, first), (b, second), (c, third)] = [role.alter(), role.alter(), role.alter()];
     let block = |inner: &str, handler: &str| {
-        format!("BEGIN {inner}; PERFORM 1/0; EXCEPTION WHEN division_by_zero THEN {handler}; END;")
+        format!("BEGIN {inner}; PERFORM 1/0; EXCEPTION WHEN division_by_zero THEN {handler}; END")
     };
-    let run = |body: &str| format!("DO $do$ BEGIN {body} END $do$");
+    let run = |body: &str| format!("DO $do$ BEGIN {body}; END $do$");
     changes_nothing(&role, &run(&block(&a, "NULL")));
     changes_to(&role, &second, &run(&block(&a, &b)));
     changes_to(&role, &first, &run(&format!("{a}; {}", block(&b, "NULL"))));
     changes_to(
         &role,
         &third,
-        &run(&format!("{} {c};", block(&format!("{a}; {}", block(&b, "NULL")), "NULL"))),
+        &run(&format!("{}; {c}", block(&format!("{a}; {}", block(&b, "NULL")), "NULL"))),
     );
-    let loops = format!("FOR i IN 1..50 LOOP {} END LOOP; {c};", block(&a, "NULL"));
+    let (c, third) = role.alter();
+    let loops = format!("FOR i IN 1..50 LOOP {}; END LOOP; {c}", block(&a, "NULL"));
     changes_to(&role, &third, &run(&loops));
 }
 
@@ -115,9 +116,13 @@ fn the_last_change_wins_and_writes_one_version() {
     let role = ground().synced_role("last");
     let [(a, first), (b, second)] = [role.alter(), role.alter()];
     changes_to(&role, &second, &format!("BEGIN; {a}; {b}; COMMIT"));
-    changes_to(&role, &second, &format!("BEGIN; {a}; {b}; {a}; {b}; COMMIT"));
-    changes_to(&role, &first, &format!("BEGIN; {b}; {a}; COMMIT"));
+    changes_to(&role, &first, &format!("BEGIN; {a}; {b}; {b}; {a}; COMMIT"));
     changes_to(&role, &second, &format!("{a}; {b}"));
+    // To what it is anyhow.
+    let versions = role.versions();
+    ground().session().run_quietly(&b);
+    role.assert_password(&second);
+    assert_eq!(role.versions(), versions);
 }
 
 #[test]

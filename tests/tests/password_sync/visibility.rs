@@ -42,8 +42,8 @@ fn the_view_follows_a_role_through_its_states() {
     session.run_quietly(&sql);
     let seen = role.seen();
     assert_eq!(
-        (seen.secret.as_deref(), seen.state.as_deref()),
-        (Some(role.secret.as_str()), Some("in_sync")),
+        (seen.secret.as_deref(), seen.state.as_str()),
+        (Some(role.secret.as_str()), "in_sync"),
         "{seen:?}"
     );
     assert_eq!(seen.version, api().version_at(&role.secret, "AWSCURRENT"), "{seen:?}");

@@ -121,7 +121,10 @@ impl<'a> Player<'a> {
 
     fn own_secrets(&self) -> impl Iterator<Item = String> + use<> {
         let (seed, first, step) = (self.seed, self.session, self.sessions);
-        (first..super::SECRETS).step_by(step).map(move |number| secret_name(seed, number))
+        (first..super::SECRETS)
+            .step_by(step)
+            .filter(|number| *number >= super::DROPPED_FROM)
+            .map(move |number| secret_name(seed, number))
     }
 
     /// One of this session's secrets that has no role.

@@ -1,12 +1,13 @@
 //! What the players and the chaos share.
 
+use super::DROPPED_FROM;
 use super::chaos::{Plan, Window};
 use super::journal::Journal;
 use crate::ground::{Ground, api, log_in, moto};
 use postgres::{Client, NoTls};
 use secretlink_e2e::{Cluster, Fault, Process, SecretsRelay, SecretsRequest, StopMode};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,15 +32,17 @@ pub struct World {
     faults: Mutex<BTreeMap<&'static str, usize>>,
     crashes: Mutex<BTreeMap<(Window, &'static str), usize>>,
     pub slowest_start: Mutex<Duration>,
+    /// The secrets whose roles are dropped and made anew.
+    made_anew: BTreeSet<String>,
 }
 
 impl World {
     pub fn start(seed: u64, secrets: usize) -> Arc<Self> {
         let relay = SecretsRelay::to(moto());
         let cluster = Ground::builder(&relay)
-            .conf("secretlink.request_timeout = 600")
-            .conf("secretlink.connect_timeout = 300")
-            .conf("secretlink.promote_timeout = 400")
+            .conf("secretlink.request_timeout = 1200")
+            .conf("secretlink.connect_timeout = 500")
+            .conf("secretlink.promote_timeout = 600")
             .conf("secretlink.max_attempts = 2")
             .conf("deadlock_timeout = 200")
             .start();
@@ -61,6 +64,7 @@ impl World {
             faults: Mutex::default(),
             crashes: Mutex::default(),
             slowest_start: Mutex::default(),
+            made_anew: (DROPPED_FROM..secrets).map(|number| secret_name(seed, number)).collect(),
         });
         let mut client = world.connect();
         for number in 0..secrets {
@@ -106,8 +110,8 @@ impl World {
 
     /// What becomes of a request: the crash that waits for it, a fault, or nothing.
     fn fate(self: &Arc<Self>, request: &SecretsRequest) -> Fault {
-        if let Some(plan) = self.plan_for(request) {
-            return self.crash(request, plan);
+        if let Some((plan, sender)) = self.plan_for(request) {
+            return self.crash(request, plan, sender);
         }
         let mut random = self.random.lock().unwrap();
         let (name, fault) = if random.usize(..100) >= self.weather.load(Ordering::SeqCst) {
@@ -116,7 +120,7 @@ impl World {
             match random.usize(..6) {
                 0 => ("cut", Fault::Cut),
                 1 => ("answer cut", Fault::CutAnswer),
-                2 => ("delayed", Fault::Delay(Duration::from_millis(random.u64(50..1800)))),
+                2 => ("delayed", Fault::Delay(Duration::from_millis(random.u64(50..2500)))),
                 3 => ("500", Fault::Refuse(500, "InternalServiceError")),
                 4 => ("400 throttled", Fault::Refuse(400, "ThrottlingException")),
                 _ => ("403 denied", Fault::Refuse(403, "AccessDeniedException")),
@@ -129,21 +133,20 @@ impl World {
     }
 
     /// Takes the plan if this request is its moment.
-    fn plan_for(&self, request: &SecretsRequest) -> Option<Plan> {
-        let mut plan = self.plan.lock().unwrap();
-        let fits = plan.as_ref().is_some_and(|plan| {
-            plan.window.may_be_at(&request.operation)
-                && Process::of_client(request.client).is_some_and(|sender| {
-                    sender.title().contains("secretlink") == (plan.window == Window::Worker)
-                })
-        });
-        if fits { plan.take() } else { None }
+    fn plan_for(&self, request: &SecretsRequest) -> Option<(Plan, Process)> {
+        let plan = self.plan.lock().unwrap().take_if(|plan| plan.window.may_be_at(&request.operation))?;
+        // Not under the lock: it takes a while.
+        let sender = Process::of_client(request.client)
+            .filter(|sender| sender.title().contains("secretlink") == (plan.window == Window::Worker));
+        if sender.is_none() {
+            self.plan.lock().unwrap().get_or_insert(plan);
+        }
+        sender.map(|sender| (plan, sender))
     }
 
-    fn crash(self: &Arc<Self>, request: &SecretsRequest, plan: Plan) -> Fault {
+    fn crash(self: &Arc<Self>, request: &SecretsRequest, plan: Plan, backend: Process) -> Fault {
         let what = format!("    {} {}: {plan:?}", request.operation, tokens(request));
         self.journal.note(&request.secret, what);
-        let Some(backend) = Process::of_client(request.client) else { return Fault::Cut };
         let world = Arc::clone(self);
         let secret = request.secret.clone();
         let act = move || {
@@ -197,8 +200,9 @@ impl World {
         if field("other") != "kept" {
             return Err(format!("a field is lost: {current}"));
         }
-        let user =
-            log_in(self.port, field("username"), field("password")).map_err(|e| format!("{current}: {e}"))?;
+        // A role made anew under another name was not renamed: the name in the secret is left as it is.
+        let username = if self.made_anew.contains(secret) { role } else { field("username") };
+        let user = log_in(self.port, username, field("password")).map_err(|e| format!("{current}: {e}"))?;
         if user == role { Ok(()) } else { Err(format!("{current} is {user}'s")) }
     }
 
