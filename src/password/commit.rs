@@ -334,9 +334,8 @@ fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
     let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
     for (work, versions) in moved.iter_mut().zip(read_all(aws, ids)?) {
         let Ok(Some(versions)) = versions else { continue };
-        let candidates = [versions.current(), versions.pending()];
-        let right = candidates.into_iter().flatten().find(|c| work.was_right(&c.password));
-        work.change.password = right.map(|candidate| candidate.password);
+        let found = versions.of_role(work.change.name_before(), |password| work.was_right(password));
+        work.change.password = found.map(|candidate| candidate.password);
     }
     Ok(())
 }

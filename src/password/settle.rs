@@ -43,21 +43,29 @@ enum Finding {
     Nowhere,
 }
 
-/// Looks for a role's password. `more` gives further candidates if it is at neither label.
+/// Looks for the version that is a role's. `more` gives further candidates.
 fn find(
     role: &Role,
     versions: &Versions,
     more: impl FnOnce() -> Result<Vec<Candidate>, Error>,
 ) -> Result<Finding, Error> {
-    let right = |candidate: &Candidate| role.verify(&candidate.password);
-    if let Some(current) = versions.current().filter(right) {
-        return Ok(Finding::Current(current.version_id));
+    let name = role.display();
+    let elsewhere = |candidate: Candidate| Finding::Elsewhere(candidate.version_id);
+    let found = versions.of_role(&name, |password| role.verify(password));
+    match found {
+        Some(found) if !versions.is_current(&found.version_id) => Ok(elsewhere(found)),
+        // A rename leaves the password as it is: if the name is another one, the version with the new
+        // name may have lost its label. Or somebody has chosen another name for the secret.
+        Some(found) if found.username.as_ref().is_some_and(|username| *username != name) => {
+            let renamed = |c: &Candidate| c.username.as_ref() == Some(&name) && role.verify(&c.password);
+            Ok(more()?.into_iter().find(renamed).map_or(Finding::Current(found.version_id), elsewhere))
+        }
+        Some(found) => Ok(Finding::Current(found.version_id)),
+        None => {
+            let found = more()?.into_iter().find(|candidate| role.verify(&candidate.password));
+            Ok(found.map_or(Finding::Nowhere, elsewhere))
+        }
     }
-    if let Some(pending) = versions.pending().filter(right) {
-        return Ok(Finding::Elsewhere(pending.version_id));
-    }
-    let found = more()?.into_iter().find(right);
-    Ok(found.map_or(Finding::Nowhere, |candidate| Finding::Elsewhere(candidate.version_id)))
 }
 
 /// How a role and its secret stand to each other now. Changes nothing.
@@ -197,27 +205,23 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
     let more = || secrets_manager::call(|aws| async move { unlabelled(&aws, &id, &then).await });
     let found = find(role, versions, more)?;
     let (id, then) = (doubt.secret.clone(), versions.clone());
-    let version_id = match found {
-        Finding::Current(version_id) => {
-            secrets_manager::call(|aws| async move { clear_pending(&aws, &id, &then).await })?;
-            version_id
-        }
-        Finding::Elsewhere(version_id) => {
-            let version = version_id.clone();
-            secrets_manager::call(|aws| async move { promote_found(&aws, &id, &then, &version).await })?;
-            log(&Notice::Reconciled {
-                role: doubt.role.clone(),
-                secret: doubt.secret.as_str().into(),
-                version_id: version_id.clone(),
-            });
-            version_id
-        }
+    let (version_id, is_current) = match found {
+        Finding::Current(version_id) => (version_id, true),
+        Finding::Elsewhere(version_id) => (version_id, false),
         Finding::Nowhere => {
             drifted(doubt, None);
             return Ok(());
         }
     };
-    if states::settled(doubt.oid, State::InSync, Some(&version_id), None) == State::Drifted {
+    let version = version_id.clone();
+    secrets_manager::call(|aws| async move {
+        if !is_current {
+            promote_found(&aws, &id, &then, &version).await?;
+        }
+        clear_pending(&aws, &id, &then, &version).await
+    })?;
+    let before = states::settled(doubt.oid, State::InSync, Some(&version_id), None);
+    if !is_current || before == State::Drifted {
         log(&Notice::Reconciled {
             role: doubt.role.clone(),
             secret: doubt.secret.as_str().into(),

@@ -92,6 +92,8 @@ struct Slot {
     state: u8,
     in_doubt: bool,
     announce: bool,
+    /// Whether drift was announced and its end was not.
+    drift_told: bool,
     /// Counts changes, so that who looked at the secret without a lock can tell whether that counts.
     generation: u32,
     synced_at: pg_sys::TimestampTz,
@@ -183,6 +185,7 @@ impl Slot {
         state: 0,
         in_doubt: false,
         announce: false,
+        drift_told: false,
         generation: 0,
         synced_at: 0,
         version_id: ShortText { length: 0, bytes: [0; VERSION_ID] },
@@ -225,8 +228,8 @@ pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error:
     with(|table| {
         let Some(slot) = table.slot(role) else { return State::Unknown };
         let before = State::from_byte(slot.state);
-        let was_drifted = before == State::Drifted;
-        if (state == State::Drifted) != was_drifted && (state == State::Drifted || state == State::InSync) {
+        if (state == State::Drifted && !slot.drift_told) || (state == State::InSync && slot.drift_told) {
+            slot.drift_told = !slot.drift_told;
             slot.announce = true;
         }
         slot.state = state.to_byte();

@@ -59,7 +59,7 @@ pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), Error> {
     if label.len() > MAX_LABEL {
         return Err(PasswordError::LabelTooLong.into());
     }
-    SecretId::parse(label)?;
+    SecretId::parse(label)?.check_form()?;
     for (other, others_label) in role_catalog::with_password_or_label() {
         if other.oid != role && others_label.is_some_and(|l| from_catalog(&l) == label) {
             let error = PasswordError::SecretInUse { secret: label.to_owned(), role: other.display() };

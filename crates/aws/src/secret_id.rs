@@ -38,10 +38,37 @@ impl SecretId {
         &self.0
     }
 
+    /// Checks more strictly: an id that no secret can have is refused.
+    ///
+    /// # Errors
+    /// [`AwsError::InvalidSecretName`] if it is neither an ARN of Secrets Manager nor a name that a
+    /// secret may have.
+    pub fn check_form(&self) -> Result<(), AwsError> {
+        if self.region().is_some() { Ok(()) } else { check_name(&self.0) }
+    }
+
     /// The region of an ARN; `None` for a name.
     pub fn region(&self) -> Option<&str> {
         region_field(&self.0).filter(|region| !region.is_empty())
     }
+}
+
+/// Checks what may be the name of a new secret.
+///
+/// # Errors
+/// [`AwsError::InvalidSecretName`].
+pub(crate) fn check_name(name: &str) -> Result<(), AwsError> {
+    let invalid = |problem| Err(AwsError::InvalidSecretName { problem });
+    if name.is_empty() {
+        return invalid("It is empty.");
+    }
+    if name.len() > 512 {
+        return invalid("It is longer than 512 characters.");
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b)) {
+        return invalid("It contains another character.");
+    }
+    Ok(())
 }
 
 /// The fourth field of `arn:partition:secretsmanager:region:account:secret:name-suffix`.

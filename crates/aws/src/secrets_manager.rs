@@ -22,6 +22,7 @@ use secretlink_core::Secret;
 
 use crate::call::{Call, Operation};
 use crate::credentials::RunToEnd;
+use crate::secret_id::check_name;
 use crate::secret_value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
@@ -428,20 +429,6 @@ fn time(time: Option<DateTime>) -> Option<SystemTime> {
 
 fn invalid_parameter(secret: &str, problem: &str) -> AwsError {
     AwsError::InvalidParameter { secret: secret.to_owned(), message: Some(problem.to_owned()) }
-}
-
-fn check_name(name: &str) -> Result<(), AwsError> {
-    let invalid = |problem| Err(AwsError::InvalidSecretName { problem });
-    if name.is_empty() {
-        return invalid("It is empty.");
-    }
-    if name.len() > 512 {
-        return invalid("It is longer than 512 characters.");
-    }
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b)) {
-        return invalid("It contains another character.");
-    }
-    Ok(())
 }
 
 fn secret_text(secret: &str, value: &Secret) -> Result<String, AwsError> {

@@ -61,6 +61,11 @@ impl RoleSecret {
         }
     }
 
+    /// The user name, if there is one.
+    pub(crate) fn username(&self) -> Option<String> {
+        self.text("username")
+    }
+
     /// Puts another password in its place. Everything else stays.
     pub(crate) fn set_password(&mut self, password: &Secret) {
         match (&mut *self, password.expose_str()) {
@@ -72,7 +77,7 @@ impl RoleSecret {
     /// Makes the user name follow a renamed role. Another user name than the role's was chosen by
     /// somebody, and stays.
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
-        if self.text("username").as_deref() == Some(from) {
+        if self.username().as_deref() == Some(from) {
             self.set("username", raw(&to));
         }
     }

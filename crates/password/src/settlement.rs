@@ -18,24 +18,27 @@ pub struct Candidate {
     pub version_id: String,
     /// The password in it.
     pub password: Secret,
+    /// The user name in it, if there is one.
+    pub username: Option<String>,
 }
 
 impl Candidate {
     fn of(version: &Version) -> Option<Candidate> {
-        let password = version.password()?;
-        Some(Candidate { version_id: version.version_id.clone(), password })
+        let (password, username) = (version.password()?, version.username());
+        Some(Candidate { version_id: version.version_id.clone(), password, username })
     }
 }
 
 impl Versions {
-    /// The current version, if it holds a password.
-    pub fn current(&self) -> Option<Candidate> {
-        self.current.as_ref().and_then(Candidate::of)
+    /// The version that holds the role's password, if it is at either label.
+    pub fn of_role(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<Candidate> {
+        let version = if self.is_pending(role, &is_right) { &self.pending } else { &self.current };
+        version.as_ref().and_then(Candidate::of).filter(|candidate| is_right(&candidate.password))
     }
 
-    /// The version labelled `AWSPENDING`, if it is another one and holds a password.
-    pub fn pending(&self) -> Option<Candidate> {
-        self.pending.as_ref().and_then(Candidate::of)
+    /// Whether a version is the current one.
+    pub fn is_current(&self, version_id: &str) -> bool {
+        self.current.as_ref().is_some_and(|current| current.version_id == version_id)
     }
 }
 
@@ -82,14 +85,19 @@ pub async fn promote_found(
     promote(aws, id, version_id, current).await
 }
 
-/// Takes `AWSPENDING` from a version of ours whose transaction did not commit. It does no harm there,
-/// but a rotation would not begin.
+/// Takes `AWSPENDING` from a version of ours whose transaction did not commit, that is, not from
+/// `version_id`, which did. It does no harm there, but a rotation would not begin.
 ///
 /// # Errors
 /// Those of the calls.
-pub async fn clear_pending(aws: &SecretsManager, id: &SecretId, versions: &Versions) -> Result<(), AwsError> {
+pub async fn clear_pending(
+    aws: &SecretsManager,
+    id: &SecretId,
+    versions: &Versions,
+    version_id: &str,
+) -> Result<(), AwsError> {
     match &versions.pending {
-        Some(pending) if pending.is_ours() => {
+        Some(pending) if pending.is_ours() && pending.version_id != version_id => {
             let cleared = aws.update_secret_version_stage(id, PENDING, Some(&pending.version_id), None).await;
             match cleared {
                 // It is not there any more, which is as well.

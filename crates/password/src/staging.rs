@@ -22,6 +22,13 @@ pub struct Change {
     pub missing: Missing,
 }
 
+impl Change {
+    /// The role's name before the transaction.
+    pub fn name_before(&self) -> &str {
+        self.renamed_from.as_ref().unwrap_or(&self.role)
+    }
+}
+
 /// What to do about a secret that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -104,8 +111,8 @@ pub fn plan(
             return Err(Obstacle::Rotating { secret: name(change), version_id });
         }
         // Left by a change that was not promoted in time, or by one that never committed. The role's
-        // hash tells which; the former is the version to go on from.
-        Some(pending) if pending.password().is_some_and(|password| was_right(&password)) => {
+        // hash and name tell which; the former is the version to go on from.
+        Some(pending) if versions.is_pending(change.name_before(), &was_right) => {
             first = Some(staged(pending, current));
             base = Some(pending);
         }
@@ -247,6 +254,13 @@ mod tests {
         assert!(value.contains(r#""host":"h""#));
         // Even for the same password: a promotion of what was left may be on its way.
         put(planned(&change(Some("old")), Some(CURRENT), left));
+    }
+
+    #[test]
+    fn a_rename_that_a_rolled_back_change_left_is_passed_over() {
+        let left = Some(("secretlink-1", r#"{"username":"app2","password":"old"}"#));
+        let (first, value, _) = put(planned(&change(Some("new")), Some(CURRENT), left));
+        assert_eq!((first, value.as_str()), (None, r#"{"username":"app","password":"new","host":"h"}"#));
     }
 
     #[test]

@@ -41,8 +41,27 @@ impl Version {
         self.secret().ok().and_then(|secret| secret.password())
     }
 
+    /// The user name in it, if there is one.
+    pub(crate) fn username(&self) -> Option<String> {
+        self.secret().ok().and_then(|secret| secret.username())
+    }
+
     pub(crate) fn is_ours(&self) -> bool {
         is_ours(&self.version_id)
+    }
+}
+
+impl Versions {
+    /// Whether the role's is the pending version rather than the current one. Of two that hold its
+    /// password one may be left by a rename, committed or not: then the name decides.
+    pub(crate) fn is_pending(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
+        let holds = |version: &&Version| version.password().is_some_and(|password| is_right(&password));
+        let names = |version: &Version| version.username().as_deref() == Some(role);
+        let pending = self.pending.as_ref().filter(holds);
+        pending.is_some_and(|pending| match self.current.as_ref().filter(holds) {
+            Some(current) => names(pending) && !names(current),
+            None => true,
+        })
     }
 }
 
@@ -158,11 +177,31 @@ pub(crate) mod tests {
         }
     }
 
+    /// The version of the role "app", whose password is "p".
+    fn of_app(current: &str, pending: &str) -> Option<String> {
+        let versions = versions(Some(current), Some(("secretlink-1", pending)));
+        let found = versions.of_role("app", |password| password.expose() == b"p");
+        found.map(|candidate| candidate.version_id)
+    }
+
     #[test]
-    fn passwords_of_both_are_candidates() {
-        let both = versions(Some(r#"{"password":"a"}"#), Some(("secretlink-1", "b")));
-        assert_eq!(both.current().map(|c| c.password), Some(Secret::new("a")));
-        assert_eq!(both.pending().map(|c| c.version_id).as_deref(), Some("secretlink-1"));
-        assert!(versions(Some("{}"), None).current().is_none());
+    fn the_password_tells_which_version_is_the_roles() {
+        assert_eq!(of_app("p", "q").as_deref(), Some("current"));
+        assert_eq!(of_app("q", "p").as_deref(), Some("secretlink-1"));
+        assert_eq!(of_app(r#"{"password":"p"}"#, "p").as_deref(), Some("current"));
+        assert_eq!(of_app("{}", r#"{"password":null}"#), None);
+    }
+
+    #[test]
+    fn of_two_with_the_password_the_name_tells() {
+        let (before, after) =
+            (r#"{"username":"app0","password":"p"}"#, r#"{"username":"app","password":"p"}"#);
+        // A committed rename, and one that was rolled back.
+        assert_eq!(of_app(before, after).as_deref(), Some("secretlink-1"));
+        assert_eq!(of_app(after, before).as_deref(), Some("current"));
+        assert_eq!(of_app(before, before).as_deref(), Some("current"));
+        // The password comes first.
+        assert_eq!(of_app(before, r#"{"username":"app","password":"q"}"#).as_deref(), Some("current"));
+        assert_eq!(of_app(r#"{"username":"app","password":"q"}"#, before).as_deref(), Some("secretlink-1"));
     }
 }
