@@ -15,7 +15,7 @@ use secretlink_password::{
     Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_versions, side_by_side,
     write,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use super::changes::{self, RoleChange};
@@ -36,8 +36,6 @@ use crate::secrets_manager;
 /// What is to be done when the transaction has committed.
 #[derive(Default)]
 struct Outcome {
-    /// Roles whose account says since staging that they are being changed.
-    begun: Vec<pg_sys::Oid>,
     promotions: Vec<Promotion>,
     settled: Vec<Settled>,
     /// Roles for the worker to look at.
@@ -58,11 +56,14 @@ struct Promotion {
 struct Settled {
     oid: pg_sys::Oid,
     state: State,
+    version_id: Option<String>,
     error: Option<String>,
 }
 
 thread_local! {
     static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
+    /// Whether anything may have been written to Secrets Manager.
+    static BEGUN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A role whose secret must change with this transaction.
@@ -111,17 +112,17 @@ fn stage() -> Result<(), Error> {
         works.extend(consider(oid, change, &settings, &mut outcome)?);
     }
     if !works.is_empty() {
+        transaction::force_synchronous_commit();
+        let _limit = StatementTimeout::resume();
         // By OID, so that two transactions do not wait for each other.
         for work in &works {
             transaction::lock_role(work.role.oid, true);
         }
+        BEGUN.set(true);
         for work in &works {
             states::begin(work.role.oid);
-            outcome.begun.push(work.role.oid);
         }
-        // From here on an abort must find who was begun.
-        OUTCOME.set(Some(outcome));
-        outcome = bring_in(works, &settings)?;
+        bring_in(works, &settings, &mut outcome)?;
     }
     OUTCOME.set(Some(outcome));
     Ok(())
@@ -176,10 +177,10 @@ fn consider(
             let notice = Notice::NoPassword { role: name, secret: work.secret.as_str().into() };
             RawReport::new(&notice).emit(PgLogLevel::WARNING);
         }
-        outcome.settled.push(Settled { oid, state: State::NoPassword, error: None });
+        outcome.settled.push(Settled { oid, state: State::NoPassword, version_id: None, error: None });
         return Ok(None);
     }
-    if change.changed && role.hash.as_ref() != had_hash {
+    if change.changed && (role.hash.as_ref() != had_hash || !change.passwords.is_empty()) {
         match find_password(&role, &change.passwords) {
             Ok(password) => work.password = Some(password),
             // The plain text is known to nobody: nothing can be stored.
@@ -236,23 +237,16 @@ fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &m
         hint: error.hint(),
     };
     RawReport::new(&notice).emit(PgLogLevel::WARNING);
-    outcome.settled.push(Settled { oid, state: State::Drifted, error: Some(reason) });
+    outcome.settled.push(Settled { oid, state: State::Drifted, version_id: None, error: Some(reason) });
 }
 
 /// Brings the changes into Secrets Manager, as far as that is done before the commit. With `strict`,
 /// nothing is written unless everything can be.
-fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings) -> Result<Outcome, Error> {
+fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Outcome) -> Result<(), Error> {
     // Without its secret, nobody would know the password that was made for a role.
     let strict = |work: &Work| {
         settings.mode == PasswordSync::Strict || matches!(work.change.missing, Missing::MustCreate(_))
     };
-    let mut outcome = OUTCOME.take().unwrap_or_default();
-    // Put back on every way out: an abort must find who was begun.
-    let begun = outcome.begun.clone();
-    OUTCOME.set(Some(Outcome { begun, ..Outcome::default() }));
-
-    transaction::force_synchronous_commit();
-    let _limit = StatementTimeout::resume();
     let client = secrets_manager::client()?;
     let aws = client.until(Instant::now() + client.settings().request_timeout);
     outcome.with = Some((client, settings.promote_timeout));
@@ -267,19 +261,23 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings) -> Result<Outcome
             .map_err(Obstacle::from)
             .and_then(|versions| plan(&work.change, versions.as_ref(), |p| work.was_right(p)));
         match planned {
+            Ok(Plan::Nothing { version_id }) => outcome.settled.push(Settled {
+                oid: work.role.oid,
+                state: State::InSync,
+                version_id: Some(version_id),
+                error: None,
+            }),
             Ok(plan) => plans.push((work, plan)),
             // A rename makes nothing worse.
             Err(error) if strict(&work) && !matches!(error, Obstacle::Drifted { .. }) => {
                 return Err(work.not_staged(error).into());
             }
-            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), &mut outcome),
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
         }
     }
 
-    let requests: Vec<(Change, Plan)> = plans
-        .iter_mut()
-        .map(|(work, plan)| (work.change.clone(), std::mem::replace(plan, Plan::Nothing)))
-        .collect();
+    let (works, plans): (Vec<Work>, Vec<Plan>) = plans.into_iter().unzip();
+    let requests: Vec<_> = works.iter().map(|work| work.change.clone()).zip(plans).collect();
     let written = io::run(WaitEvent::SecretsManager, async move {
         side_by_side(requests, |(change, plan)| {
             let aws = aws.clone();
@@ -287,9 +285,9 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings) -> Result<Outcome
         })
         .await
     })?;
-    for ((work, _), written) in plans.iter().zip(written) {
+    for (work, written) in works.iter().zip(written) {
         match written {
-            Ok(Some(staged)) => {
+            Ok(staged) => {
                 let notice = Notice::Staged {
                     role: work.role(),
                     secret: work.secret(),
@@ -303,14 +301,11 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings) -> Result<Outcome
                     staged,
                 });
             }
-            Ok(None) => {
-                outcome.settled.push(Settled { oid: work.role.oid, state: State::InSync, error: None });
-            }
             Err(error) if strict(work) => return Err(work.not_staged(error).into()),
-            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), &mut outcome),
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
         }
     }
-    Ok(outcome)
+    Ok(())
 }
 
 fn read_all(
@@ -344,6 +339,7 @@ fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
 /// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
 pub fn after_commit() {
     let Some(outcome) = OUTCOME.take() else { return };
+    BEGUN.set(false);
     let _hidden = HiddenStatement::begin();
     let mut for_worker = !outcome.doubted.is_empty();
     for oid in outcome.forgotten {
@@ -353,7 +349,7 @@ pub fn after_commit() {
         states::doubt(oid);
     }
     for settled in outcome.settled {
-        states::settled(settled.oid, settled.state, None, settled.error.as_deref());
+        states::settled(settled.oid, settled.state, settled.version_id.as_deref(), settled.error.as_deref());
         for_worker |= settled.state == State::Drifted;
     }
     if let Some((client, timeout)) = outcome.with
@@ -404,9 +400,8 @@ fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promo
 /// for the worker to clear.
 pub fn after_abort() {
     changes::clear();
-    if let Some(outcome) = OUTCOME.take()
-        && !outcome.begun.is_empty()
-    {
+    OUTCOME.take();
+    if BEGUN.take() {
         states::wake_worker();
     }
 }

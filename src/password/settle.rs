@@ -100,12 +100,22 @@ pub fn doubt_all() {
     });
 }
 
+/// How a pass over the roles in doubt went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Each was looked at.
+    Done,
+    /// Some were being changed just then.
+    SomeBusy,
+}
+
 /// Settles every role in doubt, as far as Secrets Manager can be reached. For the background worker:
 /// there must be no transaction.
 ///
 /// # Errors
 /// If no call could even be tried.
-pub fn settle_doubts() -> Result<(), Error> {
+pub fn settle_doubts() -> Result<Pass, Error> {
+    let mut pass = Pass::Done;
     let doubts = doubts();
     for chunk in doubts.chunks(AT_ONCE) {
         let client = secrets_manager::client()?;
@@ -115,7 +125,9 @@ pub fn settle_doubts() -> Result<(), Error> {
             match versions {
                 Ok(versions) => {
                     any_answer = true;
-                    in_transaction(|| settle(doubt, versions.as_ref()));
+                    if !in_transaction(|| settle(doubt, versions.as_ref())) {
+                        pass = Pass::SomeBusy;
+                    }
                 }
                 Err(error) => {
                     any_answer |= !error.is_unreachable();
@@ -128,7 +140,7 @@ pub fn settle_doubts() -> Result<(), Error> {
             break;
         }
     }
-    Ok(())
+    Ok(pass)
 }
 
 /// The roles in doubt with their secrets. A role that is gone, or not synced any more, is forgotten.
@@ -180,24 +192,25 @@ fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<V
     })
 }
 
-/// Settles one role by what was read of its secret.
-fn settle(doubt: &Doubt, versions: Option<&Versions>) {
-    // Held by a transaction that is changing the role, which settles it itself or leaves it in doubt.
+/// Settles one role by what was read of its secret. `false` if a transaction is changing the role, or has
+/// since: it settles the role itself or leaves it in doubt.
+fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
     if !lock_role(doubt.oid, false) || states::generation(doubt.oid) != doubt.generation {
-        return;
+        return false;
     }
-    let Some(role) = role_catalog::by_oid(doubt.oid) else { return };
-    if role.hash.is_none() {
-        states::settled(doubt.oid, State::NoPassword, None, None);
-        return;
+    match (role_catalog::by_oid(doubt.oid), versions) {
+        (None, _) => {}
+        (Some(role), _) if role.hash.is_none() => {
+            states::settled(doubt.oid, State::NoPassword, None, None);
+        }
+        (Some(_), None) => drifted(doubt, Some("The secret does not exist.")),
+        (Some(role), Some(versions)) => {
+            if let Err(error) = act(doubt, &role, versions) {
+                not_reconciled(doubt, &error);
+            }
+        }
     }
-    let Some(versions) = versions else {
-        drifted(doubt, Some("The secret does not exist."));
-        return;
-    };
-    if let Err(error) = act(doubt, &role, versions) {
-        not_reconciled(doubt, &error);
-    }
+    true
 }
 
 fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {

@@ -59,9 +59,10 @@ pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), Error> {
     if label.len() > MAX_LABEL {
         return Err(PasswordError::LabelTooLong.into());
     }
-    SecretId::parse(label)?.check_form()?;
+    let secret = SecretId::parse(label)?;
+    secret.check_form()?;
     for (other, others_label) in role_catalog::with_password_or_label() {
-        if other.oid != role && others_label.is_some_and(|l| from_catalog(&l) == label) {
+        if other.oid != role && by_label(&other, others_label).is_ok_and(|s| s.as_ref() == Some(&secret)) {
             let error = PasswordError::SecretInUse { secret: label.to_owned(), role: other.display() };
             return Err(error.into());
         }

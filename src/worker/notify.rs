@@ -14,7 +14,9 @@ use crate::password::{notice::Notice, states, target};
 
 /// Starts a delivery if there is anything to tell.
 pub fn start_if_needed() {
-    if gucs::notify_database().is_some() && states::any_to_announce() {
+    if gucs::notify_database().is_none() {
+        states::take_to_announce();
+    } else if states::any_to_announce() {
         // Without a free place for a worker it is tried again next time.
         worker::start("secretlink notify", "secretlink_notify");
     }

@@ -2,12 +2,17 @@
 //! that a transaction could not settle itself.
 
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
+use std::time::Duration;
 
 use super::notify;
 use crate::backend::report::RawReport;
 use crate::backend::worker;
 use crate::gucs::{self, PasswordSync};
 use crate::password::{settle, states};
+
+/// When to look again at a role that was being changed: most often by a transaction that woke us up, and
+/// holds its locks for a moment more.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The worker's main function. It ends by an ERROR or a signal, and is then started again.
 ///
@@ -21,17 +26,20 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     states::set_worker(worker::latch());
     let mut looked_at_all = false;
     loop {
+        let mut next = gucs::reconcile_interval();
         if gucs::password_settings().mode != PasswordSync::Off {
             if !looked_at_all || states::take_overflowed() {
                 settle::doubt_all();
                 looked_at_all = true;
             }
-            if let Err(error) = settle::settle_doubts() {
-                RawReport::new(&error).emit(PgLogLevel::LOG);
+            match settle::settle_doubts() {
+                Ok(settle::Pass::Done) => {}
+                Ok(settle::Pass::SomeBusy) => next = next.min(SOON),
+                Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
             }
         }
         notify::start_if_needed();
-        worker::wait(gucs::reconcile_interval());
+        worker::wait(next);
     }
 }
 

@@ -43,8 +43,11 @@ pub enum Missing {
 /// How a change is brought into Secrets Manager.
 #[derive(Clone, Debug)]
 pub enum Plan {
-    /// The current version says it already.
-    Nothing,
+    /// This version, the current one, says it already.
+    Nothing {
+        /// The version's id.
+        version_id: String,
+    },
     /// Somebody's rotation has staged this very password, and this is its next step.
     Adopt(Staged),
     /// A new version, after making current what an earlier change has staged and could not promote.
@@ -141,20 +144,20 @@ pub fn plan(
     // With a pending version of ours about, a promotion of it may still be under way. It must find
     // AWSCURRENT moved, so a new version is written even if the value is the current one.
     if value == before && versions.pending.is_none() {
-        return Ok(Plan::Nothing);
+        return Ok(Plan::Nothing { version_id: base.version_id.clone() });
     }
     Ok(Plan::Put { first, value, current: Some(base.version_id.clone()) })
 }
 
-/// Carries out a plan. Returns what was staged, if anything had to be.
+/// Carries out a plan. Returns the version that holds the password.
 ///
 /// # Errors
 /// Those of the calls. A version may have been written even so, if only the answer was lost; it is
 /// labelled `AWSPENDING`, and nobody takes it for the password.
-pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<Option<Staged>, Obstacle> {
+pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
     match plan {
-        Plan::Nothing => Ok(None),
-        Plan::Adopt(staged) => Ok(Some(staged)),
+        Plan::Nothing { version_id } => Ok(Staged { current: Some(version_id.clone()), version_id }),
+        Plan::Adopt(staged) => Ok(staged),
         Plan::Put { first, value, current } => {
             if let Some(first) = first {
                 promote(aws, &change.secret, &first.version_id, first.current.as_deref()).await?;
@@ -162,7 +165,7 @@ pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<
             let version_id = random::version_id()?;
             let stages = vec![PENDING.to_owned()];
             let version_id = aws.put_secret_value(&change.secret, value, stages, Some(version_id)).await?;
-            Ok(Some(Staged { version_id, current }))
+            Ok(Staged { version_id, current })
         }
         Plan::Create { value } => {
             let version_id = random::version_id()?;
@@ -177,7 +180,7 @@ pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<
                 .await;
             match created {
                 // The first version is current at once: there was no password for it to replace.
-                Ok(_) => Ok(Some(Staged { current: Some(version_id.clone()), version_id })),
+                Ok(_) => Ok(Staged { current: Some(version_id.clone()), version_id }),
                 Err(AwsError::AlreadyExists { name }) => Err(Obstacle::NotNew { secret: name }),
                 Err(error) => Err(error.into()),
             }
@@ -243,7 +246,7 @@ mod tests {
         let plan = put(planned(&change(Some("new")), Some(CURRENT), None));
         let value = r#"{"username":"app","password":"new","host":"h"}"#;
         assert_eq!(plan, (None, value.into(), Some("current".into())));
-        assert!(matches!(planned(&change(Some("old")), Some(CURRENT), None), Ok(Plan::Nothing)));
+        assert!(matches!(planned(&change(Some("old")), Some(CURRENT), None), Ok(Plan::Nothing { .. })));
     }
 
     #[test]
@@ -294,7 +297,10 @@ mod tests {
         // Its password must be there to be kept.
         let drifted = planned(&renamed, Some(r#"{"username":"app","password":"x"}"#), None);
         assert!(matches!(drifted, Err(Obstacle::Drifted { .. })));
-        assert!(matches!(planned(&renamed, Some("old"), None), Ok(Plan::Nothing)), "nothing to rename");
+        assert!(
+            matches!(planned(&renamed, Some("old"), None), Ok(Plan::Nothing { .. })),
+            "nothing to rename"
+        );
     }
 
     #[test]
