@@ -40,6 +40,13 @@ pub fn database_name() -> String {
     }
 }
 
+/// Shows this instead of the statement that is running, in `pg_stat_activity`, and in the server's log if
+/// this process crashes.
+pub fn show_activity(text: &CStr) {
+    // SAFETY: a C string, which is copied.
+    unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) };
+}
+
 /// Whether the library is being loaded by way of `shared_preload_libraries`, for a server that is to
 /// be used: not in a binary upgrade, where roles are put back as they were.
 pub fn is_preloading() -> bool {

@@ -112,6 +112,8 @@ fn stage() -> Result<(), Error> {
         works.extend(consider(oid, change, &settings, &mut outcome)?);
     }
     if !works.is_empty() {
+        // The statement has the password in it, and lasts longer than Postgres expects.
+        server::show_activity(c"<password change of a synced role>");
         transaction::force_synchronous_commit();
         let _limit = StatementTimeout::resume();
         // By OID, so that two transactions do not wait for each other.
