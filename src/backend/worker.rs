@@ -66,6 +66,8 @@ pub fn latch() -> *mut pg_sys::Latch {
 
 /// Waits until somebody sets the latch or the time is over; reads the configuration again if asked to.
 pub fn wait(timeout: Duration) {
+    // Whoever waits for the I/O thread resets the latch, too: a reload may have been asked for meanwhile.
+    let timeout = if reload_pending() { Duration::ZERO } else { timeout };
     // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.
     unsafe {
         pg_sys::WaitLatch(
@@ -77,13 +79,18 @@ pub fn wait(timeout: Duration) {
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_for_interrupts!();
-    // SAFETY: a flag of a signal handler; settings are read outside any transaction.
-    unsafe {
-        if (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 {
+    if reload_pending() {
+        // SAFETY: clears the flag of a signal handler; settings are read outside any transaction.
+        unsafe {
             (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
             pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
         }
     }
+}
+
+fn reload_pending() -> bool {
+    // SAFETY: reads a flag that a signal handler sets.
+    unsafe { (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 }
 }
 
 /// Has `work` called when this process ends in order.

@@ -107,6 +107,8 @@ struct Table {
     overflowed: bool,
     used: u32,
     worker: *mut pg_sys::Latch,
+    /// Whether the worker was woken since it began its last pass.
+    woken: bool,
     slots: [Slot; MAX_ROLES],
 }
 
@@ -322,9 +324,19 @@ pub fn set_worker(latch: *mut pg_sys::Latch) {
     with(|table| table.worker = latch);
 }
 
+/// Whether the worker was woken since this was last asked. Its latch alone does not tell: while the
+/// worker waits for Secrets Manager, it resets that.
+pub fn take_woken() -> bool {
+    with(|table| std::mem::take(&mut table.woken)).unwrap_or_default()
+}
+
 /// Wakes the worker, if it runs.
 pub fn wake_worker() {
-    let latch = with(|table| table.worker).unwrap_or(std::ptr::null_mut());
+    let latch = with(|table| {
+        table.woken = true;
+        table.worker
+    })
+    .unwrap_or(std::ptr::null_mut());
     if !latch.is_null() {
         // SAFETY: the latch of a process slot, which is in shared memory as long as the server runs. If
         // the slot belongs to somebody else by now, that one wakes up for nothing, as may always happen.

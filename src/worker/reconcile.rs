@@ -26,6 +26,8 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     states::set_worker(worker::latch());
     let mut looked_at_all = false;
     loop {
+        // Whoever wakes us up from here on is not forgotten while we wait for Secrets Manager.
+        states::take_woken();
         let mut next = gucs::reconcile_interval();
         if gucs::password_settings().mode != PasswordSync::Off {
             if !looked_at_all || states::take_overflowed() {
@@ -39,7 +41,7 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
             }
         }
         notify::start_if_needed();
-        worker::wait(next);
+        worker::wait(if states::take_woken() { Duration::ZERO } else { next });
     }
 }
 

@@ -19,17 +19,14 @@ impl Process {
     }
 
     /// The process that has the client's end of a TCP connection over IPv4 loopback, if it still has it.
-    pub fn of_client(end: SocketAddr) -> Option<Self> {
-        // The kernel's list is no snapshot: while others come and go, it can miss one.
-        (0..3).find_map(|_| Self::listed_client(end))
-    }
-
-    fn listed_client(end: SocketAddr) -> Option<Self> {
+    pub fn of_client(client: SocketAddr, server: SocketAddr) -> Option<Self> {
+        let hex = |end: SocketAddr| format!("0100007F:{:04X}", end.port());
+        let (client, server) = (hex(client), hex(server));
         let sockets = fs::read_to_string("/proc/net/tcp").ok()?;
-        let port = format!("0100007F:{:04X}", end.port());
         let inode = sockets.lines().find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields.get(1) == Some(&port.as_str())).then(|| fields.get(9).copied()).flatten()
+            let is_it = fields.get(1) == Some(&client.as_str()) && fields.get(2) == Some(&server.as_str());
+            is_it.then(|| fields.get(9).copied()).flatten()
         })?;
         let socket = format!("socket:[{inode}]");
         let processes = fs::read_dir("/proc").ok()?;

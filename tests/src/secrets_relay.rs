@@ -2,6 +2,7 @@
 
 use crate::http_message::{body, header, read_message};
 use crate::moto::Moto;
+use crate::process::Process;
 use serde_json::Value;
 use socket2::SockRef;
 use std::collections::HashMap;
@@ -27,8 +28,15 @@ pub struct SecretsRequest {
     pub secret: String,
     /// The whole input.
     pub input: Value,
-    /// Where it comes from: a port of the process that sends it.
-    pub client: SocketAddr,
+    /// The two ends of its connection, the client's first.
+    ends: (SocketAddr, SocketAddr),
+}
+
+impl SecretsRequest {
+    /// The process that waits for the answer, if it still does.
+    pub fn sender(&self) -> Option<Process> {
+        Process::of_client(self.ends.0, self.ends.1)
+    }
 }
 
 /// What is to become of one request.
@@ -192,7 +200,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
     let message = read_message(client)?;
-    let request = parse(&message, client.peer_addr()?);
+    let request = parse(&message, (client.peer_addr()?, client.local_addr()?));
     lock(&shared.requests).push(request.clone());
     let fault = shared.rule_of(&request).map_or(Fault::None, |rule| rule(&request));
     let answer = match fault {
@@ -247,13 +255,13 @@ impl Shared {
     }
 }
 
-fn parse(message: &[u8], client: SocketAddr) -> SecretsRequest {
+fn parse(message: &[u8], ends: (SocketAddr, SocketAddr)) -> SecretsRequest {
     let text = String::from_utf8_lossy(message);
     let operation =
         header(&text, "x-amz-target").and_then(|target| target.split_once('.')).unwrap_or_default();
     let input: Value = serde_json::from_str(body(&text)).unwrap_or_default();
     let secret = ["SecretId", "Name"].iter().find_map(|field| input[field].as_str()).unwrap_or_default();
-    SecretsRequest { operation: operation.1.to_owned(), secret: secret.to_owned(), input, client }
+    SecretsRequest { operation: operation.1.to_owned(), secret: secret.to_owned(), input, ends }
 }
 
 fn refusal(status: u16, code: &str) -> Vec<u8> {

@@ -336,7 +336,7 @@ fn a_relay_mistreats_one_secret_and_no_other() {
                 return Fault::Refuse(403, "AccessDeniedException");
             }
             let (sender, direct) = (sender.clone(), direct.clone());
-            let client = Process::of_client(request.client).map(Process::pid);
+            let client = request.sender().map(Process::pid);
             Fault::BeforeAnswer(Box::new(move || {
                 sender.send((client, direct.get_secret_value("bad").unwrap())).unwrap();
             }))

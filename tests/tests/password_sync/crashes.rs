@@ -38,7 +38,7 @@ fn at(relay: &SecretsRelay, secret: &str, moment: Moment, crash: impl FnOnce(Pro
             return Fault::None;
         }
         let Some(crash) = crash.lock().unwrap().take() else { return Fault::None };
-        let backend = Process::of_client(request.client).expect("somebody has sent the request");
+        let backend = request.sender().expect("somebody has sent the request");
         match moment {
             Arrives(_) => {
                 crash(backend);

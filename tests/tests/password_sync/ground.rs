@@ -56,6 +56,8 @@ impl Ground {
             // Which is SCRAM for all passwords that are not kept as MD5.
             .auth("host", "all", "md5")
             .conf("max_prepared_transactions = 5")
+            // What sync_role has linked is to survive a crash right after it.
+            .conf("synchronous_commit = on")
             .conf("secretlink.max_attempts = 1")
             .conf(&format!("secretlink.reconcile_interval = {}", RECONCILE_INTERVAL.as_secs()))
             // A failing statement is logged, and with it the password in it: not the library's doing.

@@ -82,9 +82,7 @@ fn a_label_is_validated() {
         let error = session.fails(&format!("SECURITY LABEL FOR secretlink ON {other} IS 'x'"));
         assert!(["0A000", "42809"].contains(&error.code().code()), "{other}: {error:?}");
     }
-    for right in
-        ["prod/app", "arn:aws:secretsmanager:us-east-1:123456789012:secret:prod/app-AbCdEf", "a_+=.@-/Z9"]
-    {
+    for right in ["prod/app", "a_+=.@-/Z9"] {
         session.run_quietly(&format!("SELECT sync_role('{role}', '{right}')"));
         assert_eq!(label_of(ground, &role).as_deref(), Some(right));
     }

@@ -50,7 +50,13 @@ impl SyncedRole<'_> {
     /// The secret has this password, and it logs in.
     #[track_caller]
     pub fn assert_password(&self, password: &str) {
-        assert_eq!(self.password(), password, "{}", self.name);
+        assert_eq!(
+            self.password(),
+            password,
+            "{} {:?}",
+            self.name,
+            self.ground.relay.operations(&self.secret)
+        );
         self.assert_in_sync();
     }
 

@@ -120,7 +120,7 @@ pub struct Chaos<'a> {
 }
 
 /// How many operations of the players are between two plans.
-const PACE: std::ops::Range<usize> = 15..45;
+const PACE: std::ops::Range<usize> = 10..35;
 
 impl<'a> Chaos<'a> {
     pub fn new(world: &'a World, seed: u64) -> Self {
