@@ -34,8 +34,13 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 pub extern "C-unwind" fn _PG_init() {
     gucs::init();
     if backend::server::is_preloading() {
-        password::init();
-        worker::init();
+        if backend::server::is_binary_upgrade() {
+            // Labels are put back; that is all.
+            backend::role_hooks::register_labels();
+        } else {
+            password::init();
+            worker::init();
+        }
     }
 }
 

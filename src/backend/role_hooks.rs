@@ -58,8 +58,9 @@ pub fn install(handlers: Handlers) {
     register_labels();
 }
 
-/// Makes `SECURITY LABEL FOR secretlink` known to this process, and to those forked from it.
-fn register_labels() {
+/// Makes `SECURITY LABEL FOR secretlink` known to this process, and to those forked from it. Without
+/// [`install`] any label is taken as it is.
+pub fn register_labels() {
     // SAFETY: a C string that lives for ever and a function of the right type.
     unsafe { pg_sys::register_label_provider(role_catalog::PROVIDER_NAME.as_ptr(), Some(on_label)) };
 }

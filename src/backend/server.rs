@@ -47,9 +47,14 @@ pub fn show_activity(text: &CStr) {
     unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) };
 }
 
-/// Whether the library is being loaded by way of `shared_preload_libraries`, for a server that is to
-/// be used: not in a binary upgrade, where roles are put back as they were.
+/// Whether the library is being loaded by way of `shared_preload_libraries`.
 pub fn is_preloading() -> bool {
-    // SAFETY: reads two globals.
-    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
+    // SAFETY: reads a global.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// Whether this server is run by `pg_upgrade`, which puts everything back as it was.
+pub fn is_binary_upgrade() -> bool {
+    // SAFETY: reads a global.
+    unsafe { pg_sys::IsBinaryUpgrade }
 }

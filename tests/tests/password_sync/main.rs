@@ -26,5 +26,6 @@ mod synced_role;
 mod template;
 mod thousand;
 mod transactions;
+mod upgrade;
 mod visibility;
 mod worker;

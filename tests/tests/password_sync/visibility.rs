@@ -203,3 +203,49 @@ fn the_view_lists_synced_roles_alone() {
     let seen = session.text(&format!("SELECT count(*) FROM role_sync WHERE role = '{unlinked}'"));
     assert_eq!(seen.as_deref(), Some("0"), "only synced roles");
 }
+
+#[test]
+fn neither_activity_nor_the_log_of_errors_shows_a_password_while_it_is_stored() {
+    let ground = Ground::with(|cluster| {
+        cluster.conf("log_min_error_statement = error").conf("secretlink.request_timeout = 1500")
+    });
+    let role = ground.synced_role("unseen");
+    let mut session = ground.session();
+    let (sql, password) = role.alter();
+    // Refused, too slow, in time out of time: each is an error of the statement that has the password.
+    refuse(&ground, &role.secret, "PutSecretValue");
+    session.fails(&sql);
+    session.fails(&format!("BEGIN; {sql}; COMMIT"));
+    session.run("ROLLBACK; SET statement_timeout = 300");
+    ground.relay.rule(&role.secret, |request| match request.operation.as_str() {
+        "PutSecretValue" => Fault::Delay(Duration::from_secs(1)),
+        _ => Fault::None,
+    });
+    session.refused(&sql, "57014", "statement timeout");
+    session.run("RESET statement_timeout");
+
+    let (sender, staging) = std::sync::mpsc::channel();
+    ground.relay.rule(&role.secret, move |request| {
+        if request.operation == "PutSecretValue" {
+            let _ = sender.send(());
+            return Fault::Delay(Duration::from_secs(1));
+        }
+        Fault::None
+    });
+    std::thread::scope(|scope| {
+        let (sql, password) = (&sql, &password);
+        scope.spawn(move || session.run_quietly(sql));
+        staging.recv_timeout(SETTLED).unwrap();
+        let mut looker = ground.session();
+        let seen = looker
+            .text("SELECT string_agg(a::text, '') FROM pg_stat_activity a WHERE pid <> pg_backend_pid()");
+        assert!(!seen.unwrap().contains(password), "pg_stat_activity shows the password");
+        let pid = looker.text("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND state = 'active'");
+        assert!(pid.is_some(), "somebody is seen to work");
+    });
+    role.assert_password(&password);
+    let log = ground.cluster.log();
+    let leaks: Vec<&str> = log.lines().filter(|line| line.contains(&password)).collect();
+    assert_eq!(leaks, Vec::<&str>::new());
+    assert!(log.contains("statement timeout"), "the errors are in this log");
+}
