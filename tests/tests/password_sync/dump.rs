@@ -1,9 +1,43 @@
 //! `pg_dumpall` and restore.
 
-use crate::ground::Ground;
+use crate::ground::{Ground, RECONCILE_INTERVAL, api};
+use crate::synced_role::password_in;
 use secretlink_e2e::{PostgresBin, TempDir, unique};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+
+/// What `pg_dumpall` says of a server.
+fn dump(ground: &Ground, file: &Path) {
+    let dump = Command::new(PostgresBin::get().program("pg_dumpall"))
+        .args(["--dbname", &ground.cluster.conninfo("postgres", "postgres"), "--file"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+}
+
+/// Restore it, and say what psql complained of: not of the superuser, who is there already.
+fn restore(ground: &Ground, file: &Path, options: &str) -> Vec<String> {
+    let restore = ground
+        .cluster
+        .psql_command(&ground.cluster.conninfo("postgres", "postgres"))
+        .args(["--quiet", "--output=/dev/null", "--file"])
+        .arg(file)
+        .env("PGOPTIONS", options)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&restore.stderr);
+    let complaints = said.lines().filter(|line| !line.ends_with("role \"postgres\" already exists"));
+    complaints.map(str::to_owned).collect()
+}
+
+/// The requests that would change this secret.
+fn writes(ground: &Ground, secret: &str) -> Vec<String> {
+    let mut operations = ground.relay.operations(secret);
+    operations
+        .retain(|operation| !["Describe", "Get", "List"].iter().any(|read| operation.starts_with(read)));
+    operations
+}
 
 #[test]
 fn a_restored_cluster_has_the_labels_and_touches_no_secret() {
@@ -20,42 +54,47 @@ fn a_restored_cluster_has_the_labels_and_touches_no_secret() {
 
     let directory = TempDir::new();
     let file = directory.path().join("dump.sql");
-    let dump = Command::new(PostgresBin::get().program("pg_dumpall"))
-        .args(["--dbname", &old.cluster.conninfo("postgres", "postgres"), "--file"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-
+    dump(&old, &file);
     let new = Ground::start();
-    let restore = new
-        .cluster
-        .psql_command(&new.cluster.conninfo("postgres", "postgres"))
-        .args(["--quiet", "--output=/dev/null", "--file"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&restore.stderr);
-    // The superuser is there already.
-    let complaints: Vec<&str> =
-        said.lines().filter(|line| !line.ends_with("role \"postgres\" already exists")).collect();
-    assert_eq!(complaints, Vec::<&str>::new());
+    assert_eq!(restore(&new, &file, ""), Vec::<String>::new());
 
     let mut session = new.session();
     assert_eq!(session.text(labels), before.0);
-    std::thread::sleep(crate::ground::RECONCILE_INTERVAL * 2 + Duration::from_millis(500));
+    std::thread::sleep(RECONCILE_INTERVAL * 2);
     assert_eq!((role.current(), role.versions()), (before.1, before.2));
     for secret in [&role.secret, &missing] {
-        let operations = new.relay.operations(secret);
-        let writes: Vec<&String> = operations
-            .iter()
-            .filter(|operation| {
-                ["Put", "Create", "Update", "Delete"].iter().any(|write| operation.starts_with(write))
-            })
-            .collect();
-        assert_eq!(writes, Vec::<&String>::new(), "{secret}");
+        assert_eq!(writes(&new, secret), Vec::<String>::new(), "{secret}");
     }
     // The hash was restored with the role.
     assert_eq!(new.log_in(&role.name, &password).as_ref(), Ok(&role.name));
     assert_eq!(session.text(&format!("SELECT check_role_sync('{}')", role.name)).as_deref(), Some("in_sync"));
+}
+
+#[test]
+fn where_a_template_syncs_all_roles_a_restore_switches_it_off() {
+    let old = Ground::start();
+    let role = old.synced_role("dumped");
+    let password = role.password();
+    old.session().run("CREATE ROLE by_template LOGIN PASSWORD 'x'");
+    let directory = TempDir::new();
+    let file = directory.path().join("dump.sql");
+    dump(&old, &file);
+
+    let new = Ground::with(|cluster| cluster.conf("secretlink.sync_secret_template = 'restored/{role}'"));
+    // A dump gives hashes, before it gives labels: that no secret can follow is said, not passed over.
+    let complaints = restore(&new, &file, "");
+    let hashed = |line: &&String| line.contains("ERROR") && line.contains("was given as a hash");
+    assert_eq!(complaints.iter().filter(hashed).count(), 2, "{complaints:#?}");
+
+    let new = Ground::with(|cluster| cluster.conf("secretlink.sync_secret_template = 'restored/{role}'"));
+    assert_eq!(restore(&new, &file, "-c secretlink.password_sync=off"), Vec::<String>::new());
+    assert_eq!(new.log_in(&role.name, &password).as_ref(), Ok(&role.name));
+    assert_eq!(new.log_in("by_template", "x").as_deref(), Ok("by_template"));
+    std::thread::sleep(RECONCILE_INTERVAL * 2);
+    for secret in [role.secret.as_str(), "restored/by_template"] {
+        assert_eq!(writes(&new, secret), Vec::<String>::new(), "{secret}");
+    }
+    // The template waits for the next change.
+    new.session().run_quietly("ALTER ROLE by_template PASSWORD 'y'");
+    assert_eq!(password_in(&api().get_secret_value("restored/by_template").unwrap()), "y");
 }

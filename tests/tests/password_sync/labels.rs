@@ -1,7 +1,11 @@
 //! Which role belongs to which secret, and who says so.
 
-use crate::ground::{Ground, ground};
-use secretlink_e2e::unique;
+use crate::ground::{Ground, SETTLED, api, ground};
+use crate::synced_role::SyncedRole;
+use secretlink_e2e::{Fault, unique};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 fn label_of(ground: &Ground, role: &str) -> Option<String> {
     let sql = format!(
@@ -108,8 +112,7 @@ fn a_secret_belongs_to_one_role() {
 fn a_secret_given_by_its_arn_is_synced() {
     let ground = ground();
     let role = ground.synced_role("arn");
-    let described =
-        crate::ground::api().call("DescribeSecret", serde_json::json!({ "SecretId": role.secret })).unwrap();
+    let described = api().call("DescribeSecret", serde_json::json!({ "SecretId": role.secret })).unwrap();
     let mut session = ground.session();
     session.run(&format!("SELECT sync_role('{}', '{}')", role.name, described["ARN"].as_str().unwrap()));
     let (sql, password) = role.alter();
@@ -184,4 +187,33 @@ fn a_role_that_may_alter_itself_may_not_choose_its_secret() {
         let error = session.fails(&format!("SET {setting}"));
         assert!(["42501", "55P02"].contains(&error.code().code()), "{setting}: {error:?}");
     }
+}
+
+#[test]
+fn a_label_that_changes_while_a_password_is_stored_is_noticed() {
+    let ground = ground();
+    let role = ground.synced_role("relabelled");
+    let other = format!("{}/other", role.secret);
+    api().create_login_secret(&other, &role.name, "not the role's");
+    let (sender, staging) = mpsc::channel();
+    ground.relay.rule(&role.secret, move |request| {
+        if request.operation != "PutSecretValue" {
+            return Fault::None;
+        }
+        let _ = sender.send(());
+        Fault::Delay(Duration::from_secs(1))
+    });
+    let (sql, password) = role.alter();
+    thread::scope(|scope| {
+        scope.spawn(|| ground.session().run(&sql));
+        staging.recv_timeout(SETTLED).unwrap();
+        ground.session().run(&format!("SELECT sync_role('{}', '{other}')", role.name));
+    });
+    // One of the two came first. Either way the new secret does not hold the password, and that shows.
+    let role = SyncedRole { ground, name: role.name.clone(), secret: other };
+    role.until_state("drifted");
+    assert_eq!(ground.log_in(&role.name, &password).as_ref(), Ok(&role.name));
+    let (sql, password) = role.alter();
+    ground.session().run_quietly(&sql);
+    role.assert_password(&password);
 }
