@@ -95,6 +95,12 @@ pub fn see_own_changes() {
     unsafe { pg_sys::CommandCounterIncrement() };
 }
 
+/// Makes visible what others have committed to the catalogs while we waited for a lock.
+pub fn see_changes_of_others() {
+    // SAFETY: in a transaction, and nothing that was read from a catalog is in use.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Has this commit flushed to disk whatever `synchronous_commit` says. After a crash the server must
 /// not have forgotten a change that the outside world was told of.
 pub fn force_synchronous_commit() {

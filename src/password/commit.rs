@@ -16,6 +16,7 @@ use secretlink_password::{
     write,
 };
 use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use super::changes::{self, RoleChange};
@@ -106,20 +107,17 @@ pub fn before_commit() {
 fn stage() -> Result<(), Error> {
     transaction::see_own_changes();
     let settings = gucs::password_settings();
+    let _limit = StatementTimeout::resume();
+    let changes = changes::take();
+    lock(changes.iter().map(|(role, _)| role));
     let mut outcome = Outcome::default();
     let mut works = Vec::new();
-    for (oid, change) in changes::take() {
+    for (oid, change) in changes {
         works.extend(consider(oid, change, &settings, &mut outcome)?);
     }
     if !works.is_empty() {
-        // The statement has the password in it, and lasts longer than Postgres expects.
-        server::show_activity(c"<password change of a synced role>");
+        server::show_activity(ACTIVITY);
         transaction::force_synchronous_commit();
-        let _limit = StatementTimeout::resume();
-        // By OID, so that two transactions do not wait for each other.
-        for work in &works {
-            transaction::lock_role(work.role.oid, true);
-        }
         BEGUN.set(true);
         for work in &works {
             states::begin(work.role.oid);
@@ -128,6 +126,23 @@ fn stage() -> Result<(), Error> {
     }
     OUTCOME.set(Some(outcome));
     Ok(())
+}
+
+/// What is shown instead of the statement, which has the password in it and lasts longer than Postgres
+/// expects.
+const ACTIVITY: &CStr = c"<password change of a synced role>";
+
+/// Waits until nobody else is changing these roles or their labels: whoever comes second sees what the
+/// first has done, and it is the second whose last word counts.
+fn lock<'a>(roles: impl Iterator<Item = &'a pg_sys::Oid>) {
+    // They come by OID, so that two transactions do not wait for each other.
+    for role in roles {
+        if !transaction::lock_role(*role, false) {
+            server::show_activity(ACTIVITY);
+            transaction::lock_role(*role, true);
+        }
+    }
+    transaction::see_changes_of_others();
 }
 
 /// What one role's change asks for.
