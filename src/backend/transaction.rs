@@ -152,12 +152,25 @@ impl Drop for StatementTimeout {
 ///
 /// Returns whether the lock was had; with `wait` it always is. Waiting can be interrupted.
 pub fn lock_role(role: pg_sys::Oid, wait: bool) -> bool {
-    // A lock on the role as an object, told by the last number from those that core takes.
+    lock(role.to_u32(), 1, wait)
+}
+
+/// Keeps others from linking a role with this secret until the end of the transaction. Waiting can be
+/// interrupted. (Two secrets may share a lock, which only costs a wait.)
+pub fn lock_secret(secret: &str) {
+    // FNV-1a.
+    let hash =
+        secret.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    lock(hash, 2, true);
+}
+
+/// A lock on an object, told by the kind, its last number, from those that core takes on roles.
+fn lock(object: u32, kind: u16, wait: bool) -> bool {
     let tag = pg_sys::LOCKTAG {
         locktag_field1: 0,
         locktag_field2: pg_sys::AuthIdRelationId.to_u32(),
-        locktag_field3: role.to_u32(),
-        locktag_field4: 1,
+        locktag_field3: object,
+        locktag_field4: kind,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
     };

@@ -8,6 +8,7 @@ use super::error::PasswordError;
 use crate::backend::role_catalog::{self, Role};
 use crate::backend::server;
 use crate::backend::text::from_catalog;
+use crate::backend::transaction;
 use crate::error::Error;
 use crate::gucs;
 
@@ -61,6 +62,9 @@ pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), Error> {
     }
     let secret = SecretId::parse(label)?;
     secret.check_form()?;
+    // Of two sessions that link at the same time, the second sees what the first has done.
+    transaction::lock_secret(label);
+    transaction::see_changes_of_others();
     for (other, others_label) in role_catalog::with_password_or_label() {
         if other.oid != role && by_label(&other, others_label).is_ok_and(|s| s.as_ref() == Some(&secret)) {
             let error = PasswordError::SecretInUse { secret: label.to_owned(), role: other.display() };

@@ -103,7 +103,6 @@ fn create_role_with_secret_makes_role_password_and_secret_at_once() {
     let made = SyncedRole { ground: &ground, name: "made".to_owned(), secret };
     let password = made.password();
     assert_eq!(password.chars().count(), 32);
-    session.run("ALTER ROLE made LOGIN");
     made.assert_in_sync();
     assert_eq!(made.check(), "in_sync");
     let current: serde_json::Value = serde_json::from_str(&made.current()).unwrap();
@@ -118,7 +117,6 @@ fn create_role_with_secret_makes_role_password_and_secret_at_once() {
         "SELECT create_role_with_secret(role => 'long', secret_id => '{secret}', password_length => 64)"
     ));
     let long = SyncedRole { ground: &ground, name: "long".to_owned(), secret };
-    session.run("ALTER ROLE long LOGIN");
     assert_eq!(long.password().chars().count(), 64);
     long.assert_in_sync();
     assert_ne!(long.password()[..32], password);
@@ -134,9 +132,7 @@ fn create_role_with_secret_makes_role_password_and_secret_at_once() {
     let secret = unique("undone");
     session.run(&format!("BEGIN; SELECT create_role_with_secret('undone', '{secret}'); ROLLBACK"));
     assert_eq!(api().get_secret_value(&secret).unwrap_err().kind, "ResourceNotFoundException");
-    session.run(&format!(
-        "BEGIN; SELECT create_role_with_secret('done', '{secret}'); ALTER ROLE done LOGIN; COMMIT"
-    ));
+    session.run(&format!("BEGIN; SELECT create_role_with_secret('done', '{secret}'); COMMIT"));
     let done = SyncedRole { ground: &ground, name: "done".to_owned(), secret };
     done.assert_in_sync();
 

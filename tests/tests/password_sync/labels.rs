@@ -2,7 +2,7 @@
 
 use crate::ground::{Ground, SETTLED, api, ground};
 use crate::synced_role::SyncedRole;
-use secretlink_e2e::{Fault, unique};
+use secretlink_e2e::{Fault, eventually, unique};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -106,6 +106,32 @@ fn a_secret_belongs_to_one_role() {
     ));
     session.run_quietly(&format!("DROP ROLE {}", role.name));
     session.run_quietly(&format!("SELECT sync_role('{other}', '{}')", role.secret));
+}
+
+#[test]
+fn of_two_roles_that_are_linked_with_a_secret_at_the_same_time_one_gets_it() {
+    let ground = ground();
+    let secret = unique("wanted");
+    let [one, other] = [1, 2].map(|_| new_role(ground, "LOGIN"));
+    for link in [
+        |role: &str, secret: &str| format!("SELECT sync_role('{role}', '{secret}')"),
+        |role: &str, secret: &str| format!("SECURITY LABEL FOR secretlink ON ROLE {role} IS '{secret}'"),
+    ] {
+        let mut first = ground.session();
+        first.run(&format!("BEGIN; {}", link(&one, &secret)));
+        thread::scope(|scope| {
+            let second = scope.spawn(|| ground.session().fails(&link(&other, &secret)));
+            let sql = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'object'";
+            eventually("the second waits", SETTLED, || match ground.session().text(sql).as_deref() {
+                Some("0") => Err("nobody waits".to_owned()),
+                _ => Ok(()),
+            });
+            first.run("COMMIT");
+            let error = second.join().unwrap();
+            assert_eq!(error.code().code(), "42710", "{error:?}");
+        });
+        first.run(&format!("SELECT unsync_role('{one}')"));
+    }
 }
 
 #[test]
