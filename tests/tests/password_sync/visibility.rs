@@ -7,26 +7,28 @@ use secretlink_e2e::{Fault, random_password};
 use serde_json::Value;
 use std::time::Duration;
 
-/// The notifications on channel `secretlink` about a role, until one has this state.
-fn until_notified(listener: &mut Session, role: &str, state: &str) -> Vec<Value> {
+/// The notifications on channel `secretlink`, until one is right.
+pub fn until_notified(listener: &mut Session, right: impl Fn(&Value) -> bool) -> Value {
     let mut seen = Vec::new();
     let mut notifications = listener.client.notifications();
     let mut iterator = notifications.timeout_iter(SETTLED);
     while let Some(notification) = iterator.next().unwrap() {
         assert_eq!(notification.channel(), "secretlink");
         let payload: Value = serde_json::from_str(notification.payload()).expect("the payload is JSON");
-        if payload["role"] == role {
-            let done = payload["state"] == state;
-            seen.push(payload);
-            if done {
-                return seen;
-            }
+        if right(&payload) {
+            return payload;
         }
+        seen.push(payload);
     }
-    panic!("no notification that {role} is {state}; seen: {seen:?}");
+    panic!("no such notification; seen: {seen:?}");
 }
 
-fn refuse(ground: &Ground, secret: &str, operation: &'static str) {
+fn tells<'a>(role: &'a str, state: &'a str) -> impl Fn(&Value) -> bool + 'a {
+    move |payload| payload["role"] == role && payload["state"] == state
+}
+
+/// Refuse the requests of this operation for a secret.
+pub fn refuse(ground: &Ground, secret: &str, operation: &'static str) {
     ground.relay.rule(secret, move |request| {
         if request.operation == operation { Fault::Refuse(403, "AccessDeniedException") } else { Fault::None }
     });
@@ -100,15 +102,15 @@ fn drift_and_repair_are_announced() {
     assert_eq!(ground.log_in(&role.name, &password).as_ref(), Ok(&role.name), "the change is committed");
     let seen = role.until_state("drifted");
     assert!(seen.last_error.is_some(), "{seen:?}");
-    let announced = until_notified(&mut listener, &role.name, "drifted");
-    assert_eq!(announced.last().unwrap()["secret"], role.secret.as_str());
+    let announced = until_notified(&mut listener, tells(&role.name, "drifted"));
+    assert_eq!(announced["secret"], role.secret.as_str());
     assert!(!format!("{announced:?}").contains(&password));
 
     ground.relay.pass(&role.secret);
     let (sql, password) = role.alter();
     session.run_quietly(&sql);
     role.assert_password(&password);
-    until_notified(&mut listener, &role.name, "in_sync");
+    until_notified(&mut listener, tells(&role.name, "in_sync"));
     role.until_state("in_sync");
 }
 
@@ -123,11 +125,11 @@ fn a_repair_by_hand_in_secrets_manager_is_announced() {
     refuse(ground, &role.secret, "PutSecretValue");
     let (sql, password) = role.alter();
     session.warned(&sql);
-    until_notified(&mut listener, &role.name, "drifted");
+    until_notified(&mut listener, tells(&role.name, "drifted"));
     ground.relay.pass(&role.secret);
     let value = serde_json::json!({ "username": role.name, "password": password });
     api().put_secret_value(&role.secret, &value.to_string(), &["AWSCURRENT"]);
-    until_notified(&mut listener, &role.name, "in_sync");
+    until_notified(&mut listener, tells(&role.name, "in_sync"));
     role.until_state("in_sync");
 }
 
