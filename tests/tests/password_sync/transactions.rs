@@ -175,6 +175,18 @@ fn several_roles_change_together() {
 }
 
 #[test]
+fn many_roles_change_together() {
+    let ground = ground();
+    let roles: Vec<_> = (0..20).map(|_| ground.synced_role("many")).collect();
+    let changes: Vec<_> = roles.iter().map(SyncedRole::alter).collect();
+    let all = changes.iter().map(|(sql, _)| sql.as_str()).collect::<Vec<_>>().join("; ");
+    ground.session().run_quietly(&format!("BEGIN; {all}; COMMIT"));
+    for (role, (_, password)) in roles.iter().zip(&changes) {
+        role.assert_password(password);
+    }
+}
+
+#[test]
 fn two_sessions_change_a_role_one_after_the_other() {
     let ground = ground();
     let role = ground.synced_role("two");
