@@ -71,6 +71,7 @@ fn whatever_happens_every_secret_logs_in_afterwards() {
     println!(
         "{roles} roles logged in with their secrets {settled:?} after the faults; the whole took {played:?}"
     );
+    world.check_windows();
     world.check_log();
     let slowest = *world.slowest_start.lock().unwrap();
     assert!(slowest < START_LIMIT, "a start took {slowest:?}");

@@ -242,6 +242,15 @@ impl World {
         .join("\n")
     }
 
+    /// Something ended in each of the windows that matter most.
+    pub fn check_windows(&self) {
+        use Window::{BetweenCommitAndPromotion, BetweenStagingAndCommit, DuringPromotion};
+        let crashes = self.crashes.lock().unwrap();
+        for window in [BetweenStagingAndCommit, BetweenCommitAndPromotion, DuringPromotion] {
+            assert!(crashes.keys().any(|(seen, _)| *seen == window), "no crash {}", window.name());
+        }
+    }
+
     /// The server log knows no password, and of no crash but those that were meant.
     pub fn check_log(&self) {
         let log = self.cluster.lock().unwrap().log();
