@@ -6,6 +6,7 @@
 //! `make bench` prints a table and writes `target/bench.json`. `ROUNDS` sets the number of rounds,
 //! `SUBJECTS` chooses subjects by a part of their titles.
 
+mod alter_user;
 mod connect;
 mod first_fetch;
 mod measure;
@@ -33,6 +34,7 @@ fn main() {
     // Lest the first readers write hint bits, or autovacuum starts in the middle.
     remote_client.batch_execute("VACUUM (FREEZE, ANALYZE)").expect("VACUUM works");
     moto.secrets().create_secret(SECRET, &secret(&remote));
+    let without = Cluster::plain().start();
 
     let mut report = Report::default();
     let mut measure = |subject: Subject<'_>, rounds| {
@@ -54,6 +56,8 @@ fn main() {
                 measure(subject, rounds);
             }
             measure(memory::subject(&setting), FEWEST_ROUNDS);
+            measure(alter_user::not_synced(&setting, &without), rounds);
+            measure(alter_user::synced(&setting), rounds);
         }
     }
     report.print();
