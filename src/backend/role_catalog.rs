@@ -38,6 +38,9 @@ impl Role {
     /// Whether this is the role's password, as at a login. Takes some milliseconds for SCRAM.
     pub fn verify(&self, password: &Secret) -> bool {
         let Some(hash) = &self.hash else { return false };
+        if scram_iterations(hash.expose()).is_some_and(|iterations| iterations > MAX_SCRAM_ITERATIONS) {
+            return false;
+        }
         // No Postgres password has a NUL byte in it.
         let (Ok(hash), Ok(password)) = (CString::new(hash.expose()), CString::new(password.expose())) else {
             return false;
@@ -54,6 +57,16 @@ impl Role {
         };
         status == pg_sys::STATUS_OK as i32
     }
+}
+
+/// The most iterations of SCRAM that are gone through, about a second's work. Anybody can give their own
+/// role a hash made up with two thousand million of them, and until PostgreSQL 15 nothing interrupts that.
+const MAX_SCRAM_ITERATIONS: u64 = 1_000_000;
+
+/// The iterations in `SCRAM-SHA-256$iterations:salt$...`.
+fn scram_iterations(hash: &[u8]) -> Option<u64> {
+    let (iterations, _) = std::str::from_utf8(hash).ok()?.strip_prefix("SCRAM-SHA-256$")?.split_once(':')?;
+    iterations.parse().ok()
 }
 
 /// Whether the current user may administer a role: what `ALTER ROLE ... PASSWORD` asks for.
@@ -90,6 +103,16 @@ pub fn find(name: &CStr) -> Option<pg_sys::Oid> {
 
 /// A role as this transaction sees it, its own changes up to the last finished command included.
 pub fn by_oid(oid: pg_sys::Oid) -> Option<Role> {
+    if !has_database() {
+        let mut found = None;
+        // SAFETY: tuples of pg_authid and their descriptor.
+        scan(pg_sys::AuthIdRelationId, |tuple, desc| unsafe {
+            if (*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_authid>()).oid == oid {
+                found = Some(read_from_catalog(tuple, desc));
+            }
+        });
+        return found;
+    }
     let cache = pg_sys::SysCacheIdentifier::AUTHOID as i32;
     // SAFETY: a look-up by OID. The tuple is read before it is released.
     unsafe {
@@ -118,6 +141,30 @@ unsafe fn read(tuple: pg_sys::HeapTuple, hash: pg_sys::Datum, null: bool) -> Rol
     }
 }
 
+/// Whether this process is connected to a database. Without one there is no `pg_class`, and so no way to
+/// a value that is stored out of line: the catalog cache, which takes every value in, fails on it.
+fn has_database() -> bool {
+    // SAFETY: reads a global.
+    unsafe { pg_sys::MyDatabaseId != pg_sys::InvalidOid }
+}
+
+/// # Safety
+/// `tuple` must be one of `pg_authid`, read from the catalog itself, and `desc` its descriptor.
+unsafe fn read_from_catalog(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -> Role {
+    // SAFETY: as promised.
+    unsafe {
+        match attribute(tuple, pg_sys::Anum_pg_authid_rolpassword as usize, desc) {
+            // Until PostgreSQL 17 anybody can set a hash so long, made up beforehand, for their own role.
+            // No password of ours has such a hash, and no password verifies against the empty one.
+            Some(hash) if !has_database() && pgrx::varlena::varatt_is_1b_e(hash.cast_mut_ptr()) => {
+                Role { hash: Some(Secret::new("")), ..read(tuple, hash, true) }
+            }
+            Some(hash) => read(tuple, hash, false),
+            None => read(tuple, pg_sys::Datum::from(0), true),
+        }
+    }
+}
+
 /// All roles that have a password or a label of ours, with the label. Reads both catalogs from end to
 /// end, and works without a database, where there are no indexes to use.
 pub fn with_password_or_label() -> Vec<(Role, Option<CString>)> {
@@ -143,10 +190,7 @@ pub fn with_password_or_label() -> Vec<(Role, Option<CString>)> {
     let mut roles = Vec::new();
     scan(pg_sys::AuthIdRelationId, |tuple, desc| {
         // SAFETY: a tuple of pg_authid and its descriptor.
-        let role = unsafe {
-            let hash = attribute(tuple, pg_sys::Anum_pg_authid_rolpassword as usize, desc);
-            read(tuple, hash.unwrap_or(pg_sys::Datum::from(0)), hash.is_none())
-        };
+        let role = unsafe { read_from_catalog(tuple, desc) };
         let label = labels.remove(&role.oid);
         if role.hash.is_some() || label.is_some() {
             roles.push((role, label));
