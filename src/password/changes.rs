@@ -110,7 +110,9 @@ pub fn on_altered(role: pg_sys::Oid) {
 
 /// A role is about to be dropped. Its secret may be somebody's still, so it is left alone.
 pub fn on_dropped(oid: pg_sys::Oid) {
+    // With a template, a role that never had a password is none that has a secret.
     if let Some(role) = role_catalog::by_oid(oid)
+        && (role.hash.is_some() || role_catalog::label(oid).is_some())
         && let Ok(Some(secret)) = target::of(&role)
     {
         let notice = Notice::Dropped { role: role.display(), secret: secret.as_str().into() };
