@@ -89,15 +89,17 @@ pub fn look(role: &Role, secret: &SecretId) -> Result<State, Error> {
     })
 }
 
-/// Looks at every synced role of the server, as after its start.
-pub fn doubt_all() {
+/// Every synced role of the server.
+pub fn synced_roles() -> Vec<pg_sys::Oid> {
     in_transaction(|| {
-        for (role, label) in role_catalog::with_password_or_label() {
-            if matches!(target::by_label(&role, label), Ok(Some(_))) {
-                states::doubt(role.oid);
-            }
-        }
-    });
+        role_catalog::with_password_or_label()
+            .into_iter()
+            .filter_map(|(role, label)| {
+                let synced = matches!(target::by_label(&role, label), Ok(Some(_)));
+                synced.then_some(role.oid)
+            })
+            .collect()
+    })
 }
 
 /// How a pass over the roles in doubt went.

@@ -156,8 +156,16 @@ impl Table {
         self.slots().iter_mut().find(|slot| slot.role == role)
     }
 
-    /// The slot of a role, a new one if need be; `None` if there is no place.
+    /// The slot of a role, a new one if need be. `None` if there is no place, which is remembered.
     fn slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
+        if self.free_slot(role).is_none() {
+            self.overflowed = true;
+        }
+        self.find(role)
+    }
+
+    /// The slot of a role, a new one if need be; `None` if there is no place.
+    fn free_slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
         let used = self.used as usize;
         let place = match self.slots().iter().position(|slot| slot.role == role) {
             Some(place) => place,
@@ -168,11 +176,7 @@ impl Table {
             }
             // One that is in sync can be found out about again.
             None => {
-                let place = self.slots().iter().position(|slot| !slot.in_doubt && !slot.announce);
-                let Some(place) = place else {
-                    self.overflowed = true;
-                    return None;
-                };
+                let place = self.slots().iter().position(|slot| !slot.in_doubt && !slot.announce)?;
                 self.slots[place] = Slot { role, ..Slot::EMPTY };
                 place
             }
@@ -193,6 +197,11 @@ impl Slot {
         version_id: ShortText { length: 0, bytes: [0; VERSION_ID] },
         last_error: ShortText { length: 0, bytes: [0; ERROR] },
     };
+
+    fn doubt(&mut self) {
+        self.in_doubt = true;
+        self.generation = self.generation.wrapping_add(1);
+    }
 }
 
 fn with<T>(f: impl FnOnce(&mut Table) -> T) -> Option<T> {
@@ -203,8 +212,7 @@ fn with<T>(f: impl FnOnce(&mut Table) -> T) -> Option<T> {
 pub fn begin(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
-            slot.in_doubt = true;
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.doubt();
             slot.state = State::Pending.to_byte();
         }
     });
@@ -214,8 +222,18 @@ pub fn begin(role: pg_sys::Oid) {
 pub fn doubt(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
-            slot.in_doubt = true;
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.doubt();
+        }
+    });
+}
+
+/// The same for each of `roles`, from the last one on, as long as there is room; the others stay.
+pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
+    with(|table| {
+        while let Some(&role) = roles.last() {
+            let Some(slot) = table.free_slot(role) else { break };
+            slot.doubt();
+            roles.pop();
         }
     });
 }

@@ -24,15 +24,24 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     worker::begin(None);
     worker::at_exit(end);
     states::set_worker(worker::latch());
-    let mut looked_at_all = false;
+    // The template that all synced roles were looked for with, once they were.
+    let mut looked_with = None;
+    // Those of them that still have to wait for a place.
+    let mut unseen = Vec::new();
     loop {
         // Whoever wakes us up from here on is not forgotten while we wait for Secrets Manager.
         states::take_woken();
         let mut next = gucs::reconcile_interval();
         if gucs::password_settings().mode != PasswordSync::Off {
-            if !looked_at_all || states::take_overflowed() {
-                settle::doubt_all();
-                looked_at_all = true;
+            let template = Some(gucs::sync_secret_template());
+            if states::take_overflowed() || looked_with != template {
+                unseen = settle::synced_roles();
+                looked_with = template;
+            }
+            let waiting = unseen.len();
+            states::doubt_as_many(&mut unseen);
+            if (1..waiting).contains(&unseen.len()) {
+                next = Duration::ZERO;
             }
             match settle::settle_doubts() {
                 Ok(settle::Pass::Done) => {}
