@@ -158,10 +158,18 @@ pub fn lock_role(role: pg_sys::Oid, wait: bool) -> bool {
 /// Keeps others from linking a role with this secret until the end of the transaction. Waiting can be
 /// interrupted. (Two secrets may share a lock, which only costs a wait.)
 pub fn lock_secret(secret: &str) {
-    // FNV-1a.
-    let hash =
-        secret.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    lock(hash, 2, true);
+    lock(hash(secret), 2, true);
+}
+
+/// As [`lock_role`], for a secret: it may have become another role's, by a label or a name, while a
+/// transaction that changed the former one still promotes.
+pub fn lock_versions(secret: &str, wait: bool) -> bool {
+    lock(hash(secret), 3, wait)
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// A lock on an object, told by the kind, its last number, from those that core takes on roles.

@@ -118,6 +118,12 @@ fn stage() -> Result<(), Error> {
     if !works.is_empty() {
         server::show_activity(ACTIVITY);
         transaction::force_synchronous_commit();
+        // In one order, as the roles.
+        let mut secrets: Vec<_> = works.iter().map(|work| work.change.secret.as_str()).collect();
+        secrets.sort_unstable();
+        for secret in secrets {
+            transaction::lock_versions(secret, true);
+        }
         BEGUN.set(true);
         for work in &works {
             states::begin(work.role.oid);

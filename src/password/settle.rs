@@ -17,7 +17,7 @@ use super::states::{self, State};
 use super::target;
 use crate::backend::report::RawReport;
 use crate::backend::role_catalog::{self, Role};
-use crate::backend::transaction::{in_transaction, lock_role};
+use crate::backend::transaction::{in_transaction, lock_role, lock_versions};
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
 use crate::secrets_manager;
@@ -197,7 +197,10 @@ fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<V
 /// Settles one role by what was read of its secret. `false` if a transaction is changing the role, or has
 /// since: it settles the role itself or leaves it in doubt.
 fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
-    if !lock_role(doubt.oid, false) || states::generation(doubt.oid) != doubt.generation {
+    if !lock_role(doubt.oid, false)
+        || !lock_versions(doubt.secret.as_str(), false)
+        || states::generation(doubt.oid) != doubt.generation
+    {
         return false;
     }
     match (role_catalog::by_oid(doubt.oid), versions) {
