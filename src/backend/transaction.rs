@@ -76,7 +76,13 @@ unsafe extern "C-unwind" fn on_subtransaction(
 /// A last line of defence: what is called here is written so as not to fail. If it does all the same,
 /// the server must not go down with it, and the background worker finds what was left undone.
 fn infallibly(work: fn()) {
+    // SAFETY: reads a global of this process.
+    let held_off = unsafe { (&raw const pg_sys::InterruptHoldoffCount).read_volatile() };
     if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        // An ERROR lets interrupts in again (elog.c, errfinish). Xact.c, which goes on here, would then
+        // count below zero when it does so itself, and the session could never be cancelled again.
+        // SAFETY: the value from before.
+        unsafe { (&raw mut pg_sys::InterruptHoldoffCount).write_volatile(held_off) };
         // SAFETY: an ERROR that pgrx caught has left its report on elog.c's stack or has not; resetting
         // that stack is right in both cases, as nobody else is completing a report here.
         unsafe { pg_sys::FlushErrorState() };
