@@ -12,17 +12,25 @@ pub struct NoRandomness;
 /// none that a URI, a shell, a connection string or `.pgpass` would need quoted.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A password of `length` characters, each worth six bits.
+/// A password of `length` characters, each worth six bits. From three on, a digit, a capital and a small
+/// letter are among them.
 ///
 /// # Errors
 /// If there are no random numbers to be had.
 pub fn random_password(length: usize) -> Result<Secret, NoRandomness> {
-    let mut bytes = vec![0; length];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
-    for byte in &mut bytes {
-        *byte = ALPHABET[usize::from(*byte & 63)];
+    loop {
+        let mut bytes = vec![0; length];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+        for byte in &mut bytes {
+            *byte = ALPHABET[usize::from(*byte & 63)];
+        }
+        // Passwordcheck, for one, refuses what has letters only.
+        let has = |kind: fn(&u8) -> bool| bytes.iter().any(kind);
+        if length < 3 || has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
+        {
+            return Ok(Secret::new(bytes));
+        }
     }
-    Ok(Secret::new(bytes))
 }
 
 /// How a version that was staged here is told from others.
@@ -53,6 +61,10 @@ mod tests {
         assert_eq!(one.expose().len(), 32);
         assert!(one.expose().iter().all(|c| ALPHABET.contains(c)));
         assert_ne!(one, random_password(32).unwrap());
+        for _ in 0..1000 {
+            let short = random_password(3).unwrap();
+            assert!(short.expose().iter().any(u8::is_ascii_digit));
+        }
     }
 
     #[test]
