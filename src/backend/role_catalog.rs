@@ -69,7 +69,8 @@ fn scram_iterations(hash: &[u8]) -> Option<u64> {
     iterations.parse().ok()
 }
 
-/// Whether the current user may administer a role: what `ALTER ROLE ... PASSWORD` asks for.
+/// Whether the current user may administer a role, about as `ALTER ROLE ... PASSWORD` has it in this
+/// version (user.c, AlterRole).
 pub fn may_administer(role: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups, callable in any transaction.
     unsafe {

@@ -56,6 +56,8 @@ pub struct RoleChange {
     pub before: Option<Role>,
     /// Passwords it was given, the last one first, in the encoding of the database.
     pub passwords: Vec<Secret>,
+    /// Whether its label changed.
+    pub labelled: bool,
     /// Whether it must get a new secret.
     pub secret_wanted: bool,
     /// Whether it was dropped.
@@ -190,7 +192,7 @@ pub fn take() -> Vec<(pg_sys::Oid, RoleChange)> {
                 }
             }
             Event::SecretWanted { .. } => change.secret_wanted = true,
-            Event::Labelled { .. } => {}
+            Event::Labelled { .. } => change.labelled = true,
             Event::Dropped { .. } => change.dropped = true,
         }
     }

@@ -214,7 +214,9 @@ fn consider(
             }
         }
     } else if work.renamed_from.is_none() {
-        outcome.doubted.push(oid);
+        if change.labelled {
+            outcome.doubted.push(oid);
+        }
         return Ok(None);
     }
     Ok(Some(Work { before: change.before, role, change: work, moved_from }))
@@ -253,11 +255,13 @@ fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &m
     if let Some(detail) = error.detail() {
         reason = detail;
     }
-    let notice = Notice::NotStored {
-        role: change.role.clone(),
-        secret: change.secret.as_str().into(),
-        reason: reason.clone(),
-        hint: error.hint(),
+    let (role, secret) = (change.role.clone(), change.secret.as_str().into());
+    let (reason_told, hint) = (reason.clone(), error.hint());
+    let notice = match &change.renamed_from {
+        Some(from) if change.password.is_none() => {
+            Notice::NotRenamed { from: from.clone(), role, secret, reason: reason_told, hint }
+        }
+        _ => Notice::NotStored { role, secret, reason: reason_told, hint },
     };
     RawReport::new(&notice).emit(PgLogLevel::WARNING);
     outcome.settled.push(Settled { oid, state: State::Drifted, version_id: None, error: Some(reason) });
@@ -351,8 +355,8 @@ fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
         works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
     let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
     for (work, versions) in moved.iter_mut().zip(read_all(aws, ids)?) {
-        let Ok(Some(versions)) = versions else { continue };
-        let found = versions.of_role(work.change.name_before(), |password| work.was_right(password));
+        let found =
+            versions?.and_then(|versions| versions.of_role(work.change.name_before(), |p| work.was_right(p)));
         work.change.password = found.map(|candidate| candidate.password);
     }
     Ok(())
@@ -441,8 +445,13 @@ fn refuse_prepare() -> Result<(), Error> {
     transaction::see_own_changes();
     let settings = gucs::password_settings();
     for (oid, change) in changes::take() {
-        if let Some(work) = consider(oid, change, &settings, &mut Outcome::default())? {
-            return Err(PasswordError::Prepared { role: work.role() }.into());
+        let mut outcome = Outcome::default();
+        let work = consider(oid, change, &settings, &mut outcome)?;
+        // Nor can the worker be told of what else happened to a synced role.
+        let told = !outcome.settled.is_empty() || !outcome.doubted.is_empty();
+        if work.is_some() || (told && settings.mode != PasswordSync::Off) {
+            let role = role_catalog::by_oid(oid).map(|role| role.display()).unwrap_or_default();
+            return Err(PasswordError::Prepared { role }.into());
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ pub enum PasswordError {
     Hashed { role: String },
     #[error("password of role \"{role}\" cannot be synced")]
     Encoding { role: String },
-    #[error("cannot PREPARE a transaction that changes the password of synced role \"{role}\"")]
+    #[error("cannot PREPARE a transaction that changes synced role \"{role}\"")]
     Prepared { role: String },
 
     #[error("secretlink must be loaded with \"shared_preload_libraries\"")]
@@ -95,7 +95,7 @@ impl Report for PasswordError {
             PasswordError::Encoding { .. } => {
                 "Use ASCII characters only, or change the password in a database whose encoding is UTF8.".into()
             }
-            PasswordError::Prepared { .. } => "Change passwords in a transaction of their own.".into(),
+            PasswordError::Prepared { .. } => "Change synced roles in a transaction of their own.".into(),
             PasswordError::NotPreloaded => {
                 "Add secretlink to shared_preload_libraries in postgresql.conf, and restart the server.".into()
             }

@@ -29,6 +29,8 @@ pub enum Notice {
     NotPromoted { role: String, secret: String, version_id: String, reason: String },
     #[error("password of role \"{role}\" was changed, but not in secret \"{secret}\"")]
     NotStored { role: String, secret: String, reason: String, hint: Option<String> },
+    #[error("role \"{from}\" was renamed to \"{role}\", but not in secret \"{secret}\"")]
+    NotRenamed { from: String, role: String, secret: String, reason: String, hint: Option<String> },
     #[error("reconciled role \"{role}\" and secret \"{secret}\": AWSCURRENT is version {version_id}")]
     Reconciled { role: String, secret: String, version_id: String },
     #[error("role \"{role}\" and secret \"{secret}\" have drifted apart")]
@@ -45,6 +47,7 @@ impl Report for Notice {
             | Notice::NotSeen { .. }
             | Notice::NotPromoted { .. }
             | Notice::NotStored { .. }
+            | Notice::NotRenamed { .. }
             | Notice::Drifted { .. }
             | Notice::NotReconciled { .. } => "01000",
             _ => "00000",
@@ -55,6 +58,7 @@ impl Report for Notice {
         match self {
             Notice::NotPromoted { reason, .. }
             | Notice::NotStored { reason, .. }
+            | Notice::NotRenamed { reason, .. }
             | Notice::NotSeen { reason, .. }
             | Notice::NotReconciled { reason, .. } => Some(reason.clone()),
             Notice::Drifted { .. } => Some("No version of the secret holds the role's password.".into()),
@@ -67,7 +71,7 @@ impl Report for Notice {
             Notice::NotPromoted { .. } => {
                 "The password is at AWSPENDING. The background worker moves AWSCURRENT.".into()
             }
-            Notice::NotStored { hint, .. } => return hint.clone(),
+            Notice::NotStored { hint, .. } | Notice::NotRenamed { hint, .. } => return hint.clone(),
             Notice::WillBeCreated { .. } => "It is made when the role's password is set.".into(),
             Notice::NotTheSame { .. } | Notice::Drifted { .. } => {
                 "Set the role's password again, or store the right one in the secret.".into()

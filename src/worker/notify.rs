@@ -3,14 +3,14 @@
 //! Notifications belong to a database, and the worker that settles roles is connected to none, so that
 //! it keeps nobody from dropping one. So another is started for each delivery, and ends with it.
 
-use pgrx::{PgLogLevel, Spi, pg_guard, pg_sys};
+use pgrx::{Spi, pg_guard, pg_sys};
 use serde_json::json;
 
-use crate::backend::report::RawReport;
+use crate::backend::text::Text;
 use crate::backend::transaction::in_transaction;
 use crate::backend::{role_catalog, worker};
 use crate::gucs;
-use crate::password::{notice::Notice, states, target};
+use crate::password::{states, target};
 
 /// Starts a delivery if there is anything to tell.
 pub fn start_if_needed() {
@@ -40,14 +40,11 @@ pub unsafe extern "C-unwind" fn secretlink_notify(_arg: pg_sys::Datum) {
             let Some(role) = role_catalog::by_oid(oid) else { continue };
             let secret = target::of(&role).ok().flatten().map(|secret| secret.as_str().to_owned());
             let payload = json!({"role": role.display(), "secret": secret, "state": state.as_str()});
-            let sent = Spi::run_with_args(
+            // An ERROR ends this worker; of another result of a SELECT nothing could be told.
+            let _ = Spi::run_with_args(
                 "SELECT pg_catalog.pg_notify('secretlink', $1)",
-                &[payload.to_string().into()],
+                &[Text(payload.to_string()).into()],
             );
-            if sent.is_err() {
-                let secret = secret.unwrap_or_default();
-                RawReport::new(&Notice::Drifted { role: role.display(), secret }).emit(PgLogLevel::LOG);
-            }
         }
         // SAFETY: the one pushed above.
         unsafe { pg_sys::PopActiveSnapshot() };

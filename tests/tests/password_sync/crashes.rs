@@ -49,10 +49,12 @@ fn at(relay: &SecretsRelay, secret: &str, moment: Moment, crash: impl FnOnce(Pro
     });
 }
 
-/// The server answers again.
+/// The server answers again. For a moment after the process has gone it still takes new sessions, and
+/// ends them, too: one that lasts shows that this is over.
 fn until_recovered(ground: &Ground) -> Session {
     eventually("the server has recovered", SETTLED, || {
-        ground.cluster.try_connect("postgres", "postgres").map(|_| ()).map_err(|e| e.to_string())
+        let mut client = ground.cluster.try_connect("postgres", "postgres").map_err(|e| e.to_string())?;
+        client.batch_execute("SELECT pg_sleep(0.3)").map_err(|e| e.to_string())
     });
     ground.session()
 }

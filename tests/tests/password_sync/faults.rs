@@ -4,6 +4,8 @@ use crate::ground::{Ground, SETTLED, api, ground};
 use crate::synced_role::SyncedRole;
 use postgres::error::DbError;
 use secretlink_e2e::{Fault, NeverAnswers, Proxy, eventually};
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Every request for the role's secret of this operation meets this fault.
@@ -106,16 +108,18 @@ fn strict_fails_with_every_fault_of_staging_and_says_which() {
 #[test]
 fn passing_trouble_is_tried_again() {
     let role = ground().synced_role("retried");
-    let tries = std::sync::atomic::AtomicUsize::new(0);
-    role.ground.relay.rule(&role.secret, move |_| {
-        match tries.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 {
-            0 => Fault::Refuse(500, "InternalServiceError"),
-            1 => Fault::Refuse(400, "ThrottlingException"),
+    let tries = Mutex::new(HashMap::new());
+    role.ground.relay.rule(&role.secret, move |request| {
+        let mut tries = tries.lock().unwrap();
+        let tries: &mut i32 = tries.entry(request.operation.clone()).or_default();
+        *tries += 1;
+        match tries {
+            1 => Fault::Refuse(500, "InternalServiceError"),
+            2 => Fault::Refuse(400, "ThrottlingException"),
             _ => Fault::None,
         }
     });
     let mut session = role.ground.session();
-    session.run("SET secretlink.max_attempts = 10");
     let (sql, password) = role.alter();
     session.run_quietly(&sql);
     role.assert_password(&password);
