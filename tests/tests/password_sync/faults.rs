@@ -120,6 +120,7 @@ fn passing_trouble_is_tried_again() {
         }
     });
     let mut session = role.ground.session();
+    session.run("SET secretlink.max_attempts = 3");
     let (sql, password) = role.alter();
     session.run_quietly(&sql);
     role.assert_password(&password);
