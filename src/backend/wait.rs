@@ -4,6 +4,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::shared_task::Drive;
 use secretlink_core::waker::Waker;
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,11 @@ impl WaitEvent {
     }
 }
 
+/// How long to look for an answer before sleeping, if the one before came within that time: that of a
+/// query for a row at a server on the same machine, where falling asleep and waking up take as long as
+/// the query itself. A server that is farther away, or busy, is never waited for like this.
+const NEAR: Duration = Duration::from_micros(100);
+
 /// How late a signal may be seen where the latch is not waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -56,6 +62,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Waiter {
     set: *mut pg_sys::WaitEventSet,
     waker: Arc<Waker>,
+    /// The last answer came soon enough to look for the next one without sleeping.
+    near: Cell<bool>,
 }
 
 impl Waiter {
@@ -86,7 +94,7 @@ impl Waiter {
             for fd in [Some(waker.fd()), socket].into_iter().flatten() {
                 pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, fd, none, none.cast());
             }
-            Waiter { set, waker }
+            Waiter { set, waker, near: Cell::new(false) }
         }
     }
 
@@ -127,6 +135,7 @@ impl Waiter {
         from: &mut Receiver<T>,
         event: WaitEvent,
     ) -> TryRecv<T> {
+        let began = Instant::now();
         loop {
             check_for_interrupts!();
             // What was sent before is taken first: it may be all that is wanted.
@@ -139,7 +148,15 @@ impl Waiter {
                 TryRecv::Empty if goes_on => {}
                 received => return received,
             }
-            match self.wait(-1, event) {
+            if self.near.get() && began.elapsed() < NEAR {
+                // Whoever else has something to do, the server perhaps, comes first.
+                std::thread::yield_now();
+                drive.readable();
+                continue;
+            }
+            let woken = self.wait(-1, event);
+            self.near.set(began.elapsed() < NEAR);
+            match woken {
                 Some(fd) if fd == self.waker.fd() => self.waker.reset(),
                 Some(_) => drive.readable(),
                 None => {}
