@@ -216,6 +216,9 @@ impl Session {
     /// # Errors
     /// If the I/O thread has gone.
     pub fn close(self) -> Result<(), Error> {
+        // A query that was sent would be cancelled if it were dropped before: as with contrib dblink, the
+        // server goes on with it.
+        let _sent = self.pending.take();
         let mut pending = self.remote.close(io::thread()?);
         io::recv(WaitEvent::Disconnect, &mut pending.answer)
     }

@@ -26,7 +26,7 @@ const EVENTS_IN_FLIGHT: usize = 8;
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
 /// A handle on a session that lives on the I/O thread. Dropping it closes the session, after
-/// cancelling what runs there.
+/// cancelling what runs there, unless that was [sent](Remote::send).
 pub struct Remote {
     orders: UnboundedSender<Order>,
     stops: UnboundedSender<Sender<io::Result<()>>>,
@@ -54,6 +54,8 @@ struct Order {
     request: Request,
     events: Sender<Event>,
     cancel: CancellationToken,
+    /// The server goes on with it when the session is closed.
+    detached: bool,
 }
 
 impl Remote {
@@ -105,20 +107,27 @@ impl Remote {
     /// Starts a query. If another one is being cancelled, it begins when that is over. Whoever
     /// [drives](Remote::drive) the session has to go on with that, or give it back.
     pub fn query(&self, io: &IoThread, request: Request) -> Query {
-        self.order(request, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()))
+        self.order(request, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()), false)
     }
 
-    /// Starts a query whose answer is not read at once: it waits for that in `room` bytes.
+    /// Starts a query whose answer is not read at once: it waits for that in `room` bytes. If the session
+    /// is closed before the [`Query`] is dropped, the server goes on with it.
     pub fn send(&self, io: &IoThread, request: Request, room: u32) -> Query {
-        let query = self.order(request, channel::channel_of_sizes(room, Event::size, io.waker().clone()));
+        let channel = channel::channel_of_sizes(room, Event::size, io.waker().clone());
+        let query = self.order(request, channel, true);
         self.task.give_back();
         query
     }
 
-    fn order(&self, request: Request, (tx, events): (Sender<Event>, Receiver<Event>)) -> Query {
-        let cancel = self.life.child_token();
+    fn order(
+        &self,
+        request: Request,
+        (tx, events): (Sender<Event>, Receiver<Event>),
+        detached: bool,
+    ) -> Query {
+        let cancel = if detached { CancellationToken::new() } else { self.life.child_token() };
         // If nobody takes it any more, the channel closes without a word.
-        let _ = self.orders.send(Order { request, events: tx, cancel: cancel.clone() });
+        let _ = self.orders.send(Order { request, events: tx, cancel: cancel.clone(), detached });
         Query { events, _cancel: cancel.drop_guard() }
     }
 
@@ -151,8 +160,9 @@ impl Work {
         loop {
             let order = tokio::select! {
                 biased;
-                () = self.life.cancelled() => break,
+                // Before the end, since a query that was sent is to reach the server.
                 Some(order) = orders.recv() => order,
+                () = self.life.cancelled() => break,
                 Some(answer) = self.stops.recv() => {
                     // Nothing is running. It is asked once all the same, as libpq does.
                     let over = CancellationToken::new();
@@ -168,17 +178,24 @@ impl Work {
             // What the server said before we ask must not be taken for its answer; above all, that it
             // has gone.
             connection.catch_up().await;
-            let life = self.life.clone();
+            let (life, detached) = (self.life.clone(), order.detached);
             let left = async {
                 life.cancelled().await;
-                tokio::time::sleep(LEAVE_GRACE).await;
+                if !detached {
+                    tokio::time::sleep(LEAVE_GRACE).await;
+                }
             };
             let over = tokio::select! {
+                // First, so that it is on its way at least.
+                biased;
                 () = self.run(&mut connection, order) => true,
                 () = left => false,
             };
-            if !over {
-                connection.give_up();
+            match over {
+                true => {}
+                // What is not written yet goes out with the goodbye, which the server reads when it is done.
+                false if detached => break,
+                false => connection.give_up(),
             }
         }
         connection.close().await;

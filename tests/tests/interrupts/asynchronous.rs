@@ -43,8 +43,9 @@ fn whoever_waits_for_its_result_can_be_interrupted() {
     scene.confirm();
 }
 
+/// As with contrib dblink: the query goes on where nobody asks for it any more.
 #[test]
-fn the_end_of_its_session_ends_it_at_the_remote_server() {
+fn it_outlives_its_session() {
     let mut scene = Scene::new();
     // While the session does something else, and while it waits for the result.
     for statement in [None, Some(READ)] {
@@ -64,19 +65,21 @@ fn the_end_of_its_session_ends_it_at_the_remote_server() {
                 end.assert_terminated("terminate", backend, &scene.local);
             }
         }
-        scene.until_remote_stopped(pid, SOON);
-        scene.until_no_remote_session(SOON);
         println!("terminate with a pending query, {statement:?}: {:?}", began.elapsed());
+        ends_by_itself(&mut scene, pid);
     }
-    // Closed in order, by name or by a new connection in its place; and a client that just leaves.
+    // Closed in order; and a client that just leaves.
     for end in ["SELECT dblink_disconnect('c')", ""] {
         let (mut client, pid) = sent(&mut scene);
+        let backend = backend_pid(&mut client);
         match end {
             "" => drop(client),
             _ => client.batch_execute(end).unwrap(),
         }
-        scene.until_remote_stopped(pid, SOON);
-        scene.until_no_remote_session(SOON);
+        if end.is_empty() {
+            backend.until_gone(SOON);
+        }
+        ends_by_itself(&mut scene, pid);
     }
     // The server as a whole.
     let (_client, pid) = sent(&mut scene);
@@ -84,8 +87,32 @@ fn the_end_of_its_session_ends_it_at_the_remote_server() {
     scene.confirm();
     scene.local.stop(StopMode::Fast);
     assert!(ordered.elapsed() < Duration::from_secs(5), "{:?}", ordered.elapsed());
-    scene.until_remote_stopped(pid, SOON);
+    ends_by_itself(&mut scene, pid);
+}
+
+/// The query still runs; then the remote server's own DBA stops it, and its session with it.
+fn ends_by_itself(scene: &mut Scene, pid: i32) {
+    assert!(scene.remote_query(pid).is_some_and(|query| query.contains("pg_sleep(60)")), "it was stopped");
+    scene.remote_cancel(pid);
     scene.until_no_remote_session(SOON);
+}
+
+/// However soon the connection is closed.
+#[test]
+fn what_was_sent_is_done() {
+    let mut scene = Scene::new();
+    for round in 0..20 {
+        let (mut client, _) = scene.connected_client();
+        let end = if round % 2 == 0 { "; SELECT dblink_disconnect('c')" } else { "" };
+        client
+            .batch_execute(&format!(
+                "SELECT dblink_send_query('c', 'CREATE TABLE sent_{round} AS SELECT pg_sleep(0.05)::text AS a'){end}"
+            ))
+            .unwrap();
+        drop(client);
+        scene.until_remote_table(&format!("sent_{round}"), SOON);
+    }
+    scene.confirm();
 }
 
 #[test]

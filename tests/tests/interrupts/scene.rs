@@ -136,6 +136,23 @@ impl Scene {
         self.remote_admin.query_opt(sql, &[&pid]).unwrap().map(|row| row.get(0))
     }
 
+    /// Stops what the remote process runs, on the remote server's own order.
+    pub fn remote_cancel(&mut self, pid: i32) {
+        self.remote_admin.execute("SELECT pg_cancel_backend($1)", &[&pid]).unwrap();
+    }
+
+    /// Until there is this table in the remote database.
+    pub fn until_remote_table(&mut self, table: &str, limit: Duration) {
+        let mut client = self.remote.connect("postgres", "testdb");
+        eventually("the table is there", limit, || {
+            let sql = "SELECT FROM pg_tables WHERE tablename = $1";
+            match client.query_opt(sql, &[&table]).unwrap() {
+                Some(_) => Ok(()),
+                None => Err(table.to_owned()),
+            }
+        });
+    }
+
     /// Until the role `app` has no session at the remote server.
     pub fn until_no_remote_session(&mut self, limit: Duration) {
         eventually("no session of app is left at the remote server", limit, || {
