@@ -12,8 +12,8 @@ use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, SecretId, SecretsManager};
 use secretlink_core::{Report, Secret};
 use secretlink_password::{
-    Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_versions, side_by_side,
-    write,
+    Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_all_versions,
+    side_by_side, write,
 };
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -339,14 +339,7 @@ fn read_all(
     aws: &SecretsManager,
     ids: Vec<SecretId>,
 ) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
-    let aws = aws.clone();
-    io::run(WaitEvent::SecretsManager, async move {
-        side_by_side(ids, |id| {
-            let aws = aws.clone();
-            async move { read_versions(&aws, &id).await }
-        })
-        .await
-    })
+    io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids))
 }
 
 /// A renamed role whose secret goes by its name takes its password along to the new secret.

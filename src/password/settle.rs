@@ -8,7 +8,7 @@ use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, SecretId, SecretsManager};
 use secretlink_core::Report;
 use secretlink_password::{
-    Candidate, Versions, clear_pending, promote_found, read_versions, side_by_side, unlabelled,
+    Candidate, Versions, clear_pending, promote_found, read_all_versions, read_versions, unlabelled,
 };
 
 use super::error::sentence;
@@ -184,14 +184,7 @@ fn doubts() -> Vec<Doubt> {
 
 fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
     let ids = doubts.iter().map(|doubt| doubt.secret.clone()).collect();
-    let aws = client.clone();
-    io::run(WaitEvent::SecretsManager, async move {
-        side_by_side(ids, |id| {
-            let aws = aws.clone();
-            async move { read_versions(&aws, &id).await }
-        })
-        .await
-    })
+    io::run(WaitEvent::SecretsManager, read_all_versions(client.clone(), ids))
 }
 
 /// Settles one role by what was read of its secret. `false` if a transaction is changing the role, or has

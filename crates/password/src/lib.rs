@@ -26,4 +26,4 @@ pub use settlement::{Candidate, clear_pending, promote_found, unlabelled};
 pub use side_by_side::side_by_side;
 pub use staging::{Change, Missing, Plan, Staged, plan, write};
 pub use template::{SecretTemplate, TemplateError};
-pub use versions::{Versions, check_versions, read_versions};
+pub use versions::{Versions, check_versions, read_all_versions, read_versions};

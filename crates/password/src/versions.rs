@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use crate::Obstacle;
 use crate::random::is_ours;
 use crate::role_secret::RoleSecret;
+use crate::side_by_side;
 
 pub(crate) const CURRENT: &str = "AWSCURRENT";
 pub(crate) const PENDING: &str = "AWSPENDING";
@@ -85,6 +86,18 @@ pub async fn read_versions(aws: &SecretsManager, id: &SecretId) -> Result<Option
         _ => None,
     };
     Ok(Some(Versions { stages, current, pending }))
+}
+
+/// [`read_versions`] of several secrets at the same time, in their order.
+pub async fn read_all_versions(
+    aws: SecretsManager,
+    ids: Vec<SecretId>,
+) -> Vec<Result<Option<Versions>, AwsError>> {
+    side_by_side(ids, |id| {
+        let aws = aws.clone();
+        async move { read_versions(&aws, &id).await }
+    })
+    .await
 }
 
 /// Whether a new version of this secret may be written at all, without reading any value.
