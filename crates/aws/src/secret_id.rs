@@ -44,7 +44,21 @@ impl SecretId {
     /// [`AwsError::InvalidSecretName`] if it is neither an ARN of Secrets Manager nor a name that a
     /// secret may have.
     pub fn check_form(&self) -> Result<(), AwsError> {
-        if self.region().is_some() { Ok(()) } else { check_name(&self.0) }
+        if self.region().is_some() {
+            Ok(())
+        } else {
+            check_name(self.managed().map_or(&self.0, |(_, name)| name))
+        }
+    }
+
+    /// Of a secret that another AWS service manages, the service and the rest of the name: `rds!db-…`
+    /// (Secrets Manager user guide, "AWS Secrets Manager secrets managed by other AWS services").
+    pub fn managed(&self) -> Option<(&str, &str)> {
+        let name = match self.region() {
+            Some(_) => self.0.split(':').nth(6)?,
+            None => self.0.as_str(),
+        };
+        name.split_once('!')
     }
 
     /// The region of an ARN; `None` for a name.
@@ -101,6 +115,17 @@ mod tests {
         assert_eq!(region("arn:aws:s3:us-east-1::bucket"), None);
         assert_eq!(SecretId::parse("a'b\"c é").unwrap().as_str(), "a'b\"c é");
         assert!(SecretId::parse(&"x".repeat(2048)).is_ok());
+    }
+
+    #[test]
+    fn managed_secrets_are_told_by_their_names() {
+        let service = |text| SecretId::parse(text).unwrap().managed().map(|(service, _)| service.to_owned());
+        assert_eq!(service("rds!db-1").as_deref(), Some("rds"));
+        let arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-1-AbCdEf";
+        assert_eq!(service(arn).as_deref(), Some("rds"));
+        assert_eq!(service("prod/orders"), None);
+        assert!(SecretId::parse("rds!db-1").unwrap().check_form().is_ok());
+        assert!(SecretId::parse("a b").unwrap().check_form().is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager};
 use secretlink_core::Secret;
 
 use crate::role_secret::{NewFields, RoleSecret};
-use crate::versions::{PENDING, Version, Versions, check};
+use crate::versions::{PENDING, Version, Versions, check, check_name};
 use crate::{Obstacle, promote, random};
 
 /// What a transaction is about to do to a role whose password is kept in a secret.
@@ -86,6 +86,7 @@ pub fn plan(
     versions: Option<&Versions>,
     was_right: impl Fn(&Secret) -> bool,
 ) -> Result<Plan, Obstacle> {
+    check_name(&change.secret)?;
     let Some(versions) = versions else {
         return match (&change.missing, &change.password) {
             (Missing::Create(fields) | Missing::MustCreate(fields), Some(password))
@@ -338,6 +339,10 @@ mod tests {
         };
         let owned = refused(&|stages| stages.owning_service = Some("rds".into()));
         assert_eq!(owned.to_string(), "secret \"prod/app\" is managed by rds");
+        let by_name = Change { secret: SecretId::parse("rds!db-1").unwrap(), ..change(Some("new")) };
+        assert!(
+            matches!(plan(&by_name, None, |_| true), Err(Obstacle::Owned { service, .. }) if service == "rds")
+        );
         let replica = refused(&|stages| stages.primary_region = Some("eu-west-1".into()));
         assert!(matches!(replica, Obstacle::Replica { .. }));
         let deleted = refused(&|stages| stages.deleted = Some(std::time::SystemTime::UNIX_EPOCH));

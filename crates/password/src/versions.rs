@@ -105,10 +105,21 @@ pub async fn read_all_versions(
 /// # Errors
 /// [`Obstacle::Missing`] too.
 pub async fn check_versions(aws: &SecretsManager, id: &SecretId) -> Result<(), Obstacle> {
+    check_name(id)?;
     match aws.stages(id).await {
         Ok(stages) => check(&stages, id),
         Err(AwsError::SecretNotFound { .. }) => Err(Obstacle::Missing { secret: id.as_str().to_owned() }),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What the name alone tells: a secret that another service manages is called after it.
+pub(crate) fn check_name(id: &SecretId) -> Result<(), Obstacle> {
+    match id.managed() {
+        Some((service, _)) => {
+            Err(Obstacle::Owned { secret: id.as_str().to_owned(), service: service.to_owned() })
+        }
+        None => Ok(()),
     }
 }
 

@@ -35,6 +35,10 @@ fn a_secret_of_another_service_is_named_with_its_owner() {
     let error = refused(&role, "55000", "rds");
     assert!(error.hint().is_some(), "{error:?}");
     role.assert_password(&password);
+    // Its name tells, too, whether it is there or not.
+    let mut session = ground().session();
+    let error = session.refused(&format!("SELECT sync_role('{}', 'rds!db-1')", role.name), "55000", "");
+    assert_eq!(error.detail(), Some("Secret \"rds!db-1\" is managed by rds."));
 }
 
 #[test]
