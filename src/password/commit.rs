@@ -13,9 +13,9 @@ use secretlink_aws::{AwsError, SecretId, SecretsManager};
 use secretlink_core::{Report, Secret};
 use secretlink_password::{
     Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_all_versions,
-    side_by_side, write,
+    side_by_side, unlabelled, write,
 };
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
@@ -63,8 +63,8 @@ struct Settled {
 
 thread_local! {
     static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
-    /// Whether anything may have been written to Secrets Manager.
-    static BEGUN: Cell<bool> = const { Cell::new(false) };
+    /// Roles for which something may have been written to Secrets Manager.
+    static BEGUN: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A role whose secret must change with this transaction.
@@ -124,7 +124,7 @@ fn stage() -> Result<(), Error> {
         for secret in secrets {
             transaction::lock_versions(secret, true);
         }
-        BEGUN.set(true);
+        BEGUN.set(works.iter().map(|work| work.role.oid).collect());
         for work in &works {
             states::begin(work.role.oid);
         }
@@ -281,6 +281,7 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
     let ids = works.iter().map(|work| work.change.secret.clone()).collect();
     let versions = read_all(&aws, ids)?;
     find_moved(&aws, &mut works)?;
+    find_renamed(&aws, &mut works, &versions)?;
 
     let mut plans = Vec::new();
     for (work, versions) in works.into_iter().zip(versions) {
@@ -295,8 +296,7 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
                 error: None,
             }),
             Ok(plan) => plans.push((work, plan)),
-            // A rename makes nothing worse.
-            Err(error) if strict(&work) && !matches!(error, Obstacle::Drifted { .. }) => {
+            Err(error) if strict(&work) && !matches!(error, Obstacle::NothingToRename { .. }) => {
                 return Err(work.not_staged(error).into());
             }
             Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
@@ -355,11 +355,31 @@ fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
     Ok(())
 }
 
+/// A rename that was committed, and whose version was neither promoted nor has kept its label, must not be
+/// lost with the next change: the secret still has the former name.
+fn find_renamed(
+    aws: &SecretsManager,
+    works: &mut [Work],
+    versions: &[Result<Option<Versions>, AwsError>],
+) -> Result<(), Error> {
+    for (work, versions) in works.iter_mut().zip(versions) {
+        let Ok(Some(versions)) = versions else { continue };
+        let name = work.change.name_before().to_owned();
+        let Some(former) = versions.other_name(&name, |password| work.was_right(password)) else { continue };
+        let (aws, id, then) = (aws.clone(), work.change.secret.clone(), versions.clone());
+        let found = io::run(WaitEvent::SecretsManager, async move { unlabelled(&aws, &id, &then).await })??;
+        if found.iter().any(|c| c.username.as_ref() == Some(&name) && work.was_right(&c.password)) {
+            work.change.renamed_from = Some(former);
+        }
+    }
+    Ok(())
+}
+
 /// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a
 /// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
 pub fn after_commit() {
     let Some(outcome) = OUTCOME.take() else { return };
-    BEGUN.set(false);
+    BEGUN.take();
     let _hidden = HiddenStatement::begin();
     let mut for_worker = !outcome.doubted.is_empty();
     for oid in outcome.forgotten {
@@ -421,7 +441,12 @@ fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promo
 pub fn after_abort() {
     changes::clear();
     OUTCOME.take();
-    if BEGUN.take() {
+    let begun = BEGUN.take();
+    for role in &begun {
+        // What the worker may have read of the secret in the meantime does not count.
+        states::doubt(*role);
+    }
+    if !begun.is_empty() {
         states::wake_worker();
     }
 }

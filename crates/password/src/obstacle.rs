@@ -53,6 +53,12 @@ pub enum Obstacle {
         /// The secret.
         secret: String,
     },
+    /// A renamed role's secret does not exist yet, or has no value.
+    #[error("secret \"{secret}\" has no value yet")]
+    NothingToRename {
+        /// The secret.
+        secret: String,
+    },
     /// No version id could be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -70,7 +76,10 @@ impl Report for Obstacle {
         SqlState::new(match self {
             Obstacle::Aws(error) => return error.sqlstate(),
             // object_not_in_prerequisite_state
-            Obstacle::Owned { .. } | Obstacle::Replica { .. } | Obstacle::Drifted { .. } => "55000",
+            Obstacle::Owned { .. }
+            | Obstacle::Replica { .. }
+            | Obstacle::Drifted { .. }
+            | Obstacle::NothingToRename { .. } => "55000",
             // object_in_use
             Obstacle::Rotating { .. } => "55006",
             Obstacle::Missing { .. } => "42704",
@@ -107,7 +116,9 @@ impl Report for Obstacle {
             Obstacle::NotNew { .. } => {
                 "For a secret that exists, use CREATE ROLE, sync_role and ALTER ROLE ... PASSWORD.".into()
             }
-            Obstacle::Drifted { .. } => "Set the role's password again.".into(),
+            Obstacle::Drifted { .. } | Obstacle::NothingToRename { .. } => {
+                "Set the role's password again.".into()
+            }
             Obstacle::NoRandomness(_) => return None,
         })
     }

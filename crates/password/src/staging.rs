@@ -95,7 +95,7 @@ pub fn plan(
             {
                 Ok(Plan::Create { value: new_value(fields, change, password) })
             }
-            (_, None) => Err(Obstacle::Drifted { secret: name(change) }),
+            (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
             _ => Err(Obstacle::Missing { secret: name(change) }),
         };
     };
@@ -129,7 +129,7 @@ pub fn plan(
             (Missing::Create(fields) | Missing::MustCreate(fields), Some(password)) => {
                 Ok(Plan::Put { first, value: new_value(fields, change, password), current: None })
             }
-            (_, None) => Err(Obstacle::Drifted { secret: name(change) }),
+            (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
             _ => Err(Obstacle::Missing { secret: name(change) }),
         };
     };
@@ -305,8 +305,8 @@ mod tests {
             "nothing to rename"
         );
         // Without a secret there is nothing to keep, and a rename is no reason to make one.
-        assert!(matches!(plan(&renamed, None, |_| true), Err(Obstacle::Drifted { .. })));
-        assert!(matches!(planned(&renamed, None, None), Err(Obstacle::Drifted { .. })));
+        assert!(matches!(plan(&renamed, None, |_| true), Err(Obstacle::NothingToRename { .. })));
+        assert!(matches!(planned(&renamed, None, None), Err(Obstacle::NothingToRename { .. })));
     }
 
     #[test]

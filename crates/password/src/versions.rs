@@ -53,6 +53,13 @@ impl Version {
 }
 
 impl Versions {
+    /// The user name of the current version, if it holds the role's password under another one.
+    pub fn other_name(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<String> {
+        let current = self.current.as_ref()?;
+        let username = current.username().filter(|username| username != role)?;
+        current.password().is_some_and(|password| is_right(&password)).then_some(username)
+    }
+
     /// Whether the role's is the pending version rather than the current one. Of two that hold its
     /// password one may be left by a rename, committed or not: then the name decides.
     pub(crate) fn is_pending(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
