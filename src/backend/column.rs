@@ -54,7 +54,7 @@ enum How {
     Numeric,
 }
 
-// Declared once more, without the guard that pgrx puts around each call.
+// SAFETY: declared as in fmgr.h, once more, without the guard that pgrx puts around each call.
 unsafe extern "C-unwind" {
     fn InputFunctionCall(
         function: *mut pg_sys::FmgrInfo,

@@ -27,7 +27,7 @@ pub struct RowSink {
     row_context: pg_sys::MemoryContext,
 }
 
-// Declared once more, without the guard that pgrx puts around each call.
+// SAFETY: declared as in tuplestore.h, once more, without the guard that pgrx puts around each call.
 unsafe extern "C-unwind" {
     fn tuplestore_putvalues(
         store: *mut pg_sys::Tuplestorestate,
@@ -256,12 +256,16 @@ fn attributes(desc: &pg_sys::TupleDesc) -> impl Iterator<Item = &pg_sys::FormDat
     (0..unsafe { (**desc).natts }).map(|number| unsafe { &*attribute(*desc, number) })
 }
 
+/// # Safety
+/// The descriptor must have more than `number` attributes.
 #[cfg(feature = "pg18")]
 unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: the caller promises that there are as many.
     unsafe { pg_sys::TupleDescAttr(desc, number) }
 }
 
+/// # Safety
+/// The descriptor must have more than `number` attributes.
 #[cfg(not(feature = "pg18"))]
 unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: the caller promises that there are as many.

@@ -54,10 +54,7 @@ pub fn sync(name: &RoleName, secret: &str) -> Result<(), Error> {
 fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
     let settings = gucs::password_settings();
     let (name, shown) = (role.display(), secret.as_str().to_owned());
-    let id = secret.clone();
-    let checked =
-        secrets_manager::call(|aws| async move { Ok::<_, Error>(check_versions(&aws, &id).await) })?;
-    match checked {
+    match may_be_written(secret.clone())? {
         Ok(()) => {}
         Err(Obstacle::Missing { .. }) if settings.create_missing && secret.region().is_none() => {
             RawReport::new(&Notice::WillBeCreated { secret: shown }).emit(PgLogLevel::NOTICE);
@@ -77,6 +74,11 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
         RawReport::new(&Notice::NotTheSame { role: name, secret: shown }).emit(PgLogLevel::NOTICE);
     }
     Ok(())
+}
+
+/// Asks Secrets Manager what stands in the way of a new version, if anything.
+fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, Error> {
+    secrets_manager::call(|aws| async move { Ok::<_, Error>(check_versions(&aws, &secret).await) })
 }
 
 /// Unties a role from its secret. Where a template would name one, an empty label says that none is
@@ -169,11 +171,7 @@ pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<
         return Err(PasswordError::SyncIsOff.into());
     }
     target::check_label(pg_sys::InvalidOid, secret)?;
-    let checked = secrets_manager::call(|aws| {
-        let id = id.clone();
-        async move { Ok::<_, Error>(check_versions(&aws, &id).await) }
-    })?;
-    match checked {
+    match may_be_written(id)? {
         Ok(()) | Err(Obstacle::Missing { .. }) => {}
         Err(obstacle) => {
             let (role, secret, obstacle) = (name.display(), secret.to_owned(), Box::new(obstacle));

@@ -43,12 +43,10 @@ enum Finding {
     Nowhere,
 }
 
-/// Looks for the version that is a role's. `more` gives further candidates.
-fn find(
-    role: &Role,
-    versions: &Versions,
-    more: impl FnOnce() -> Result<Vec<Candidate>, Error>,
-) -> Result<Finding, Error> {
+/// Looks for the version that is a role's, at the labels first.
+fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, Error> {
+    let (id, then) = (secret.clone(), versions.clone());
+    let more = || secrets_manager::call(|aws| async move { unlabelled(&aws, &id, &then).await });
     let name = role.display();
     let elsewhere = |candidate: Candidate| Finding::Elsewhere(candidate.version_id);
     let found = versions.of_role(&name, |password| role.verify(password));
@@ -79,10 +77,7 @@ pub fn look(role: &Role, secret: &SecretId) -> Result<State, Error> {
     let id = secret.clone();
     let versions = secrets_manager::call(|aws| async move { read_versions(&aws, &id).await })?;
     let Some(versions) = versions else { return Ok(State::Drifted) };
-    let id = secret.clone();
-    let versions_then = versions.clone();
-    let more = || secrets_manager::call(|aws| async move { unlabelled(&aws, &id, &versions_then).await });
-    Ok(match find(role, &versions, more)? {
+    Ok(match find(role, secret, &versions)? {
         Finding::Current(_) => State::InSync,
         Finding::Elsewhere(_) => State::Pending,
         Finding::Nowhere => State::Drifted,
@@ -212,9 +207,7 @@ fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
 }
 
 fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
-    let (id, then) = (doubt.secret.clone(), versions.clone());
-    let more = || secrets_manager::call(|aws| async move { unlabelled(&aws, &id, &then).await });
-    let found = find(role, versions, more)?;
+    let found = find(role, &doubt.secret, versions)?;
     let (id, then) = (doubt.secret.clone(), versions.clone());
     let (version_id, is_current) = match found {
         Finding::Current(version_id) => (version_id, true),

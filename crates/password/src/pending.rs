@@ -33,16 +33,6 @@ impl<T> PendingStack<T> {
         }
     }
 
-    /// Everything remembered, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
-        self.items.iter().map(|(_, item)| item)
-    }
-
-    /// The same, to be changed.
-    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
-        self.items.iter_mut().map(|(_, item)| item)
-    }
-
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -65,7 +55,7 @@ mod tests {
     use super::*;
 
     fn left(stack: &PendingStack<&'static str>) -> Vec<&'static str> {
-        stack.iter().copied().collect()
+        stack.items.iter().map(|(_, item)| *item).collect()
     }
 
     #[test]
