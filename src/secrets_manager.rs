@@ -1,6 +1,6 @@
 //! The Secrets Manager client of this backend.
 
-use secretlink_aws::{SecretId, SecretValue, SecretsManager, VersionSelector};
+use secretlink_aws::{Identity, SecretId, SecretValue, SecretsManager, Settings, VersionSelector};
 use std::cell::RefCell;
 use std::future::Future;
 
@@ -8,21 +8,36 @@ use crate::backend::{WaitEvent, io};
 use crate::error::Error;
 use crate::gucs;
 
+/// How many clients are kept: one for each region and role of the foreign servers that a session uses,
+/// and one for the settings.
+const KEPT: usize = 8;
+
 thread_local! {
-    static CLIENT: RefCell<Option<SecretsManager>> = const { RefCell::new(None) };
+    static CLIENTS: RefCell<Vec<SecretsManager>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The client for the settings as they are now. Kept from call to call, since finding region and
-/// credentials takes time; made anew when a setting has changed.
+/// The client for the settings as they are now.
 ///
 /// # Errors
 /// A setting that was refused.
 pub fn client() -> Result<SecretsManager, Error> {
-    let settings = gucs::aws_settings()?;
-    Ok(CLIENT.with_borrow_mut(|client| match client {
-        Some(client) if *client.settings() == settings => client.clone(),
-        _ => client.insert(SecretsManager::new(settings)).clone(),
-    }))
+    Ok(client_with(gucs::aws_settings()?))
+}
+
+/// The client for these settings. Kept from call to call, since finding region and credentials takes
+/// time.
+pub fn client_with(settings: Settings) -> SecretsManager {
+    CLIENTS.with_borrow_mut(|clients| {
+        let kept = clients.iter().position(|client| *client.settings() == settings);
+        let client = kept.map(|place| clients.remove(place));
+        // The one used last comes last, and the first is let go.
+        if client.is_none() && clients.len() == KEPT {
+            clients.remove(0);
+        }
+        let client = client.unwrap_or_else(|| SecretsManager::new(settings));
+        clients.push(client.clone());
+        client
+    })
 }
 
 /// Runs one call on the I/O thread and waits for it.
@@ -39,11 +54,13 @@ where
     io::run(WaitEvent::SecretsManager, request(client()?))?.map_err(Into::into)
 }
 
-/// Reads a secret.
+/// Reads a secret, as `identity` says and otherwise the settings.
 ///
 /// # Errors
 /// If the id is not one, or as AWS says.
-pub fn get(secret_id: &str, version: VersionSelector) -> Result<SecretValue, Error> {
+pub fn get(secret_id: &str, version: VersionSelector, identity: &Identity) -> Result<SecretValue, Error> {
     let id = SecretId::parse(secret_id)?;
-    call(|client| async move { client.get_secret_value(&id, &version).await })
+    let client = client_with(gucs::aws_settings()?.with(identity));
+    io::run(WaitEvent::SecretsManager, async move { client.get_secret_value(&id, &version).await })?
+        .map_err(Into::into)
 }

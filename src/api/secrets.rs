@@ -2,7 +2,7 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use secretlink_aws::{NewSecret, SecretId, VersionSelector};
+use secretlink_aws::{Identity, NewSecret, SecretId, VersionSelector};
 use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +22,7 @@ fn read(
 ) -> Result<secretlink_aws::SecretValue, Error> {
     let secret_id = required(secret_id, "secret_id")?;
     let selector = VersionSelector { stage: version_stage.map(|t| t.0), version_id: version_id.map(|t| t.0) };
-    secrets_manager::get(&secret_id, selector)
+    secrets_manager::get(&secret_id, selector, &Identity::default())
 }
 
 /// The secret as JSON, as it is stored.

@@ -21,4 +21,4 @@ pub use secret_value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
 pub use secrets_manager::SecretsManager;
-pub use settings::Settings;
+pub use settings::{Identity, Settings};

@@ -23,7 +23,23 @@ pub struct Settings {
     pub max_attempts: u32,
 }
 
+/// Where and as whom one secret is read, if not as the settings say: what a foreign server adds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// In place of `secretlink.region`.
+    pub region: Option<String>,
+}
+
 impl Settings {
+    /// The same, but as `identity` says.
+    #[must_use]
+    pub fn with(mut self, identity: &Identity) -> Settings {
+        if identity.region.is_some() {
+            self.region.clone_from(&identity.region);
+        }
+        self
+    }
+
     /// Refuses what the SDK would only report as a failure to build a request, if at all.
     pub(crate) fn validate(&self) -> Result<(), AwsError> {
         let invalid = |setting, problem| Err(AwsError::InvalidSetting { setting, problem });
