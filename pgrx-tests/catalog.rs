@@ -77,6 +77,9 @@ mod tests {
                 "remote_connection() TABLE(name text, host text, port integer, database text, username text, secret text, tls_version text, tls_cipher text, backend_pid integer, state text, in_transaction boolean, connected_at timestamp with time zone, queries bigint, rows bigint, bytes bigint)",
                 "role_sync_states() TABLE(role name, secret_id text, state text, version_id text, synced_at timestamp with time zone, last_error text)",
                 "secretlink_fdw_validator(options text[], catalog oid) void",
+                "secretlink_stat_aws_calls() TABLE(operation text, outcome text, calls bigint, total_ms double precision, max_ms double precision, latency_ms_le double precision[], latency_ms_bucket bigint[])",
+                "secretlink_stat_counters() TABLE(cache_hits bigint, cache_misses bigint, cache_waits bigint, cache_stale_serves bigint, cache_refreshes bigint, aws_calls bigint, aws_failures bigint, connections_opened bigint, connections_failed bigint, connections_retried bigint, rows_received bigint, bytes_received bigint, stats_reset timestamp with time zone)",
+                "secretlink_stats_reset() void",
                 "sync_role(role name, secret_id text) void",
                 "unsync_role(role name) void",
             ]
@@ -124,6 +127,9 @@ mod tests {
                 "remote_connection v t r",
                 "role_sync_states v t r",
                 "secretlink_fdw_validator v t s",
+                "secretlink_stat_aws_calls v t r",
+                "secretlink_stat_counters v t r",
+                "secretlink_stats_reset v t r",
                 "sync_role v f u",
                 "unsync_role v f u",
             ]
@@ -172,6 +178,9 @@ mod tests {
                 "remote_connection true",
                 "role_sync_states false",
                 "secretlink_fdw_validator true",
+                "secretlink_stat_aws_calls false",
+                "secretlink_stat_counters false",
+                "secretlink_stats_reset false",
                 "sync_role false",
                 "unsync_role false",
             ]
@@ -196,10 +205,15 @@ mod tests {
                AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
              ORDER BY 1",
         );
-        assert_eq!(found, ["remote_connections t t", "role_sync f t"]);
+        assert_eq!(
+            found,
+            ["remote_connections t t", "role_sync f t", "secretlink_aws_calls f t", "secretlink_stats f t"]
+        );
         let without = texts(
-            "SELECT attname::text FROM pg_attribute WHERE attrelid IN ('role_sync'::regclass, 'remote_connections'::regclass) AND attnum > 0
-               AND coalesce(col_description(attrelid, attnum), '') = ''",
+            "SELECT attname::text FROM pg_attribute
+             WHERE attrelid IN ('role_sync'::regclass, 'remote_connections'::regclass,
+                                'secretlink_stats'::regclass, 'secretlink_aws_calls'::regclass)
+               AND attnum > 0 AND coalesce(col_description(attrelid, attnum), '') = ''",
         );
         assert!(without.is_empty(), "{without:?}");
     }
@@ -256,6 +270,9 @@ mod tests {
                 "remote_connection_wrapper",
                 "role_sync_states_wrapper",
                 "secretlink_fdw_validator_wrapper",
+                "secretlink_stat_aws_calls_wrapper",
+                "secretlink_stat_counters_wrapper",
+                "secretlink_stats_reset_wrapper",
                 "sync_role_wrapper",
                 "unsync_role_wrapper",
             ]
@@ -283,7 +300,7 @@ mod tests {
                AND NOT (classid = 'pg_namespace'::regclass AND objid = 'tests'::regnamespace)
              ORDER BY 1",
         );
-        // role_sync and remote_connections; secretlink_fdw; and dblink_pkey_results, which contrib has too.
+        // The views; secretlink_fdw; and dblink_pkey_results, which contrib has too.
         assert_eq!(others, ["pg_class", "pg_foreign_data_wrapper", "pg_type"]);
     }
 }

@@ -165,3 +165,52 @@ COMMENT ON COLUMN role_sync.state IS 'in_sync, pending, drifted, no_password or 
 COMMENT ON COLUMN role_sync.version_id IS 'version of the secret that last held the role''s password';
 COMMENT ON COLUMN role_sync.synced_at IS 'when that was last known';
 COMMENT ON COLUMN role_sync.last_error IS 'why the role is not in sync';
+
+-- What has been done. As for PostgreSQL's own: pg_monitor reads, and a superuser, or whom he lets, resets.
+REVOKE ALL ON FUNCTION secretlink_stat_counters() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_stat_aws_calls() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_stats_reset() FROM PUBLIC;
+REVOKE ALL ON secretlink_stats FROM PUBLIC;
+REVOKE ALL ON secretlink_aws_calls FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION secretlink_stat_counters() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION secretlink_stat_aws_calls() TO pg_monitor;
+GRANT SELECT ON secretlink_stats TO pg_monitor;
+GRANT SELECT ON secretlink_aws_calls TO pg_monitor;
+
+COMMENT ON FUNCTION secretlink_stat_counters() IS
+    'row of the view secretlink_stats';
+COMMENT ON FUNCTION secretlink_stat_aws_calls() IS
+    'rows of the view secretlink_aws_calls';
+COMMENT ON FUNCTION secretlink_stats_reset() IS
+    'sets everything in secretlink_stats and secretlink_aws_calls to zero';
+COMMENT ON VIEW secretlink_stats IS
+    'what secretlink has done on this server since stats_reset, or in this session if it is not preloaded';
+COMMENT ON COLUMN secretlink_stats.cache_hits IS 'secrets that the cache had';
+COMMENT ON COLUMN secretlink_stats.cache_misses IS 'secrets that AWS had to be asked for';
+COMMENT ON COLUMN secretlink_stats.cache_waits IS 'secrets that another session was asking AWS for already';
+COMMENT ON COLUMN secretlink_stats.cache_stale_serves IS
+    'secrets given out after their time because AWS could not be asked';
+COMMENT ON COLUMN secretlink_stats.cache_refreshes IS
+    'secrets that were asked for again before their time was over';
+COMMENT ON COLUMN secretlink_stats.aws_calls IS 'calls to AWS: see secretlink_aws_calls';
+COMMENT ON COLUMN secretlink_stats.aws_failures IS 'those that failed; cancelled ones do not count';
+COMMENT ON COLUMN secretlink_stats.connections_opened IS 'connections made to other servers';
+COMMENT ON COLUMN secretlink_stats.connections_failed IS
+    'connections that could not be made, cancelled ones included';
+COMMENT ON COLUMN secretlink_stats.connections_retried IS
+    'connections tried again with another version of their secret, because a server did not accept the password';
+COMMENT ON COLUMN secretlink_stats.rows_received IS 'rows received from other servers';
+COMMENT ON COLUMN secretlink_stats.bytes_received IS 'bytes that these rows came as, before encryption';
+COMMENT ON COLUMN secretlink_stats.stats_reset IS
+    'when all of this was zero: at the start of the server, or at the last secretlink_stats_reset()';
+COMMENT ON VIEW secretlink_aws_calls IS
+    'calls to AWS since the last reset, by operation and outcome';
+COMMENT ON COLUMN secretlink_aws_calls.operation IS 'operation, as AWS calls it';
+COMMENT ON COLUMN secretlink_aws_calls.outcome IS
+    'success, throttled, denied, not_found, unreachable, timed_out, server_fault, credentials, cancelled or error';
+COMMENT ON COLUMN secretlink_aws_calls.calls IS 'how many; attempts of the same call count as one';
+COMMENT ON COLUMN secretlink_aws_calls.total_ms IS 'how long they took together';
+COMMENT ON COLUMN secretlink_aws_calls.max_ms IS 'how long the longest took';
+COMMENT ON COLUMN secretlink_aws_calls.latency_ms_le IS 'limits of latency_ms_bucket; the last one is infinite';
+COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
+    'how many calls took as long as the limit at the same place, or less';

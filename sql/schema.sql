@@ -626,6 +626,71 @@ CREATE FOREIGN DATA WRAPPER secretlink_fdw VALIDATOR secretlink_fdw_validator;
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/stats.rs
+-- secretlink::api::stats::secretlink_stat_aws_calls
+CREATE  FUNCTION "secretlink_stat_aws_calls"() RETURNS TABLE (
+	"operation" TEXT,  /* & '_ str */
+	"outcome" TEXT,  /* & '_ str */
+	"calls" bigint,  /* i64 */
+	"total_ms" double precision,  /* f64 */
+	"max_ms" double precision,  /* f64 */
+	"latency_ms_le" double precision[],  /* Vec < f64 > */
+	"latency_ms_bucket" bigint[]  /* Vec < i64 > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'secretlink_stat_aws_calls_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/stats.rs
+-- secretlink::api::stats::secretlink_stat_counters
+CREATE  FUNCTION "secretlink_stat_counters"() RETURNS TABLE (
+	"cache_hits" bigint,  /* i64 */
+	"cache_misses" bigint,  /* i64 */
+	"cache_waits" bigint,  /* i64 */
+	"cache_stale_serves" bigint,  /* i64 */
+	"cache_refreshes" bigint,  /* i64 */
+	"aws_calls" bigint,  /* i64 */
+	"aws_failures" bigint,  /* i64 */
+	"connections_opened" bigint,  /* i64 */
+	"connections_failed" bigint,  /* i64 */
+	"connections_retried" bigint,  /* i64 */
+	"rows_received" bigint,  /* i64 */
+	"bytes_received" bigint,  /* i64 */
+	"stats_reset" timestamp with time zone  /* Option < TimestampWithTimeZone > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'secretlink_stat_counters_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/stats.rs
+-- requires:
+--   secretlink_stat_counters
+--   secretlink_stat_aws_calls
+
+CREATE VIEW secretlink_aws_calls AS
+        SELECT operation, outcome, calls, total_ms, max_ms, latency_ms_le, latency_ms_bucket
+        FROM secretlink_stat_aws_calls();
+     CREATE VIEW secretlink_stats AS
+        SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
+               aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
+               rows_received, bytes_received, stats_reset
+        FROM secretlink_stat_counters();
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/stats.rs
+-- secretlink::api::stats::secretlink_stats_reset
+CREATE  FUNCTION "secretlink_stats_reset"() RETURNS void
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'secretlink_stats_reset_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/passwords.rs
 -- secretlink::api::passwords::sync_role
 CREATE  FUNCTION "sync_role"(
@@ -818,5 +883,54 @@ COMMENT ON COLUMN role_sync.state IS 'in_sync, pending, drifted, no_password or 
 COMMENT ON COLUMN role_sync.version_id IS 'version of the secret that last held the role''s password';
 COMMENT ON COLUMN role_sync.synced_at IS 'when that was last known';
 COMMENT ON COLUMN role_sync.last_error IS 'why the role is not in sync';
+
+-- What has been done. As for PostgreSQL's own: pg_monitor reads, and a superuser, or whom he lets, resets.
+REVOKE ALL ON FUNCTION secretlink_stat_counters() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_stat_aws_calls() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_stats_reset() FROM PUBLIC;
+REVOKE ALL ON secretlink_stats FROM PUBLIC;
+REVOKE ALL ON secretlink_aws_calls FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION secretlink_stat_counters() TO pg_monitor;
+GRANT EXECUTE ON FUNCTION secretlink_stat_aws_calls() TO pg_monitor;
+GRANT SELECT ON secretlink_stats TO pg_monitor;
+GRANT SELECT ON secretlink_aws_calls TO pg_monitor;
+
+COMMENT ON FUNCTION secretlink_stat_counters() IS
+    'row of the view secretlink_stats';
+COMMENT ON FUNCTION secretlink_stat_aws_calls() IS
+    'rows of the view secretlink_aws_calls';
+COMMENT ON FUNCTION secretlink_stats_reset() IS
+    'sets everything in secretlink_stats and secretlink_aws_calls to zero';
+COMMENT ON VIEW secretlink_stats IS
+    'what secretlink has done on this server since stats_reset, or in this session if it is not preloaded';
+COMMENT ON COLUMN secretlink_stats.cache_hits IS 'secrets that the cache had';
+COMMENT ON COLUMN secretlink_stats.cache_misses IS 'secrets that AWS had to be asked for';
+COMMENT ON COLUMN secretlink_stats.cache_waits IS 'secrets that another session was asking AWS for already';
+COMMENT ON COLUMN secretlink_stats.cache_stale_serves IS
+    'secrets given out after their time because AWS could not be asked';
+COMMENT ON COLUMN secretlink_stats.cache_refreshes IS
+    'secrets that were asked for again before their time was over';
+COMMENT ON COLUMN secretlink_stats.aws_calls IS 'calls to AWS: see secretlink_aws_calls';
+COMMENT ON COLUMN secretlink_stats.aws_failures IS 'those that failed; cancelled ones do not count';
+COMMENT ON COLUMN secretlink_stats.connections_opened IS 'connections made to other servers';
+COMMENT ON COLUMN secretlink_stats.connections_failed IS
+    'connections that could not be made, cancelled ones included';
+COMMENT ON COLUMN secretlink_stats.connections_retried IS
+    'connections tried again with another version of their secret, because a server did not accept the password';
+COMMENT ON COLUMN secretlink_stats.rows_received IS 'rows received from other servers';
+COMMENT ON COLUMN secretlink_stats.bytes_received IS 'bytes that these rows came as, before encryption';
+COMMENT ON COLUMN secretlink_stats.stats_reset IS
+    'when all of this was zero: at the start of the server, or at the last secretlink_stats_reset()';
+COMMENT ON VIEW secretlink_aws_calls IS
+    'calls to AWS since the last reset, by operation and outcome';
+COMMENT ON COLUMN secretlink_aws_calls.operation IS 'operation, as AWS calls it';
+COMMENT ON COLUMN secretlink_aws_calls.outcome IS
+    'success, throttled, denied, not_found, unreachable, timed_out, server_fault, credentials, cancelled or error';
+COMMENT ON COLUMN secretlink_aws_calls.calls IS 'how many; attempts of the same call count as one';
+COMMENT ON COLUMN secretlink_aws_calls.total_ms IS 'how long they took together';
+COMMENT ON COLUMN secretlink_aws_calls.max_ms IS 'how long the longest took';
+COMMENT ON COLUMN secretlink_aws_calls.latency_ms_le IS 'limits of latency_ms_bucket; the last one is infinite';
+COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
+    'how many calls took as long as the limit at the same place, or less';
 /* </end connected objects> */
 

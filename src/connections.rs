@@ -15,6 +15,7 @@ use secretlink_remote::conninfo::ConnInfo;
 use secretlink_remote::error::QueryError;
 use secretlink_remote::remote::Remote;
 use secretlink_remote::request::Request;
+use secretlink_remote::row::RowBatch;
 use secretlink_remote::server_message::ServerMessage;
 use secretlink_remote::status::Status;
 use std::cell::{Cell, RefCell};
@@ -32,6 +33,7 @@ use crate::backend::report::RawReport;
 use crate::backend::text::ServerText;
 use crate::backend::{WaitEvent, io, role};
 use crate::error::Error;
+use crate::stats::{self, Counter};
 
 /// The name of a connection, cut to the length of an identifier as contrib dblink does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,8 +133,9 @@ impl Drop for Busy<'_> {
 }
 
 impl Session {
-    /// Connects. The password of a secret is protected on its way. A non-superuser's connection must have been authenticated by a password: otherwise it
-    /// has the rights of the server's operating system user, not of who asked for it.
+    /// Connects. The password of a secret is protected on its way. A non-superuser's connection must
+    /// have been authenticated by a password: otherwise it has the rights of the server's operating
+    /// system user, not of who asked for it.
     ///
     /// # Errors
     /// If no connection could be made, or the rule is broken.
@@ -146,6 +149,7 @@ impl Session {
             client_encoding: encoding.to_string_lossy().into_owned(),
             protect_password: secret_id.is_some(),
         };
+        let mut attempt = Attempt { made: false };
         let fd = ExternalFd::acquire()?;
         let connection =
             io::run(WaitEvent::Connect, async move { Connection::connect(&info, &policy).await })??;
@@ -165,6 +169,7 @@ impl Session {
             session.close()?;
             return Err(Error::PasswordNotUsed);
         }
+        attempt.made = true;
         Ok(session)
     }
 
@@ -262,6 +267,7 @@ impl Session {
                     if batch.wire_len() > MANY_ROWS {
                         driven = None;
                     }
+                    count_rows(&batch);
                     take(Event::Rows(batch))?;
                 }
                 event => take(event)?,
@@ -285,6 +291,24 @@ impl Session {
             LastError::NotSent(reason) => ServerText(reason.clone().into_bytes()),
         })
     }
+}
+
+/// Counts a connection as made or failed when it goes; an ERROR that unwinds, such as that of a cancel,
+/// leaves it as failed.
+struct Attempt {
+    made: bool,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        stats::count(if self.made { Counter::ConnectionsOpened } else { Counter::ConnectionsFailed });
+    }
+}
+
+/// Counts rows once for each batch, not for each row.
+fn count_rows(batch: &RowBatch) {
+    stats::add(Counter::RowsReceived, batch.remaining() as u64);
+    stats::add(Counter::BytesReceived, batch.wire_len() as u64);
 }
 
 /// A remote NOTICE, WARNING or the like, at its level.

@@ -13,6 +13,7 @@ mod gucs;
 mod password;
 mod secret_conninfo;
 mod secrets_manager;
+mod stats;
 mod worker;
 
 use pgrx::prelude::*;
@@ -38,9 +39,12 @@ pub extern "C-unwind" fn _PG_init() {
             // Labels are put back; that is all.
             backend::role_hooks::register_labels();
         } else {
+            stats::init();
             password::init();
             worker::init();
         }
+    } else {
+        stats::init();
     }
 }
 

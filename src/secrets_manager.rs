@@ -7,6 +7,7 @@ use std::future::Future;
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
 use crate::gucs;
+use crate::stats;
 
 /// How many clients are kept: one for each region and role of the foreign servers that a session uses,
 /// and one for the settings.
@@ -34,7 +35,7 @@ pub fn client_with(settings: Settings) -> SecretsManager {
         if client.is_none() && clients.len() == KEPT {
             clients.remove(0);
         }
-        let client = client.unwrap_or_else(|| SecretsManager::new(settings));
+        let client = client.unwrap_or_else(|| SecretsManager::new(settings).recorded_by(stats::recorder()));
         clients.push(client.clone());
         client
     })

@@ -7,6 +7,7 @@ mod foreign_data_wrapper;
 mod passwords;
 mod remote_connections;
 mod secrets;
+mod stats;
 
 use crate::backend::text::Text;
 use crate::error::Error;

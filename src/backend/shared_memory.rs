@@ -1,4 +1,4 @@
-//! A structure of ours in the server's shared memory, behind a lock of its own.
+//! Structures of ours in the server's shared memory: behind a lock of their own, or atomics without one.
 //!
 //! `pgrx::pg_shmem_init!` builds the value on the postmaster's stack and copies it; ours is large, and
 //! all zeros is how it begins anyway.
@@ -7,8 +7,8 @@ use pgrx::{pg_guard, pg_sys};
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Plain data that processes share.
 ///
@@ -42,20 +42,11 @@ impl<T: SharedData> Shared<T> {
     /// Finds the memory, made and zeroed by whoever comes first. To be called when the server has its
     /// shared memory, which is made anew, and empty, after a crash.
     pub fn attach(&self) {
-        // SAFETY: ShmemInitStruct returns memory of the size asked for, MAXALIGNed, the same for every
-        // process; AddinShmemInitLock keeps the others out while it is zeroed, as ipci.c prescribes.
+        // SAFETY: called at the moment that `zeroed` asks for; the tranche was asked for by `request`.
         unsafe {
-            let init_lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
-            pg_sys::LWLockAcquire(init_lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-            let mut found = false;
-            let data = pg_sys::ShmemInitStruct(self.name.as_ptr(), size_of::<T>(), &mut found);
-            if !found {
-                std::ptr::write_bytes(data.cast::<u8>(), 0, size_of::<T>());
-            }
-            self.data.store(data.cast(), Ordering::Relaxed);
+            self.data.store(zeroed::<T>(self.name).cast(), Ordering::Relaxed);
             let tranche = pg_sys::GetNamedLWLockTranche(self.name.as_ptr());
             self.lock.store(&raw mut (*tranche).lock, Ordering::Relaxed);
-            pg_sys::LWLockRelease(init_lock);
         }
     }
 
@@ -83,10 +74,77 @@ impl<T: SharedData> Shared<T> {
     }
 }
 
+/// Atomics that processes share.
+///
+/// # Safety
+/// All bits zero must be a valid value, and it may hold nothing but atomics: other processes, and other
+/// threads of this one, read and change it at any time.
+pub unsafe trait SharedAtomics: Sync + 'static {}
+
+/// A place for one `T` that takes no lock: the same for every process of the server, or this process's
+/// own if the library was not preloaded.
+pub struct LockFree<T> {
+    name: &'static CStr,
+    shared: AtomicPtr<T>,
+    own: T,
+}
+
+impl<T: SharedAtomics> LockFree<T> {
+    /// `name` is the server's name for it. `own` is used as long as the server has no memory for it.
+    pub const fn new(name: &'static CStr, own: T) -> LockFree<T> {
+        LockFree { name, shared: AtomicPtr::new(null_mut()), own }
+    }
+
+    /// As [`Shared::request`].
+    pub fn request(&self) {
+        // SAFETY: a plain request.
+        unsafe { pg_sys::RequestAddinShmemSpace(size_of::<T>()) };
+    }
+
+    /// As [`Shared::attach`].
+    pub fn attach(&self) {
+        // A server without a postmaster (`postgres --single`) takes its memory away while it ends, when
+        // the I/O thread may still be writing. There is nobody to share it with, either.
+        // SAFETY: reads a global; then called at the moment that `zeroed` asks for.
+        unsafe {
+            if pg_sys::IsPostmasterEnvironment {
+                self.shared.store(zeroed::<T>(self.name), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The atomics. Callable on every thread and at any time.
+    pub fn get(&self) -> &T {
+        // SAFETY: null, or memory made by `attach`, zeroed, which stays where it is until this process
+        // ends. Atomics may be shared.
+        unsafe { self.shared.load(Ordering::Relaxed).as_ref() }.unwrap_or(&self.own)
+    }
+}
+
+/// Memory for a `T`, the same for every process, made and zeroed by whoever comes first.
+///
+/// # Safety
+/// To be called while the server sets up its shared memory, by which it has been asked for.
+unsafe fn zeroed<T>(name: &CStr) -> *mut T {
+    // SAFETY: ShmemInitStruct returns memory of the size asked for, MAXALIGNed, the same for every
+    // process; AddinShmemInitLock keeps the others out while it is zeroed, as ipci.c prescribes.
+    unsafe {
+        let init_lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
+        pg_sys::LWLockAcquire(init_lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let mut found = false;
+        let data = pg_sys::ShmemInitStruct(name.as_ptr(), size_of::<T>(), &mut found).cast::<T>();
+        if !found {
+            std::ptr::write_bytes(data, 0, 1);
+        }
+        pg_sys::LWLockRelease(init_lock);
+        data
+    }
+}
+
 /// `AddinShmemInitLock` in `MainLWLockArray` (lwlocknames.txt, lwlocklist.h): the same in all versions.
 const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 
-/// What is called at the server's start.
+/// What is called at the server's start, by whom memory is needed.
 #[derive(Clone, Copy)]
 struct Steps {
     /// While the server prepares its shared memory.
@@ -96,21 +154,33 @@ struct Steps {
     attach: fn(),
 }
 
-static STEPS: OnceLock<Steps> = OnceLock::new();
+static STEPS: Mutex<Vec<Steps>> = Mutex::new(Vec::new());
 
 #[cfg(not(feature = "pg14"))]
 static PREVIOUS_REQUEST: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new();
 static PREVIOUS_STARTUP: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new();
 
-/// Has `request` and `attach` called at the right moments of the server's start. To be called once,
-/// while the library is preloaded.
+/// All of them, in order. No lock is held while they run: they may raise ERROR.
+fn steps() -> Vec<Steps> {
+    STEPS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Has `request` and `attach` called at the right moments of the server's start. To be called while the
+/// library is preloaded, once by each who needs memory.
 pub fn install(request: fn(), attach: fn()) {
-    let steps = Steps {
-        #[cfg(not(feature = "pg14"))]
-        request,
-        attach,
+    // Before PostgreSQL 15 memory is asked for when the library is loaded.
+    #[cfg(feature = "pg14")]
+    request();
+    let first = {
+        let mut steps = STEPS.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push(Steps {
+            #[cfg(not(feature = "pg14"))]
+            request,
+            attach,
+        });
+        steps.len() == 1
     };
-    if STEPS.set(steps).is_err() {
+    if !first {
         return;
     }
     // SAFETY: only the postmaster is running, with one thread; the hooks found are called by ours.
@@ -122,9 +192,6 @@ pub fn install(request: fn(), attach: fn()) {
             }
             pg_sys::shmem_request_hook = Some(on_request);
         }
-        // Before PostgreSQL 15 memory is asked for when the library is loaded.
-        #[cfg(feature = "pg14")]
-        request();
         if let Some(previous) = pg_sys::shmem_startup_hook {
             let _ = PREVIOUS_STARTUP.set(previous);
         }
@@ -141,8 +208,8 @@ unsafe extern "C-unwind" fn on_request() {
         // SAFETY: the hook that was there before us, called at its moment.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) }
     }
-    if let Some(steps) = STEPS.get() {
-        (steps.request)();
+    for step in steps() {
+        (step.request)();
     }
 }
 
@@ -154,7 +221,7 @@ unsafe extern "C-unwind" fn on_startup() {
         // SAFETY: the hook that was there before us, called at its moment.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| previous()) }
     }
-    if let Some(steps) = STEPS.get() {
-        (steps.attach)();
+    for step in steps() {
+        (step.attach)();
     }
 }

@@ -8,7 +8,7 @@ use secretlink_remote::request::Request;
 use std::cell::Cell;
 
 use super::pending::{Pending, Step};
-use super::{LastError, Origin, Session, pass_on};
+use super::{LastError, Origin, Session, count_rows, pass_on};
 use crate::backend::report::RawReport;
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
@@ -137,6 +137,9 @@ impl Session {
                     pending.taken(Some(shape));
                 }
                 Step::Event(event) => {
+                    if let Event::Rows(batch) = &event {
+                        count_rows(batch);
+                    }
                     take(event)?;
                     pending.taken(None);
                 }

@@ -15,11 +15,13 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use crate::recorder::{Recorder, Recording};
 use crate::{AwsError, VersionSelector};
 
-/// The operations used, each with its IAM action.
+/// The operations used (API reference), each with its IAM action.
+#[allow(missing_docs, reason = "the names say it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     GetSecretValue,
     DescribeSecret,
     ListSecretVersionIds,
@@ -29,6 +31,21 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// All of them, in the order in which they are declared.
+    pub const ALL: [Operation; 6] = [
+        Operation::GetSecretValue,
+        Operation::DescribeSecret,
+        Operation::ListSecretVersionIds,
+        Operation::CreateSecret,
+        Operation::PutSecretValue,
+        Operation::UpdateSecretVersionStage,
+    ];
+
+    /// AWS's name for it.
+    pub fn as_str(self) -> &'static str {
+        self.action().split_once(':').map_or("", |(_service, name)| name)
+    }
+
     fn action(self) -> &'static str {
         match self {
             Operation::GetSecretValue => "secretsmanager:GetSecretValue",
@@ -82,6 +99,11 @@ impl Call {
     /// Notes the region that is asked.
     pub(crate) fn set_region(&self, region: &str) {
         let _ = self.seen.region.set(region.to_owned());
+    }
+
+    /// To be told to `recorder` when it is over.
+    pub(crate) fn recording(&self, recorder: Option<&'static dyn Recorder>) -> Recording {
+        Recording::new(recorder, self.operation, self.started)
     }
 
     /// Notes the endpoint when the first request is sent.

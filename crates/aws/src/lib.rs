@@ -8,14 +8,17 @@ mod credentials;
 mod database_secret;
 mod error;
 mod http;
+mod recorder;
 mod region;
 mod secret_id;
 mod secret_value;
 mod secrets_manager;
 mod settings;
 
+pub use call::Operation;
 pub use database_secret::DatabaseSecret;
 pub use error::AwsError;
+pub use recorder::{Outcome, Recorder};
 pub use secret_id::SecretId;
 pub use secret_value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,

@@ -22,6 +22,7 @@ use secretlink_core::Secret;
 
 use crate::call::{Call, Operation};
 use crate::credentials::RunToEnd;
+use crate::recorder::Recorder;
 use crate::secret_id::check_name;
 use crate::secret_value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
@@ -45,6 +46,8 @@ pub struct SecretsManager {
     inner: Arc<Inner>,
     /// When its calls must be over, if that is earlier than their own time limit.
     deadline: Option<Instant>,
+    /// Who is told of them.
+    recorder: Option<&'static dyn Recorder>,
 }
 
 struct Inner {
@@ -75,13 +78,19 @@ impl SecretsManager {
             config: OnceCell::new(),
             clients: Mutex::default(),
         };
-        SecretsManager { inner: Arc::new(inner), deadline: None }
+        SecretsManager { inner: Arc::new(inner), deadline: None, recorder: None }
+    }
+
+    /// The same, with each of its calls told to `recorder` when it is over.
+    #[must_use]
+    pub fn recorded_by(self, recorder: &'static dyn Recorder) -> SecretsManager {
+        SecretsManager { recorder: Some(recorder), ..self }
     }
 
     /// The same, with a limit on the time of all its calls together.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> SecretsManager {
-        SecretsManager { inner: self.inner.clone(), deadline: Some(deadline) }
+        SecretsManager { deadline: Some(deadline), ..self.clone() }
     }
 
     /// The settings it was made with.
@@ -138,34 +147,34 @@ impl SecretsManager {
     pub async fn describe_secret(&self, id: &SecretId) -> Result<SecretDescription, AwsError> {
         let describe = Call::new(Operation::DescribeSecret, id.as_str());
         let list = Call::new(Operation::ListSecretVersionIds, id.as_str());
-        self.in_time(&describe, async {
+        let secret = self.in_time(&describe, async {
             let client = self.client(&describe, id.region()).await?;
-            list.set_region(&describe.region());
-            let secret = async {
-                let request = client.describe_secret().secret_id(id.as_str());
-                let output = request.customize().interceptor(describe.observer()).send().await;
-                output.map_err(|error| describe.failed(error))
-            };
-            let (output, versions) = tokio::try_join!(secret, list_versions(&client, id, &list, false))?;
-            Ok(SecretDescription {
-                arn: output.arn.ok_or_else(|| describe.incomplete())?,
-                name: output.name.ok_or_else(|| describe.incomplete())?,
-                description: output.description.filter(|text| !text.is_empty()),
-                kms_key_id: output.kms_key_id,
-                owning_service: output.owning_service,
-                primary_region: output.primary_region,
-                rotation_enabled: output.rotation_enabled.unwrap_or(false),
-                rotation_lambda_arn: output.rotation_lambda_arn.filter(|arn| !arn.is_empty()),
-                created: time(output.created_date),
-                last_changed: time(output.last_changed_date),
-                last_accessed: time(output.last_accessed_date),
-                last_rotated: time(output.last_rotated_date),
-                next_rotation: time(output.next_rotation_date),
-                deleted: time(output.deleted_date),
-                versions,
-            })
+            let request = client.describe_secret().secret_id(id.as_str());
+            let output = request.customize().interceptor(describe.observer()).send().await;
+            output.map_err(|error| describe.failed(error))
+        });
+        let versions = self.in_time(&list, async {
+            let client = self.client(&list, id.region()).await?;
+            list_versions(&client, id, &list, false).await
+        });
+        let (output, versions) = tokio::try_join!(secret, versions)?;
+        Ok(SecretDescription {
+            arn: output.arn.ok_or_else(|| describe.incomplete())?,
+            name: output.name.ok_or_else(|| describe.incomplete())?,
+            description: output.description.filter(|text| !text.is_empty()),
+            kms_key_id: output.kms_key_id,
+            owning_service: output.owning_service,
+            primary_region: output.primary_region,
+            rotation_enabled: output.rotation_enabled.unwrap_or(false),
+            rotation_lambda_arn: output.rotation_lambda_arn.filter(|arn| !arn.is_empty()),
+            created: time(output.created_date),
+            last_changed: time(output.last_changed_date),
+            last_accessed: time(output.last_accessed_date),
+            last_rotated: time(output.last_rotated_date),
+            next_rotation: time(output.next_rotation_date),
+            deleted: time(output.deleted_date),
+            versions,
         })
-        .await
     }
 
     /// Creates a secret (API reference, CreateSecret) and returns its ARN. Attempts carry one
@@ -293,17 +302,21 @@ impl SecretsManager {
         .await
     }
 
-    /// Bounds a call as a whole. The SDK's own timeouts begin only once there are credentials.
+    /// Bounds a call as a whole, and has it recorded. The SDK's own timeouts begin only once there are
+    /// credentials.
     async fn in_time<T>(
         &self,
         call: &Call,
         work: impl Future<Output = Result<T, AwsError>>,
     ) -> Result<T, AwsError> {
+        let recording = call.recording(self.recorder);
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let limit = self.inner.settings.request_timeout;
-        tokio::time::timeout(left.map_or(limit, |left| left.min(limit)), work)
+        let result = tokio::time::timeout(left.map_or(limit, |left| left.min(limit)), work)
             .await
-            .unwrap_or_else(|_| Err(call.timed_out()))
+            .unwrap_or_else(|_| Err(call.timed_out()));
+        recording.over(&result);
+        result
     }
 
     /// The client for the region of an ARN, else of the configuration, else of the instance.
