@@ -16,9 +16,11 @@ mod tests {
             found,
             [
                 "secretlink.advertised_host string sighup NULL - - -",
+                "secretlink.ca_bundle string superuser NULL - - -",
                 "secretlink.connect_timeout integer user 3000 ms 1 3600000",
                 "secretlink.create_missing_secrets bool superuser on - - -",
                 "secretlink.endpoint_url string superuser NULL - - -",
+                "secretlink.external_id string superuser NULL - - -",
                 "secretlink.hashed_password enum superuser reject - - -",
                 "secretlink.max_attempts integer user 3 - 1 10",
                 "secretlink.notify_database string sighup postgres - - -",
@@ -28,7 +30,11 @@ mod tests {
                 "secretlink.reconcile_interval integer sighup 60 s 1 86400",
                 "secretlink.region string superuser NULL - - -",
                 "secretlink.request_timeout integer user 10000 ms 1 3600000",
+                "secretlink.role_arn string superuser NULL - - -",
+                "secretlink.role_session_name string superuser NULL - - -",
                 "secretlink.sync_secret_template string sighup NULL - - -",
+                "secretlink.use_dualstack_endpoint bool superuser off - - -",
+                "secretlink.use_fips_endpoint bool superuser off - - -",
             ]
         );
     }
@@ -64,9 +70,19 @@ mod tests {
     #[pg_test]
     fn where_requests_go_is_for_superusers() {
         as_nobody(|| {
-            for setting in ["region", "endpoint_url", "profile"] {
+            for setting in [
+                "region",
+                "endpoint_url",
+                "profile",
+                "role_arn",
+                "external_id",
+                "role_session_name",
+                "ca_bundle",
+                "use_fips_endpoint",
+                "use_dualstack_endpoint",
+            ] {
                 assert_eq!(
-                    failure(&format!("SET secretlink.{setting} = 'x'")).sqlstate,
+                    failure(&format!("SET secretlink.{setting} = 'on'")).sqlstate,
                     "42501",
                     "{setting}"
                 );
@@ -76,6 +92,17 @@ mod tests {
             }
         });
         run("SET LOCAL secretlink.region = 'eu-central-1'");
+        run("SET LOCAL secretlink.use_fips_endpoint = on");
+    }
+
+    #[pg_test]
+    fn an_external_id_is_not_for_everybody_to_see() {
+        run("SET LOCAL secretlink.external_id = 'only-we-know'");
+        as_nobody(|| {
+            assert_eq!(failure("SHOW secretlink.external_id").sqlstate, "42501");
+            let seen = texts("SELECT name FROM pg_settings WHERE name = 'secretlink.external_id'");
+            assert!(seen.is_empty(), "{seen:?}");
+        });
     }
 
     // PostgreSQL 14 has no reserved prefixes: it warns.

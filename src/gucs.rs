@@ -6,14 +6,22 @@ use secretlink_aws::Settings;
 use secretlink_password::SecretTemplate;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::backend::report::set_check_detail;
+use crate::backend::server;
 use crate::error::Error;
 
 static REGION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENDPOINT_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static PROFILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static ROLE_ARN: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static EXTERNAL_ID: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static ROLE_SESSION_NAME: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static CA_BUNDLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static USE_FIPS_ENDPOINT: GucSetting<bool> = GucSetting::<bool>::new(false);
+static USE_DUALSTACK_ENDPOINT: GucSetting<bool> = GucSetting::<bool>::new(false);
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3_000);
 static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
@@ -57,11 +65,24 @@ pub enum HashedPassword {
 
 /// The settings that are for superusers only: whoever decides where requests go or with which
 /// identity could feed the server false secrets.
-const FOR_SUPERUSERS: [(&CStr, &GucSetting<Option<CString>>); 3] = [
-    (c"secretlink.region", &REGION),
-    (c"secretlink.endpoint_url", &ENDPOINT_URL),
-    (c"secretlink.profile", &PROFILE),
+const FOR_SUPERUSERS: [(&CStr, IsGiven); 9] = [
+    (c"secretlink.region", || REGION.get().is_some()),
+    (c"secretlink.endpoint_url", || ENDPOINT_URL.get().is_some()),
+    (c"secretlink.profile", || PROFILE.get().is_some()),
+    (c"secretlink.role_arn", || ROLE_ARN.get().is_some()),
+    (c"secretlink.external_id", || EXTERNAL_ID.get().is_some()),
+    (c"secretlink.role_session_name", || ROLE_SESSION_NAME.get().is_some()),
+    (c"secretlink.ca_bundle", || CA_BUNDLE.get().is_some()),
+    (c"secretlink.use_fips_endpoint", || USE_FIPS_ENDPOINT_GIVEN.load(Relaxed)),
+    (c"secretlink.use_dualstack_endpoint", || USE_DUALSTACK_ENDPOINT_GIVEN.load(Relaxed)),
 ];
+
+/// Whether a setting has a value that somebody gave who may.
+type IsGiven = fn() -> bool;
+
+/// A boolean has a value in any case: whether it was given is seen while it is set.
+static USE_FIPS_ENDPOINT_GIVEN: AtomicBool = AtomicBool::new(false);
+static USE_DUALSTACK_ENDPOINT_GIVEN: AtomicBool = AtomicBool::new(false);
 
 /// One of these that somebody else set before the library was loaded: see [`init`].
 static REFUSED: OnceLock<&'static CStr> = OnceLock::new();
@@ -75,8 +96,8 @@ pub fn init() {
     // takes the place of the value in postgresql.conf, which then does not come back (guc.c,
     // define_custom_variable). To go on with the built-in default would send requests to another
     // endpoint, or with another identity, than the superuser has said.
-    for ((name, setting), was_set) in FOR_SUPERUSERS.into_iter().zip(before) {
-        if was_set && setting.get().is_none() {
+    for ((name, is_given), was_set) in FOR_SUPERUSERS.into_iter().zip(before) {
+        if was_set && !is_given() {
             let _ = REFUSED.set(name);
         }
     }
@@ -143,6 +164,7 @@ fn define() {
         GucContext::Userset,
         GucFlags::default(),
     );
+    define_identity();
     define_password_sync();
     // From PostgreSQL 15 on, a misspelt setting of ours is an error. Before, it was called otherwise.
     #[cfg(not(feature = "pg14"))]
@@ -155,6 +177,86 @@ fn define() {
     unsafe {
         pgrx::pg_sys::EmitWarningsOnPlaceholders(c"secretlink".as_ptr());
     }
+}
+
+fn define_identity() {
+    GucRegistry::define_string_guc(
+        c"secretlink.role_arn",
+        c"ARN of the IAM role to assume for every call to AWS.",
+        c"Assumed by STS with the credentials that are found. Unset, those are used as they are.",
+        &ROLE_ARN,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"secretlink.external_id",
+        c"External id to assume secretlink.role_arn with.",
+        c"Some trust policies ask for one.",
+        &EXTERNAL_ID,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"secretlink.role_session_name",
+        c"Name of the session when secretlink.role_arn is assumed, which CloudTrail shows.",
+        c"Unset, secretlink, with cluster_name if that is set.",
+        &ROLE_SESSION_NAME,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"secretlink.ca_bundle",
+        c"File of the certificates to trust for AWS endpoints, in PEM format.",
+        c"Unset, AWS_CA_BUNDLE in the server's environment, else the operating system's certificates.",
+        &CA_BUNDLE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // SAFETY: hooks of the right type, which read nothing but their arguments.
+    unsafe {
+        GucRegistry::define_bool_guc_with_hooks(
+            c"secretlink.use_fips_endpoint",
+            c"Uses the FIPS endpoints of AWS.",
+            c"Off, AWS_USE_FIPS_ENDPOINT in the server's environment and the profile decide.",
+            &USE_FIPS_ENDPOINT,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(see_use_fips_endpoint),
+            None,
+            None,
+        );
+        GucRegistry::define_bool_guc_with_hooks(
+            c"secretlink.use_dualstack_endpoint",
+            c"Uses the endpoints of AWS that have IPv6 addresses, too.",
+            c"Off, AWS_USE_DUALSTACK_ENDPOINT in the server's environment and the profile decide.",
+            &USE_DUALSTACK_ENDPOINT,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(see_use_dualstack_endpoint),
+            None,
+            None,
+        );
+    }
+}
+
+/// guc.c asks only about values that whoever gives them may give.
+unsafe extern "C-unwind" fn see_use_fips_endpoint(
+    _value: *mut bool,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    USE_FIPS_ENDPOINT_GIVEN.fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
+    true
+}
+
+/// The same.
+unsafe extern "C-unwind" fn see_use_dualstack_endpoint(
+    _value: *mut bool,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    USE_DUALSTACK_ENDPOINT_GIVEN.fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
+    true
 }
 
 fn define_password_sync() {
@@ -312,10 +414,29 @@ pub fn aws_settings() -> Result<Settings, Error> {
         region: text(&REGION),
         endpoint_url: text(&ENDPOINT_URL),
         profile: text(&PROFILE),
+        role_arn: text(&ROLE_ARN),
+        external_id: text(&EXTERNAL_ID),
+        role_session_name: Some(text(&ROLE_SESSION_NAME).unwrap_or_else(session_name)),
+        use_fips_endpoint: USE_FIPS_ENDPOINT.get(),
+        use_dualstack_endpoint: USE_DUALSTACK_ENDPOINT.get(),
+        ca_bundle: text(&CA_BUNDLE),
         request_timeout: milliseconds(&REQUEST_TIMEOUT),
         connect_timeout: milliseconds(&CONNECT_TIMEOUT),
         max_attempts: u32::try_from(MAX_ATTEMPTS.get()).unwrap_or(1),
     })
+}
+
+/// What CloudTrail shows of this server: `secretlink-` and `cluster_name`, as far as a session's name can
+/// hold it.
+fn session_name() -> String {
+    const MAX_LENGTH: usize = 64;
+    let cluster = server::cluster_name();
+    if cluster.is_empty() {
+        return "secretlink".into();
+    }
+    let known = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(byte);
+    let name = cluster.iter().map(|byte| if known(byte) { char::from(*byte) } else { '-' });
+    "secretlink-".chars().chain(name).take(MAX_LENGTH).collect()
 }
 
 /// Empty means unset, as with Postgres's own string settings.

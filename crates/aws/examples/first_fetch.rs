@@ -19,10 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings {
         region: Some("us-east-1".into()),
         endpoint_url: (endpoint != "-").then_some(endpoint),
-        profile: None,
-        request_timeout: Duration::from_secs(10),
-        connect_timeout: Duration::from_secs(3),
-        max_attempts: 3,
+        ..Settings::default()
     };
     let id = SecretId::parse(&name)?;
     let version = VersionSelector::default();

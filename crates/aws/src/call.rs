@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use aws_config::meta::ProviderChainError;
 use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
@@ -16,6 +17,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::recorder::{Recorder, Recording};
+use crate::role::NotAssumed;
 use crate::{AwsError, VersionSelector};
 
 /// The operations used (API reference), each with its IAM action.
@@ -149,6 +151,13 @@ impl Call {
 
     /// No response came: no credentials, no connection, or none that lasted.
     fn not_answered(&self, error: &(dyn Error + 'static), timeout: bool) -> AwsError {
+        // Before all else, since it may be the reason why there are no credentials.
+        if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<AwsError>()) {
+            return error.clone();
+        }
+        if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<NotAssumed>()) {
+            return not_assumed(error);
+        }
         if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
             return no_credentials(error);
         }
@@ -291,6 +300,32 @@ fn aws_runtime_says_throttled(code: &str) -> bool {
     )
 }
 
+/// Why a role could not be assumed: STS said no, or was not reached, or there was nothing to ask it with.
+fn not_assumed(error: &NotAssumed) -> AwsError {
+    let role = error.role.clone();
+    let sent =
+        sources(&error.reason).find_map(|e| e.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>());
+    let below = sent.and_then(|sent| sent.source());
+    if let Some(none) = below.and_then(|e| sources(e).find_map(|e| e.downcast_ref::<CredentialsError>())) {
+        return no_credentials(none);
+    }
+    match sent {
+        Some(SdkError::ServiceError(refusal)) => {
+            let status = refusal.raw().status().as_u16();
+            let code = refusal.err().code().unwrap_or("no reason given");
+            if status >= 500 || aws_runtime_says_throttled(code) {
+                let reason = format!("STS answered with HTTP status {status}: {}.", tidy(code));
+                return AwsError::RoleNotAssumed { role, reason };
+            }
+            // A wrong signature's message holds the canonical request, and with that the session token.
+            let quoted = code.starts_with("AccessDenied") || code.starts_with("Validation");
+            let message = refusal.err().message().filter(|_| quoted).map(tidy);
+            AwsError::RoleRefused { role, code: tidy(code), message }
+        }
+        _ => AwsError::RoleNotAssumed { role, reason: reasons(&error.reason) },
+    }
+}
+
 fn no_credentials(error: &CredentialsError) -> AwsError {
     let chain = sources(error).find_map(|e| e.downcast_ref::<ProviderChainError<CredentialsError>>());
     match (error, chain) {
@@ -313,9 +348,10 @@ fn no_credentials(error: &CredentialsError) -> AwsError {
 fn reasons(error: &(dyn Error + 'static)) -> String {
     let all: Vec<String> = sources(error).map(|e| e.to_string()).collect();
     let all = all.join(": ");
-    // What a credential_process wrote to its standard error may be anything, credentials included.
-    let shown = all.split_once("Stderr:").map_or(all.as_str(), |(before, _)| before);
-    tidy(shown)
+    // What a credential_process wrote to its standard error may be anything, credentials included. The
+    // canonical string that STS shows for a wrong signature has the session token in it.
+    let shown = ["Stderr:", "Canonical"].iter().filter_map(|mark| all.find(mark)).min();
+    tidy(&all[..shown.unwrap_or(all.len())])
 }
 
 /// The error and its sources, outermost first.

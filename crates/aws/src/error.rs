@@ -25,6 +25,15 @@ pub enum AwsError {
     #[error("invalid value for setting \"{setting}\"")]
     InvalidSetting { setting: &'static str, problem: &'static str },
 
+    /// The certificates to trust cannot be read. `setting` is ours, or the variable of the environment.
+    #[error("could not use the CA bundle \"{path}\"")]
+    BadCaBundle { setting: &'static str, path: String, problem: String },
+
+    /// A variable of the server's environment does not name a proxy. What it holds may have a password
+    /// in it.
+    #[error("environment variable {variable} does not name a proxy")]
+    BadProxy { variable: &'static str },
+
     /// An argument that Secrets Manager does not take. `message` is ours or AWS's.
     #[error("invalid parameter for secret \"{secret}\"")]
     InvalidParameter { secret: String, message: Option<String> },
@@ -80,6 +89,14 @@ pub enum AwsError {
     /// A provider of the chain should have credentials but failed.
     #[error("could not load AWS credentials")]
     CredentialsFailed { reason: String },
+
+    /// STS did not let this server assume `secretlink.role_arn`. `code` is AWS's error code.
+    #[error("could not assume role \"{role}\": {code}")]
+    RoleRefused { role: String, code: String, message: Option<String> },
+
+    /// STS, which gives the credentials of `secretlink.role_arn`, could not be reached, or failed.
+    #[error("could not assume role \"{role}\"")]
+    RoleNotAssumed { role: String, reason: String },
 
     /// There were credentials, and AWS did not accept them. `code` is AWS's error code.
     #[error("AWS refused the credentials: {code}")]
@@ -154,6 +171,7 @@ impl AwsError {
                 | AwsError::TimedOut { .. }
                 | AwsError::ServerFault { .. }
                 | AwsError::BadResponse { .. }
+                | AwsError::RoleNotAssumed { .. }
         )
     }
 
@@ -194,18 +212,21 @@ impl Report for AwsError {
             InvalidSecretId { .. }
             | InvalidSecretName { .. }
             | InvalidSetting { .. }
+            | BadCaBundle { .. }
+            | BadProxy { .. }
             | InvalidParameter { .. }
             | InvalidField { .. } => INVALID_PARAMETER_VALUE,
             SecretNotFound { .. } | VersionNotFound { .. } => UNDEFINED_OBJECT,
             AlreadyExists { .. } => DUPLICATE_OBJECT,
             NotAuthorized { .. } | KmsDecryption { .. } | KmsEncryption { .. } => INSUFFICIENT_PRIVILEGE,
-            NoCredentials { .. } | CredentialsFailed { .. } | CredentialsRefused { .. } => {
-                INVALID_AUTHORIZATION
-            }
+            NoCredentials { .. }
+            | CredentialsFailed { .. }
+            | RoleRefused { .. }
+            | CredentialsRefused { .. } => INVALID_AUTHORIZATION,
             NoRegion | MarkedForDeletion { .. } | InvalidRequest { .. } => NOT_IN_PREREQUISITE_STATE,
             TooLarge { .. } | LimitExceeded { .. } => PROGRAM_LIMIT_EXCEEDED,
             Throttled { .. } => CONFIGURATION_LIMIT_EXCEEDED,
-            Unreachable { .. } => CANNOT_CONNECT,
+            Unreachable { .. } | RoleNotAssumed { .. } => CANNOT_CONNECT,
             // Not 57014: nobody cancelled the query, and who retries on statement_timeout should not
             // be misled. Not class 08 either, which connection pools take as "my own connection is
             // broken" and which would be the more likely to hit the busier the server is.
@@ -230,15 +251,18 @@ impl Report for AwsError {
             | NotAuthorized { message, .. }
             | KmsDecryption { message, .. }
             | KmsEncryption { message, .. }
+            | RoleRefused { message, .. }
             | Throttled { message, .. }
             | ServerFault { message, .. }
             | Service { message, .. } => message.clone(),
             TooLarge { bytes, .. } => Some(format!("It has {bytes} bytes; a secret holds at most 65536.")),
             VersionNotFound { region, .. } => Some(format!("Region {region} was asked.")),
+            BadCaBundle { setting, problem, .. } => Some(format!("{setting} names it. {problem}")),
             NoCredentials { looked } => Some(looked.clone()),
-            CredentialsFailed { reason } | NotSent { reason } | Unreachable { reason, .. } => {
-                Some(reason.clone())
-            }
+            CredentialsFailed { reason }
+            | RoleNotAssumed { reason, .. }
+            | NotSent { reason }
+            | Unreachable { reason, .. } => Some(reason.clone()),
             TimedOut { endpoint: Some(endpoint), .. } => Some(format!("{endpoint} was asked.")),
             TimedOut { endpoint: None, .. } => Some(
                 "No request was sent yet: AWS credentials or the region were still being looked for.".into(),
@@ -255,6 +279,7 @@ impl Report for AwsError {
             | AlreadyExists { .. }
             | MarkedForDeletion { .. }
             | CredentialsRefused { .. }
+            | BadProxy { .. }
             | NoRegion
             | IsBinary { .. }
             | IsString { .. }
@@ -288,6 +313,17 @@ impl Report for AwsError {
                 "Grant kms:GenerateDataKey and kms:Decrypt on the secret's KMS key to the AWS identity of this server, and check that the key is enabled.".into()
             }
             Throttled { .. } => "Call less often, or raise secretlink.max_attempts.".into(),
+            BadCaBundle { .. } => {
+                "It must be readable by the operating-system user that runs Postgres, and hold certificates in PEM format.".into()
+            }
+            BadProxy { .. } => "It must be a URL such as http://proxy.example.com:3128.".into(),
+            RoleRefused { code, .. } if code.starts_with("AccessDenied") => {
+                "The role's trust policy must allow sts:AssumeRole to the AWS identity of this server, with the secretlink.external_id that it asks for, if any; an identity of another account must also be allowed it by its own policy.".into()
+            }
+            RoleRefused { .. } => "Check secretlink.role_arn and the AWS identity of this server.".into(),
+            RoleNotAssumed { .. } => {
+                "Check the way from this server to STS in its region; in a VPC without internet access STS needs an endpoint of its own.".into()
+            }
             NoCredentials { .. } | CredentialsFailed { .. } => {
                 "Credentials are looked for, as the operating-system user that runs Postgres, in the environment (AWS_ACCESS_KEY_ID), the profile files (~/.aws), a web identity token (EKS), the container endpoint (ECS, EKS Pod Identity) and the EC2 instance metadata.".into()
             }

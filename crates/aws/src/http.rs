@@ -2,20 +2,26 @@
 
 use std::sync::{Arc, OnceLock};
 
-use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector, ConnectorBuilder};
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 
-/// The client for everything: Secrets Manager, STS, container and instance metadata.
-pub(crate) fn client() -> SharedHttpClient {
-    SharedHttpClient::new(LazyTls(Arc::new(Clients {
-        plain: Builder::new().pool_max_idle_per_host(KEEP_NO_CONNECTION).build_http(),
+use crate::{AwsError, ca_bundle, proxy};
+
+/// The client for everything: Secrets Manager, STS, container and instance metadata. `ca_bundle` is
+/// `secretlink.ca_bundle`.
+pub(crate) fn client(ca_bundle: Option<String>) -> SharedHttpClient {
+    SharedHttpClient::new(ByScheme(Arc::new(Clients {
+        ca_bundle,
+        plain: OnceLock::new(),
         tls: OnceLock::new(),
     })))
 }
@@ -29,39 +35,69 @@ pub(crate) fn client() -> SharedHttpClient {
 /// handshake saved would not be worth it.
 const KEEP_NO_CONNECTION: usize = 0;
 
-/// Sets TLS up at the first `https` request, not when a client is made, as the SDK would: that
-/// loads and parses the system's root certificates, which a stand-in or a metadata endpoint on
-/// plain `http` never needs. Every backend is a fresh process and would pay for it.
+/// One client for `http`, one for `https`, each made at the first request that needs it, not before, as
+/// the SDK would: TLS loads and parses the system's root certificates, which a stand-in or a metadata
+/// endpoint on plain `http` never needs. Every backend is a fresh process and would pay for it.
 #[derive(Clone, Debug)]
-struct LazyTls(Arc<Clients>);
+struct ByScheme(Arc<Clients>);
 
 #[derive(Debug)]
 struct Clients {
-    plain: SharedHttpClient,
+    ca_bundle: Option<String>,
+    plain: OnceLock<SharedHttpClient>,
     tls: OnceLock<SharedHttpClient>,
 }
 
 impl Clients {
-    fn for_scheme_of(&self, uri: &str) -> &SharedHttpClient {
-        if !uri.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:")) {
-            return &self.plain;
+    fn for_scheme_of(&self, uri: &str) -> Result<&SharedHttpClient, AwsError> {
+        let is_tls = uri.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+        let made = if is_tls { &self.tls } else { &self.plain };
+        if let Some(client) = made.get() {
+            return Ok(client);
         }
-        self.tls.get_or_init(|| {
-            Builder::new()
-                .pool_max_idle_per_host(KEEP_NO_CONNECTION)
-                .tls_provider(Provider::rustls(CryptoMode::Ring))
-                .build_https()
-        })
+        // What fails is tried anew next time: a file may be there then.
+        let client = if is_tls { tls_client(self.ca_bundle.as_deref())? } else { plain_client()? };
+        Ok(made.get_or_init(|| client))
     }
 }
 
-impl HttpClient for LazyTls {
+fn plain_client() -> Result<SharedHttpClient, AwsError> {
+    let proxy = proxy::from_environment(proxy::Scheme::Http)?;
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        connector(settings, components, &proxy).build_http()
+    }))
+}
+
+fn tls_client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, AwsError> {
+    let proxy = proxy::from_environment(proxy::Scheme::Https)?;
+    let context = ca_bundle::tls_context(ca_bundle)?;
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        connector(settings, components, &proxy)
+            .tls_provider(Provider::rustls(CryptoMode::Ring))
+            .tls_context(context.clone())
+            .build()
+    }))
+}
+
+fn connector(
+    settings: Option<&HttpConnectorSettings>,
+    components: Option<&RuntimeComponents>,
+    proxy: &ProxyConfig,
+) -> ConnectorBuilder {
+    let mut builder =
+        Connector::builder().pool_max_idle_per_host(KEEP_NO_CONNECTION).proxy_config(proxy.clone());
+    builder.set_connector_settings(settings.cloned());
+    builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+    builder
+}
+
+impl HttpClient for ByScheme {
     fn http_connector(
         &self,
         settings: &HttpConnectorSettings,
         components: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        SharedHttpConnector::new(ByScheme {
+        SharedHttpConnector::new(Chooser {
             clients: self.0.clone(),
             settings: settings.clone(),
             components: components.clone(),
@@ -69,22 +105,25 @@ impl HttpClient for LazyTls {
     }
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.plain.connector_metadata()
+        Some(ConnectorMetadata::new("hyper", Some("1.x".into())))
     }
 }
 
 /// Chooses between the two clients when the request, and with it the scheme, is known.
 #[derive(Debug)]
-struct ByScheme {
+struct Chooser {
     clients: Arc<Clients>,
     settings: HttpConnectorSettings,
     components: RuntimeComponents,
 }
 
-impl HttpConnector for ByScheme {
+impl HttpConnector for Chooser {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let client = self.clients.for_scheme_of(request.uri());
-        client.http_connector(&self.settings, &self.components).call(request)
+        match self.clients.for_scheme_of(request.uri()) {
+            Ok(client) => client.http_connector(&self.settings, &self.components).call(request),
+            // `Call` finds it again among the sources of the SDK's error.
+            Err(error) => HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        }
     }
 }
 
@@ -94,11 +133,11 @@ mod tests {
 
     #[test]
     fn tls_only_for_https() {
-        let clients = Clients { plain: Builder::new().build_http(), tls: OnceLock::new() };
-        clients.for_scheme_of("http://https:443/");
-        clients.for_scheme_of("/");
+        let clients = Clients { ca_bundle: None, plain: OnceLock::new(), tls: OnceLock::new() };
+        clients.for_scheme_of("http://https:443/").unwrap();
+        clients.for_scheme_of("/").unwrap();
         assert!(clients.tls.get().is_none());
-        clients.for_scheme_of("HTTPS://secretsmanager.us-east-1.amazonaws.com/");
+        clients.for_scheme_of("HTTPS://secretsmanager.us-east-1.amazonaws.com/").unwrap();
         assert!(clients.tls.get().is_some());
     }
 }

@@ -3,13 +3,17 @@
 //! Everything here runs on the I/O thread, inside its tokio runtime, and knows nothing of Postgres:
 //! settings come in as a snapshot, errors go out as [`AwsError`], which says what a user must see.
 
+mod ca_bundle;
 mod call;
+mod config;
 mod credentials;
 mod database_secret;
 mod error;
 mod http;
+mod proxy;
 mod recorder;
 mod region;
+mod role;
 mod secret_id;
 mod secret_value;
 mod secrets_manager;

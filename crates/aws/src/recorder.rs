@@ -81,11 +81,12 @@ impl Outcome {
             | AwsError::KmsDecryption { .. }
             | AwsError::KmsEncryption { .. } => Outcome::Denied,
             AwsError::SecretNotFound { .. } | AwsError::VersionNotFound { .. } => Outcome::NotFound,
-            AwsError::Unreachable { .. } => Outcome::Unreachable,
+            AwsError::Unreachable { .. } | AwsError::RoleNotAssumed { .. } => Outcome::Unreachable,
             AwsError::TimedOut { .. } => Outcome::TimedOut,
             AwsError::ServerFault { .. } | AwsError::BadResponse { .. } => Outcome::ServerFault,
             AwsError::NoCredentials { .. }
             | AwsError::CredentialsFailed { .. }
+            | AwsError::RoleRefused { .. }
             | AwsError::CredentialsRefused { .. } => Outcome::Credentials,
             _ => Outcome::Error,
         }

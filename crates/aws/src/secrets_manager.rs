@@ -4,15 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use aws_config::identity::IdentityCache;
-use aws_config::profile::ProfileFileCredentialsProvider;
-use aws_config::provider_config::ProviderConfig;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_config::{Region, SdkConfig};
 use aws_sdk_secretsmanager::Client;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_types::DateTime;
@@ -21,20 +15,15 @@ use tokio::sync::OnceCell;
 use secretlink_core::Secret;
 
 use crate::call::{Call, Operation};
-use crate::credentials::RunToEnd;
 use crate::recorder::Recorder;
 use crate::secret_id::check_name;
 use crate::secret_value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
-use crate::{AwsError, SecretId, Settings, http, region};
+use crate::{AwsError, SecretId, Settings, config, http, region};
 
 /// The most that a secret holds, in bytes (API reference, CreateSecret and PutSecretValue, SecretString).
 const MAX_SECRET_BYTES: usize = 65_536;
-
-/// Pauses between attempts start at a random time up to this, and double. The SDK's own first pause,
-/// up to a second, is long for somebody whose statement waits.
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Secrets Manager under one set of settings.
 ///
@@ -71,8 +60,8 @@ impl SecretsManager {
     /// Does no I/O, and does not look at the settings yet: bad ones are reported by the first call.
     pub fn new(settings: Settings) -> SecretsManager {
         let inner = Inner {
+            http: http::client(settings.ca_bundle.clone()),
             settings,
-            http: http::client(),
             configured_region: OnceCell::new(),
             instance_region: OnceCell::new(),
             config: OnceCell::new(),
@@ -355,51 +344,8 @@ impl SecretsManager {
     /// Everything but region and endpoint. `region` is where STS is asked, if it is: the configured
     /// one, whichever secret happens to be read first.
     async fn config(&self, region: &Region) -> &SdkConfig {
-        self.inner.config.get_or_init(|| self.load_config(region.clone())).await
-    }
-
-    async fn load_config(&self, region: Region) -> SdkConfig {
-        let settings = &self.inner.settings;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(settings.connect_timeout)
-            .read_timeout(settings.read_timeout())
-            // An attempt includes finding credentials, which must not be cut off earlier than the
-            // whole call: what hangs at the endpoint is caught by the read timeout.
-            .operation_attempt_timeout(settings.request_timeout)
-            .operation_timeout(settings.request_timeout)
-            .build();
-        let retries = RetryConfig::standard()
-            .with_max_attempts(settings.max_attempts.max(1))
-            .with_initial_backoff(FIRST_BACKOFF);
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(self.inner.http.clone())
-            .region(region.clone())
-            .timeout_config(timeouts)
-            .retry_config(retries)
-            // The call as a whole is bounded already; a shorter limit of the SDK's would be one more
-            // way to fail.
-            .identity_cache(
-                IdentityCache::lazy().load_timeout(settings.request_timeout.saturating_mul(2)).build(),
-            );
-        if let Some(profile) = &settings.profile {
-            // Asked for by name, so it comes before credentials in the environment, which the
-            // standard chain would prefer; `aws --profile` does the same.
-            let provider = ProfileFileCredentialsProvider::builder()
-                .configure(
-                    &ProviderConfig::without_region()
-                        .with_region(Some(region))
-                        .with_http_client(self.inner.http.clone()),
-                )
-                .profile_name(profile)
-                .build();
-            loader = loader.profile_name(profile).credentials_provider(provider);
-        }
-        let config = loader.load().await;
-        let credentials =
-            config.credentials_provider().map(|chain| SharedCredentialsProvider::new(RunToEnd(chain)));
-        let mut builder = config.into_builder();
-        builder.set_credentials_provider(credentials);
-        builder.build()
+        let load = || config::load(&self.inner.settings, region.clone(), self.inner.http.clone());
+        self.inner.config.get_or_init(load).await
     }
 }
 
@@ -501,14 +447,7 @@ mod tests {
         fn sent<T: Send>(_: T) {}
         let id = SecretId::parse("x");
         if let Ok(id) = id {
-            let manager = SecretsManager::new(Settings {
-                region: None,
-                endpoint_url: None,
-                profile: None,
-                request_timeout: Duration::from_secs(1),
-                connect_timeout: Duration::from_secs(1),
-                max_attempts: 1,
-            });
+            let manager = SecretsManager::new(Settings::default());
             sent(manager.get_secret_value(&id, &VersionSelector::default()));
             sent(manager.describe_secret(&id));
             sent(manager.put_secret_value(&id, Secret::new("x"), vec![], None));

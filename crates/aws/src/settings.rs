@@ -5,6 +5,10 @@ use std::time::Duration;
 use crate::AwsError;
 use crate::region::is_region;
 
+const REGION: &str = "It must be a region's code, such as us-east-1.";
+const ROLE_ARN: &str = "It must be the ARN of a role, such as arn:aws:iam::123456789012:role/secretlink.";
+const EXTERNAL_ID: &str = "It must have 2 to 1224 characters: letters, digits and _+=,.@:/-";
+
 /// A snapshot of the settings (GUCs) that shape requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -15,6 +19,19 @@ pub struct Settings {
     /// `secretlink.profile`; unset, `AWS_PROFILE` or `default`. As everywhere in the SDK, credentials
     /// in the environment come before those of a profile.
     pub profile: Option<String>,
+    /// `secretlink.role_arn`: a role to assume with the credentials that are found.
+    pub role_arn: Option<String>,
+    /// `secretlink.external_id`, which the role's trust policy may ask for.
+    pub external_id: Option<String>,
+    /// `secretlink.role_session_name`: what CloudTrail shows beside the role. Unset, `secretlink`.
+    pub role_session_name: Option<String>,
+    /// `secretlink.use_fips_endpoint`; off, `AWS_USE_FIPS_ENDPOINT` and the profile decide.
+    pub use_fips_endpoint: bool,
+    /// `secretlink.use_dualstack_endpoint`; off, `AWS_USE_DUALSTACK_ENDPOINT` and the profile decide.
+    pub use_dualstack_endpoint: bool,
+    /// `secretlink.ca_bundle`: a file of the only certificates trusted for AWS endpoints. Unset,
+    /// `AWS_CA_BUNDLE`, else the operating system's.
+    pub ca_bundle: Option<String>,
     /// One call as a whole: finding credentials, every attempt and the pauses between them. Above zero.
     pub request_timeout: Duration,
     /// Reaching the endpoint, TCP and TLS, in one attempt. Above zero.
@@ -23,11 +40,35 @@ pub struct Settings {
     pub max_attempts: u32,
 }
 
+impl Default for Settings {
+    /// The settings' own defaults.
+    fn default() -> Settings {
+        Settings {
+            region: None,
+            endpoint_url: None,
+            profile: None,
+            role_arn: None,
+            external_id: None,
+            role_session_name: None,
+            use_fips_endpoint: false,
+            use_dualstack_endpoint: false,
+            ca_bundle: None,
+            request_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+            max_attempts: 3,
+        }
+    }
+}
+
 /// Where and as whom one secret is read, if not as the settings say: what a foreign server adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// In place of `secretlink.region`.
     pub region: Option<String>,
+    /// In place of `secretlink.role_arn`.
+    pub role_arn: Option<String>,
+    /// In place of `secretlink.external_id`, which is another role's if this one has a role of its own.
+    pub external_id: Option<String>,
 }
 
 impl Settings {
@@ -37,22 +78,40 @@ impl Settings {
         if identity.region.is_some() {
             self.region.clone_from(&identity.region);
         }
+        if identity.role_arn.is_some() {
+            self.role_arn.clone_from(&identity.role_arn);
+            self.external_id = None;
+        }
+        if identity.external_id.is_some() {
+            self.external_id.clone_from(&identity.external_id);
+        }
         self
     }
 
     /// Refuses what the SDK would only report as a failure to build a request, if at all.
     pub(crate) fn validate(&self) -> Result<(), AwsError> {
-        let invalid = |setting, problem| Err(AwsError::InvalidSetting { setting, problem });
-        if self.region.as_deref().is_some_and(|region| !is_region(region)) {
-            return invalid("secretlink.region", "It must be a region's code, such as us-east-1.");
-        }
-        if self.endpoint_url.as_deref().is_some_and(|url| !is_http_url(url)) {
-            return invalid(
-                "secretlink.endpoint_url",
-                "It must be a URL that starts with https:// or http:// and names a host.",
-            );
-        }
-        Ok(())
+        let check = |setting, value: &Option<String>, is_valid: fn(&str) -> bool, problem| match value
+            .as_deref()
+            .is_none_or(is_valid)
+        {
+            true => Ok(()),
+            false => Err(AwsError::InvalidSetting { setting, problem }),
+        };
+        check("secretlink.region", &self.region, is_region, REGION)?;
+        check(
+            "secretlink.endpoint_url",
+            &self.endpoint_url,
+            is_http_url,
+            "It must be a URL that starts with https:// or http:// and names a host.",
+        )?;
+        check("secretlink.role_arn", &self.role_arn, is_role_arn, ROLE_ARN)?;
+        check("secretlink.external_id", &self.external_id, is_external_id, EXTERNAL_ID)?;
+        check(
+            "secretlink.role_session_name",
+            &self.role_session_name,
+            is_session_name,
+            "It must have 2 to 64 characters: letters, digits and _+=,.@-",
+        )
     }
 
     /// How long to wait for the head of a response in one attempt: an equal share of the whole, so
@@ -63,6 +122,53 @@ impl Settings {
         let floor = self.connect_timeout.saturating_add(Duration::from_secs(1));
         share.max(floor).min(self.request_timeout)
     }
+}
+
+impl Identity {
+    /// What is wrong with one of its parts, and with which.
+    ///
+    /// # Errors
+    /// The field's name, and what it must be.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+        let parts: [(_, _, fn(&str) -> bool, _); 3] = [
+            ("region", &self.region, is_region, REGION),
+            ("role_arn", &self.role_arn, is_role_arn, ROLE_ARN),
+            ("external_id", &self.external_id, is_external_id, EXTERNAL_ID),
+        ];
+        for (name, value, is_valid, problem) in parts {
+            if value.as_deref().is_some_and(|value| !is_valid(value)) {
+                return Err((name, problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// API reference of STS, AssumeRole, RoleArn; IAM's "Identifiers" for what is in it.
+fn is_role_arn(text: &str) -> bool {
+    let mut parts = text.splitn(6, ':');
+    let mut next = || parts.next().unwrap_or_default();
+    let known = next() == "arn" && next().starts_with("aws") && next() == "iam" && next().is_empty();
+    let account = next();
+    let role = next().strip_prefix("role/").unwrap_or_default();
+    known
+        && text.len() <= 2048
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit())
+        && !role.is_empty()
+        && role.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+}
+
+/// API reference of STS, AssumeRole, ExternalId.
+fn is_external_id(text: &str) -> bool {
+    (2..=1224).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b))
+}
+
+/// API reference of STS, AssumeRole, RoleSessionName.
+fn is_session_name(text: &str) -> bool {
+    (2..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
 }
 
 fn is_http_url(url: &str) -> bool {
@@ -80,14 +186,7 @@ mod tests {
     use secretlink_core::Report;
 
     fn settings() -> Settings {
-        Settings {
-            region: None,
-            endpoint_url: None,
-            profile: None,
-            request_timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(3),
-            max_attempts: 3,
-        }
+        Settings { request_timeout: Duration::from_secs(30), ..Settings::default() }
     }
 
     #[test]
@@ -108,6 +207,67 @@ mod tests {
             let bad = Settings { region: Some(region.into()), ..settings() };
             assert!(bad.validate().is_err(), "{region}");
         }
+    }
+
+    #[test]
+    fn roles_external_ids_and_session_names() {
+        let with = |role: &str| Settings { role_arn: Some(role.into()), ..settings() }.validate();
+        for role in [
+            "arn:aws:iam::123456789012:role/secretlink",
+            "arn:aws-cn:iam::123456789012:role/a/path/to-it_+=,.@x",
+            "arn:aws-us-gov:iam::123456789012:role/x",
+        ] {
+            assert!(with(role).is_ok(), "{role}");
+        }
+        for role in [
+            "",
+            "secretlink",
+            "arn:aws:iam::123456789012:user/x",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:iam::12345678901:role/x",
+            "arn:aws:iam:eu-west-1:123456789012:role/x",
+            "arn:aws:sts::123456789012:assumed-role/x/y",
+            "arn:aws:iam::123456789012:role/a b",
+            "arn:evil:iam::123456789012:role/x",
+        ] {
+            let error = with(role).unwrap_err();
+            assert_eq!(error.to_string(), "invalid value for setting \"secretlink.role_arn\"", "{role}");
+        }
+        let with = |id: &str| Settings { external_id: Some(id.into()), ..settings() }.validate();
+        assert!(with("a:b/c-d_e+f=g,h.i@j").is_ok());
+        for id in ["", "a", "a b", "é1", &"x".repeat(1225)] {
+            assert!(with(id).is_err(), "{id}");
+        }
+        let with = |name: &str| Settings { role_session_name: Some(name.into()), ..settings() }.validate();
+        assert!(with("secretlink-main@db.example.com").is_ok());
+        for name in ["", "a", "a/b", "a b", &"x".repeat(65)] {
+            assert!(with(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_server_with_a_role_of_its_own_does_not_show_it_another_roles_external_id() {
+        let role = |name| Some(format!("arn:aws:iam::123456789012:role/{name}"));
+        let id = |text: &str| Some(text.to_owned());
+        let base = Settings { role_arn: role("a"), external_id: id("for-a"), ..settings() };
+        let as_of = |role_arn, external_id| {
+            let with = base.clone().with(&Identity { role_arn, external_id, region: None });
+            (with.role_arn, with.external_id)
+        };
+        assert_eq!(as_of(None, None), (role("a"), id("for-a")));
+        assert_eq!(as_of(role("b"), None), (role("b"), None));
+        assert_eq!(as_of(role("b"), id("for-b")), (role("b"), id("for-b")));
+        assert_eq!(as_of(None, id("other")), (role("a"), id("other")));
+    }
+
+    #[test]
+    fn the_parts_of_an_identity() {
+        assert_eq!(Identity::default().validate(), Ok(()));
+        let bad = |identity: Identity| identity.validate().unwrap_err().0;
+        let text = || Some("no such thing".to_owned());
+        assert_eq!(bad(Identity { region: text(), ..Identity::default() }), "region");
+        assert_eq!(bad(Identity { role_arn: text(), ..Identity::default() }), "role_arn");
+        assert_eq!(bad(Identity { external_id: text(), ..Identity::default() }), "external_id");
     }
 
     #[test]

@@ -10,12 +10,22 @@ fn who_may_decide_where_requests_go_is_a_superuser() {
     let mut client = Stage::shared().local.connect(&plain_role(), "postgres");
     client.batch_execute("LOAD 'secretlink'").unwrap_err(); // Not theirs to load,
     let _ = client.simple_query("SELECT dblink_get_connections()").unwrap(); // but loaded at first use.
-    for setting in ["region", "endpoint_url", "profile"] {
+    for setting in [
+        "region",
+        "endpoint_url",
+        "profile",
+        "role_arn",
+        "external_id",
+        "role_session_name",
+        "ca_bundle",
+        "use_fips_endpoint",
+        "use_dualstack_endpoint",
+    ] {
         let message = format!("permission denied to set parameter \"secretlink.{setting}\"");
-        refused(&mut client, &format!("SET secretlink.{setting} = 'x'"), "42501", &message, "");
+        refused(&mut client, &format!("SET secretlink.{setting} = 'on'"), "42501", &message, "");
         refused(
             &mut client,
-            &format!("SELECT set_config('secretlink.{setting}', 'x', false)"),
+            &format!("SELECT set_config('secretlink.{setting}', 'on', false)"),
             "42501",
             &message,
             "",
@@ -52,9 +62,18 @@ fn a_setting_made_before_the_library_is_loaded_is_nobodys_way_around() {
 
     // Given at the start of the session, it takes the place of the server's value for good: asking
     // the public endpoint, or as another identity, is not what the server's owner has said.
-    for (setting, value) in
-        [("endpoint_url", evil.url()), ("region", "eu-west-1".into()), ("endpoint_url", "".into())]
-    {
+    for (setting, value) in [
+        ("endpoint_url", evil.url()),
+        ("region", "eu-west-1".into()),
+        ("endpoint_url", "".into()),
+        ("role_arn", "arn:aws:iam::123456789012:role/evil".into()),
+        ("external_id", "evil".into()),
+        ("role_session_name", "evil".into()),
+        ("ca_bundle", "/tmp/evil.pem".into()),
+        ("use_fips_endpoint", "on".into()),
+        ("use_fips_endpoint", "off".into()),
+        ("use_dualstack_endpoint", "off".into()),
+    ] {
         let conninfo = Stage::shared().local.conninfo(&role, "postgres");
         let conninfo = format!("{conninfo} options='-c secretlink.{setting}={value}'");
         let mut client = conninfo.parse::<postgres::Config>().unwrap().connect(NoTls).unwrap();
@@ -124,6 +143,9 @@ fn a_setting_that_makes_no_sense_is_named() {
         ("region", "x.evil.example/#"),
         ("endpoint_url", "localhost:5000"),
         ("endpoint_url", "ftp://x"),
+        ("role_arn", "arn:aws:iam::123456789012:user/x"),
+        ("external_id", "a b"),
+        ("role_session_name", "a/b"),
     ] {
         client.batch_execute(&format!("SET secretlink.{setting} = '{value}'")).unwrap();
         let message = format!("invalid value for setting \"secretlink.{setting}\"");

@@ -22,6 +22,18 @@ fn environment() {
                 "AWS_DEFAULT_REGION",
                 "AWS_ENDPOINT_URL",
                 "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+                "AWS_ENDPOINT_URL_STS",
+                "AWS_CA_BUNDLE",
+                "AWS_USE_FIPS_ENDPOINT",
+                "AWS_USE_DUALSTACK_ENDPOINT",
+                "HTTPS_PROXY",
+                "https_proxy",
+                "HTTP_PROXY",
+                "http_proxy",
+                "ALL_PROXY",
+                "all_proxy",
+                "NO_PROXY",
+                "no_proxy",
             ] {
                 std::env::remove_var(name);
             }
@@ -38,10 +50,9 @@ pub fn settings(endpoint: &str) -> Settings {
     Settings {
         region: Some("us-east-1".into()),
         endpoint_url: Some(endpoint.into()),
-        profile: None,
-        request_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(2),
         max_attempts: 1,
+        ..Settings::default()
     }
 }
 
