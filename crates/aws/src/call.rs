@@ -312,11 +312,14 @@ fn not_assumed(error: &NotAssumed) -> AwsError {
     match sent {
         Some(SdkError::ServiceError(refusal)) => {
             let status = refusal.raw().status().as_u16();
-            let code = refusal.err().code().unwrap_or("no reason given");
-            if status >= 500 || aws_runtime_says_throttled(code) {
-                let reason = format!("STS answered with HTTP status {status}: {}.", tidy(code));
-                return AwsError::RoleNotAssumed { role, reason };
-            }
+            let code = match refusal.err().code() {
+                Some(code) if status < 500 && !aws_runtime_says_throttled(code) => code,
+                code => {
+                    let said = code.map(|code| format!(": {}", tidy(code))).unwrap_or_default();
+                    let reason = format!("STS answered with HTTP status {status}{said}.");
+                    return AwsError::RoleNotAssumed { role, reason };
+                }
+            };
             // A wrong signature's message holds the canonical request, and with that the session token.
             let quoted = code.starts_with("AccessDenied") || code.starts_with("Validation");
             let message = refusal.err().message().filter(|_| quoted).map(tidy);

@@ -130,17 +130,16 @@ impl Identity {
     /// # Errors
     /// The field's name, and what it must be.
     pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
-        let parts: [(_, _, fn(&str) -> bool, _); 3] = [
-            ("region", &self.region, is_region, REGION),
-            ("role_arn", &self.role_arn, is_role_arn, ROLE_ARN),
-            ("external_id", &self.external_id, is_external_id, EXTERNAL_ID),
-        ];
-        for (name, value, is_valid, problem) in parts {
-            if value.as_deref().is_some_and(|value| !is_valid(value)) {
-                return Err((name, problem));
-            }
-        }
-        Ok(())
+        let check = |name, value: &Option<String>, is_valid: fn(&str) -> bool, problem| match value
+            .as_deref()
+            .is_none_or(is_valid)
+        {
+            true => Ok(()),
+            false => Err((name, problem)),
+        };
+        check("region", &self.region, is_region, REGION)?;
+        check("role_arn", &self.role_arn, is_role_arn, ROLE_ARN)?;
+        check("external_id", &self.external_id, is_external_id, EXTERNAL_ID)
     }
 }
 
