@@ -78,13 +78,42 @@ mod tests {
     }
 
     #[pg_test]
-    fn secrets_are_given_to_servers_by_superusers() {
-        run("CREATE SERVER s FOREIGN DATA WRAPPER secretlink_fdw OPTIONS (secret_id 'x')");
+    fn what_decides_about_secrets_is_set_by_superusers() {
+        run("CREATE SERVER s FOREIGN DATA WRAPPER secretlink_fdw
+             OPTIONS (secret_id 'x', region 'eu-west-1', role_arn 'arn:aws:iam::123456789012:role/x', external_id 'id')");
+        run("CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (secret_id 'y')");
+        let of_server = ["secret_id", "region", "role_arn", "external_id"].map(|o| (o, "pg_foreign_server"));
         as_nobody(|| {
-            let refused =
-                failure("SELECT secretlink_fdw_validator('{secret_id=x}', 'pg_foreign_server'::regclass)");
-            assert_eq!(refused.message, "permission denied to set option \"secret_id\"");
+            for (option, catalog) in of_server.into_iter().chain([("secret_id", "pg_user_mapping")]) {
+                let refused = failure(&format!(
+                    "SELECT secretlink_fdw_validator('{{{option}=x}}', '{catalog}'::regclass)"
+                ));
+                assert_eq!(
+                    (refused.sqlstate.as_str(), refused.message),
+                    ("42501", format!("permission denied to set option \"{option}\""))
+                );
+            }
         });
+        let misplaced = failure("ALTER USER MAPPING FOR PUBLIC SERVER s OPTIONS (region 'eu-west-1')");
+        assert_eq!(misplaced.hint, "It is an option of the foreign server.");
+        let wrong = failure("ALTER SERVER s OPTIONS (SET region 'nowhere.example.com')");
+        assert_eq!(
+            (wrong.sqlstate.as_str(), wrong.message.as_str()),
+            ("22023", "invalid value for option \"region\"")
+        );
+    }
+
+    #[pg_test]
+    fn a_mappings_secret_is_not_for_a_server_of_somebody_else() {
+        server("secretlink_fdw", "");
+        run("CREATE USER MAPPING FOR PUBLIC SERVER loop OPTIONS (secret_id 'x')");
+        as_nobody(|| {});
+        run("ALTER SERVER loop OWNER TO nobody_special");
+        let refused = failure(WHO);
+        assert_eq!(
+            (refused.sqlstate.as_str(), refused.message.as_str()),
+            ("42501", "secret of the user mapping may not be used with server \"loop\"")
+        );
     }
 
     /// Only PostgreSQL 18 has the client's keys.

@@ -26,7 +26,8 @@ use std::sync::Arc;
 
 pub use self::asynchronous::NextResult;
 use self::pending::Pending;
-pub use self::reopening::{SecretRequest, named_for_query};
+pub use self::reopening::SecretRequest;
+use self::reopening::Source;
 use crate::backend::error_text::error_text;
 use crate::backend::fd::ExternalFd;
 use crate::backend::report::RawReport;
@@ -81,8 +82,8 @@ pub struct Session {
     last_error: RefCell<Option<LastError>>,
     /// The secret with which the connection was made.
     secret_id: Option<String>,
-    /// How to make it again.
-    request: Option<Rc<SecretRequest>>,
+    /// From what to make it again.
+    source: Option<Rc<Source>>,
     opened: TimestampWithTimeZone,
     driver: io::Driver,
     _fd: ExternalFd,
@@ -160,7 +161,7 @@ impl Session {
             pending: Cell::default(),
             last_error: RefCell::default(),
             secret_id,
-            request: None,
+            source: None,
             opened: pgrx::datetime::clock_timestamp(),
             driver: io::Driver::default(),
             _fd: fd,
@@ -389,13 +390,14 @@ pub fn transient(session: Session) -> Target {
 ///
 /// # Errors
 /// If the one replaced could not be closed.
-pub fn keep(name: Option<ConnectionName>, session: Session) -> Result<(), Error> {
+pub fn keep(name: Option<ConnectionName>, session: Session) -> Result<Rc<Session>, Error> {
     let session = Rc::new(session);
     let replaced = with(|c| match name {
-        Some(name) => c.named.insert(name, session),
-        None => c.unnamed.replace(session),
+        Some(name) => c.named.insert(name, session.clone()),
+        None => c.unnamed.replace(session.clone()),
     });
-    replaced.map_or(Ok(()), close)
+    replaced.map_or(Ok(()), close)?;
+    Ok(session)
 }
 
 /// Whether there is a connection of this name.

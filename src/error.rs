@@ -49,8 +49,14 @@ pub enum Error {
     InvalidOption { name: String, hint: Option<String> },
     #[error("{0} requires a Boolean value")]
     NotBoolean(&'static str),
-    #[error("permission denied to set option \"secret_id\"")]
-    SecretForSuperusers,
+    #[error("permission denied to set option \"{0}\"")]
+    OptionForSuperusers(&'static str),
+    #[error("invalid value for option \"{name}\"")]
+    InvalidOptionValue { name: &'static str, problem: &'static str },
+    #[error("secret of the user mapping may not be used with server \"{server}\"")]
+    SecretNotForServer { server: String },
+    #[error("foreign server \"{0}\" of the connection does not exist any more")]
+    ServerGone(String),
 
     #[error("connection \"{0}\" not available")]
     NotAvailable(String),
@@ -128,15 +134,18 @@ impl Report for Error {
             Error::Connect(error) => return error.sqlstate(),
             Error::Password(error) => return error.sqlstate(),
             Error::ConnectionString(_) | Error::TooManyFiles => "08001",
-            Error::SettingRefused(_) | Error::UserFixedBySecret { .. } | Error::SecretForSuperusers => {
-                "42501"
-            }
+            Error::SettingRefused(_)
+            | Error::UserFixedBySecret { .. }
+            | Error::OptionForSuperusers(_)
+            | Error::SecretNotForServer { .. } => "42501",
+            Error::ServerGone(_) => "42704",
             Error::InvalidOption { .. } => "HV00J",
             Error::NotBoolean(_) => "42601",
             Error::NullArgument(_) => "22004",
             Error::EmptyArgument(_)
             | Error::PortOutOfRange(_)
             | Error::PasswordInOptions(_)
+            | Error::InvalidOptionValue { .. }
             | Error::NoKeyAttributes
             | Error::InvalidAttributeNumber(_)
             | Error::FieldMissing { .. } => "22023",
@@ -185,8 +194,11 @@ impl Report for Error {
             Error::PortOutOfRange(_) => "A port is a number from 1 to 65535.".into(),
             Error::ConnectionNameTooLong => "A connection name has at most 63 bytes.".into(),
             Error::PasswordInOptions(_) => "The password comes from the secret.".into(),
-            Error::SecretForSuperusers => {
-                "Only superusers may set it, and change a server that has it: they decide where the password goes.".into()
+            Error::OptionForSuperusers(_) => {
+                "Only superusers may set it, and change a server or user mapping that has it: they decide which secret is read and where its password goes.".into()
+            }
+            Error::SecretNotForServer { .. } => {
+                "The owner of the server, who is not a superuser, decides where it leads.".into()
             }
             Error::IoThreadPanicked => "The server log says why.".into(),
             _ => return None,
@@ -216,6 +228,11 @@ impl Report for Error {
                 "Remove the option \"user\" from the mapping, or give it a password of its own.".into()
             }
             Error::InvalidOption { hint, .. } => return hint.clone(),
+            Error::InvalidOptionValue { problem, .. } => (*problem).into(),
+            Error::SecretNotForServer { .. } => {
+                "Give the server to a superuser, or give it a secret_id of its own.".into()
+            }
+            Error::ServerGone(_) => "Close the connection with dblink_disconnect.".into(),
             Error::SettingRefused(_) => "Start a session that does not set it.".into(),
             Error::NotComparable(_) => {
                 "No operator matches the given name and argument types. You might need to add explicit type casts."

@@ -7,6 +7,7 @@
 mod api;
 mod backend;
 mod connections;
+mod destination;
 mod error;
 mod foreign_server;
 mod gucs;

@@ -1,10 +1,11 @@
 //! Where and as whom to connect with a secret.
 
-use secretlink_aws::{DatabaseSecret, SecretId, SecretValue, VersionSelector};
+use secretlink_aws::{DatabaseSecret, Identity, SecretId, SecretValue, VersionSelector};
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
 
+use crate::backend::{WaitEvent, io};
 use crate::error::Error;
-use crate::secrets_manager;
+use crate::{gucs, secrets_manager};
 
 /// Who says what is not left to the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum Given {
     Server,
 }
 
-/// Reads the secret and fills in from it what is not given.
+/// Reads the secret, as `identity` says and otherwise the settings, and fills in from it what is not given.
 ///
 /// All on the I/O thread: this one never touches the password. This one takes signals, and the frame
 /// that a signal leaves on the stack, where nobody wipes it, has the CPU's vector registers in it and
@@ -25,13 +26,19 @@ pub enum Given {
 /// # Errors
 /// If the secret cannot be read, or leaves open what must be known, or something of it all makes no
 /// sense.
-pub fn fetch(secret_id: String, options: Options, given: Given) -> Result<ConnInfo, Error> {
-    let id = SecretId::parse(&secret_id)?;
-    let environment = Environment::from_process();
-    secrets_manager::call(|client| async move {
+pub fn fetch(
+    secret_id: &str,
+    identity: &Identity,
+    options: Options,
+    given: Given,
+) -> Result<ConnInfo, Error> {
+    let id = SecretId::parse(secret_id)?;
+    let (secret_id, environment) = (secret_id.to_owned(), Environment::from_process());
+    let client = secrets_manager::client_with(gucs::aws_settings()?.with(identity));
+    io::run(WaitEvent::SecretsManager, async move {
         let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
         complete(options, &value, secret_id, given, &environment)
-    })
+    })?
 }
 
 fn complete(
@@ -68,6 +75,10 @@ fn complete(
     // what somebody means who connects with a secret.
     if !options.has("host") && !options.has("hostaddr") {
         return Err(Error::FieldMissing { secret: secret_id, field: "host", given });
+    }
+    // The address belongs to the host: one of the server's environment is that of another.
+    if !options.has("hostaddr") {
+        options.set("hostaddr", "")?;
     }
     if !options.has("user") {
         return Err(Error::FieldMissing { secret: secret_id, field: "username", given });

@@ -100,6 +100,6 @@ impl Request {
         }
 
         let session = SecretRequest { secret_id: secret_name, options }.connect()?;
-        connections::keep(Some(name), session)
+        connections::keep(Some(name), session).map(drop)
     }
 }

@@ -10,6 +10,7 @@ use super::text::{ServerText, argument};
 const EXTENSION: &CStr = c"secretlink";
 
 /// An option of a server, a user mapping or a wrapper.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ForeignOption {
     /// Its name.
     pub name: String,
@@ -25,8 +26,25 @@ pub struct OptionList(pub Vec<ForeignOption>);
 pub struct ForeignServer {
     id: pg_sys::Oid,
     wrapper: pg_sys::Oid,
+    owner: pg_sys::Oid,
     name: CString,
     options: Vec<ForeignOption>,
+}
+
+/// A user mapping.
+pub struct UserMapping {
+    /// What was given with `CREATE USER MAPPING` or `ALTER USER MAPPING`.
+    pub options: Vec<ForeignOption>,
+    /// Another after each change.
+    pub version: RowVersion,
+}
+
+/// Which version of a row in a catalog it is: another after each change of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowVersion {
+    transaction: pg_sys::TransactionId,
+    block: (u16, u16),
+    place: u16,
 }
 
 impl ForeignServer {
@@ -34,20 +52,52 @@ impl ForeignServer {
     pub fn find(name: ServerText) -> Option<ForeignServer> {
         let name = name.into_identifier(false);
         // SAFETY: a C string in; null or a server with valid pointers out, in the current context.
+        unsafe { Self::from_raw(pg_sys::GetForeignServerByName(name.as_ptr(), true)) }
+    }
+
+    /// The server of that number, if it is still there.
+    pub fn by_id(id: pg_sys::Oid) -> Option<ForeignServer> {
+        // SAFETY: null or a server with valid pointers, in the current context.
         unsafe {
-            let server = pg_sys::GetForeignServerByName(name.as_ptr(), true).as_ref()?;
+            Self::from_raw(pg_sys::GetForeignServerExtended(id, pg_sys::FSV_MISSING_OK as pg_sys::bits16))
+        }
+    }
+
+    /// # Safety
+    /// `server` must be null or have valid pointers.
+    unsafe fn from_raw(server: *const pg_sys::ForeignServer) -> Option<ForeignServer> {
+        // SAFETY: as the caller promised; the name is a C string.
+        unsafe {
+            let server = server.as_ref()?;
             Some(ForeignServer {
                 id: server.serverid,
                 wrapper: server.fdwid,
-                name,
+                owner: server.owner,
+                name: CStr::from_ptr(server.servername).to_owned(),
                 options: read(server.options),
             })
         }
     }
 
+    /// Its number, which stays when it is renamed.
+    pub fn id(&self) -> pg_sys::Oid {
+        self.id
+    }
+
+    /// Its name, as UTF-8.
+    pub fn name(&self) -> String {
+        ServerText(self.name.to_bytes().to_vec()).to_utf8()
+    }
+
     /// What was given with `CREATE SERVER` or `ALTER SERVER`.
     pub fn options(&self) -> &[ForeignOption] {
         &self.options
+    }
+
+    /// Whether only superusers can change it.
+    pub fn belongs_to_superuser(&self) -> bool {
+        // SAFETY: looks into the catalogs.
+        unsafe { pg_sys::superuser_arg(self.owner) }
     }
 
     /// Whether its wrapper is part of this extension. Only superusers can make a wrapper so; any other
@@ -61,30 +111,32 @@ impl ForeignServer {
         }
     }
 
-    /// Whether there is a mapping for the current user, or for everybody.
-    pub fn has_user_mapping(&self) -> bool {
+    /// Whether there is a mapping for `user`, or for everybody.
+    pub fn has_user_mapping(&self, user: pg_sys::Oid) -> bool {
         let exists = |user: pg_sys::Oid| {
             let (cache, none) =
                 (pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER as i32, pg_sys::Datum::from(0));
             // SAFETY: the cache's two keys, a role and a server; the others are not looked at.
             unsafe { pg_sys::SearchSysCacheExists(cache, user.into(), self.id.into(), none, none) }
         };
-        // SAFETY: reads a variable.
-        exists(unsafe { pg_sys::GetUserId() }) || exists(pg_sys::InvalidOid)
+        exists(user) || exists(pg_sys::InvalidOid)
     }
 
-    /// The options of the mapping for the current user, or else for everybody. Raises ERROR if there
-    /// is none.
-    pub fn user_mapping(&self) -> Vec<ForeignOption> {
-        // SAFETY: gives a mapping with valid pointers, or raises ERROR.
-        unsafe { read((*pg_sys::GetUserMapping(pg_sys::GetUserId(), self.id)).options) }
+    /// The mapping for `user`, or else for everybody. Raises ERROR if there is none.
+    pub fn user_mapping(&self, user: pg_sys::Oid) -> UserMapping {
+        // SAFETY: gives a mapping with valid pointers, or raises ERROR. Its row is in the catalog, in
+        // which nothing that is newer has been looked for since.
+        unsafe {
+            let mapping = pg_sys::GetUserMapping(user, self.id);
+            UserMapping { options: read((*mapping).options), version: row_version((*mapping).umid) }
+        }
     }
 
-    /// Raises ERROR unless the current user has USAGE.
-    pub fn check_usage(&self) {
+    /// Raises ERROR unless `user` has USAGE.
+    pub fn check_usage(&self, user: pg_sys::Oid) {
         // SAFETY: looks into the catalogs; the name is a C string.
         unsafe {
-            let (user, usage) = (pg_sys::GetUserId(), pg_sys::ACL_USAGE as pg_sys::AclMode);
+            let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;
             #[cfg(any(feature = "pg14", feature = "pg15"))]
             let verdict = pg_sys::pg_foreign_server_aclcheck(self.id, user, usage);
             #[cfg(not(any(feature = "pg14", feature = "pg15")))]
@@ -97,6 +149,22 @@ impl ForeignServer {
                 );
             }
         }
+    }
+}
+
+/// The version of a user mapping's row; the same for two that are not there.
+fn row_version(mapping: pg_sys::Oid) -> RowVersion {
+    let none = RowVersion { transaction: pg_sys::InvalidTransactionId, block: (0, 0), place: 0 };
+    // SAFETY: the cache's one key. An entry has the header that its row has, and is read between
+    // finding and releasing it.
+    unsafe {
+        let entry =
+            pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::USERMAPPINGOID as i32, mapping.into());
+        let Some(row) = entry.as_ref() else { return none };
+        let (block, place) = (row.t_self.ip_blkid, row.t_self.ip_posid);
+        let transaction = (*row.t_data).t_choice.t_heap.t_xmin;
+        pg_sys::ReleaseSysCache(entry);
+        RowVersion { transaction, block: (block.bi_hi, block.bi_lo), place }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Everything that touches Postgres's process: the only rooms where most `unsafe` is needed.
 
 pub mod arguments;
+pub mod catalog_changes;
 mod column;
 pub mod error_text;
 pub mod fd;

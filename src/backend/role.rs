@@ -9,6 +9,12 @@ pub fn is_superuser() -> bool {
     unsafe { pg_sys::superuser() }
 }
 
+/// The current user: in a `SECURITY DEFINER` function, the function's owner.
+pub fn current() -> pg_sys::Oid {
+    // SAFETY: reads a variable.
+    unsafe { pg_sys::GetUserId() }
+}
+
 /// The SCRAM keys that the client has proved to know when it logged in, if it did so by SCRAM.
 #[cfg(not(feature = "pg18"))]
 pub fn scram_keys() -> Option<ScramKeys> {

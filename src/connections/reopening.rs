@@ -1,17 +1,29 @@
-//! Connections made with a secret, which are made again when they were lost.
+//! Connections that are made again: those made with a secret or by a foreign server, when they were lost,
+//! and those by a foreign server that leads elsewhere now.
 
 use pgrx::PgLogLevel;
+use secretlink_aws::Identity;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::conninfo::Options;
 use secretlink_remote::status::Loss;
 use std::rc::Rc;
 
-use super::{ConnectionName, Session, Target, keep, named};
+use super::{Session, Target, keep};
 use crate::backend::report::RawReport;
+use crate::destination::Destination;
 use crate::error::Error;
+use crate::foreign_server::ServerUse;
 use crate::secret_conninfo::{self, Given};
 
-/// What `connect_with_secret` was asked for. Not what the secret said: that is read again each time.
+/// From what a session was made. Never what a secret said: that is read again each time.
+pub(super) enum Source {
+    /// By `connect_with_secret`.
+    Secret(SecretRequest),
+    /// By a foreign server.
+    Server(ServerUse),
+}
+
+/// What `connect_with_secret` was asked for.
 pub struct SecretRequest {
     /// The secret.
     pub secret_id: String,
@@ -25,53 +37,87 @@ impl SecretRequest {
     /// # Errors
     /// If the secret cannot be read, or no connection be made.
     pub fn connect(self) -> Result<Session, Error> {
-        self.open().map(|session| session.remember(Rc::new(self)))
+        let session = self.open()?;
+        // A password is not kept.
+        let source = (!self.options.has_secrets()).then(|| Rc::new(Source::Secret(self)));
+        Ok(Session { source, ..session })
     }
 
     fn open(&self) -> Result<Session, Error> {
-        let info = secret_conninfo::fetch(self.secret_id.clone(), self.options.clone(), Given::Arguments)?;
+        let (options, identity) = (self.options.clone(), Identity::default());
+        let info = secret_conninfo::fetch(&self.secret_id, &identity, options, Given::Arguments)?;
         Session::open(info, Some(self.secret_id.clone()))
     }
 }
 
-impl Session {
-    /// Keeps what the session was made from, unless a password is part of that.
-    fn remember(self, request: Rc<SecretRequest>) -> Session {
-        let request = (!request.options.has_secrets()).then_some(request);
-        Session { request, ..self }
-    }
-
-    /// How to make the session again, if it was lost and nobody would miss more than the session: it
-    /// was idle, so there is no query of which one does not know what became of it, and not in a
-    /// transaction, which includes every cursor of `dblink_open`.
-    fn may_be_reopened(&self) -> Option<(Rc<SecretRequest>, Loss)> {
-        let loss = self.status().loss().filter(|loss| loss.idle)?;
-        let request = self.request.clone()?;
-        let unused = !self.in_transaction() && !self.busy.get() && self.settle().is_ok();
-        unused.then(|| (request, loss.clone()))
+impl Source {
+    fn connect(self: &Rc<Source>) -> Result<Session, Error> {
+        match &**self {
+            Source::Secret(request) => Ok(Session { source: Some(self.clone()), ..request.open()? }),
+            Source::Server(server) => Destination::of_server(server.ask_again()?)?.connect(),
+        }
     }
 }
 
-/// The connection of this name, if there is one, for a new query. If it was lost meanwhile, it is made
-/// again where that is safe, by the rules for whoever asks now.
-///
-/// # Errors
-/// If it could not be made again.
-pub fn named_for_query(name: &ConnectionName) -> Result<Option<Target>, Error> {
-    let Some(target) = named(name) else { return Ok(None) };
-    let Some((request, loss)) = target.session.may_be_reopened() else { return Ok(Some(target)) };
-    let session = request.open()?.remember(request);
-    drop(target);
-    keep(Some(name.clone()), session)?;
-    RawReport::new(&Reopened { name: name.display(), loss }).emit(PgLogLevel::NOTICE);
-    Ok(named(name))
+impl Session {
+    /// The same, to be made again by the server that it was made by.
+    pub fn made_by(self, server: ServerUse) -> Session {
+        Session { source: Some(Rc::new(Source::Server(server))), ..self }
+    }
+
+    /// Another in place of this one, and why, if nobody would miss more than the session: it is idle, so
+    /// there is no query of which one does not know what became of it, and not in a transaction, which
+    /// includes every cursor of `dblink_open`.
+    fn replacement(&self) -> Result<Option<(Session, Cause)>, Error> {
+        let Some(source) = &self.source else { return Ok(None) };
+        let unused = || !self.in_transaction() && !self.busy.get() && self.settle().is_ok();
+        match (self.status().loss(), &**source) {
+            (Some(loss), _) if loss.idle && unused() => {
+                Ok(Some((source.connect()?, Cause::Lost(loss.clone()))))
+            }
+            (None, Source::Server(server)) if server.may_have_changed() && unused() => {
+                let Some(said) = server.ask_if_changed()? else { return Ok(None) };
+                let cause = Cause::Changed { server: said.by.name().to_owned() };
+                Ok(Some((Destination::of_server(said)?.connect()?, cause)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl Target {
+    /// The same for a new query. If the connection was lost meanwhile, or its foreign server leads
+    /// elsewhere, it is made again where that is safe, by the rules for whoever asks now.
+    ///
+    /// # Errors
+    /// If it could not be made again.
+    pub fn for_query(self) -> Result<Target, Error> {
+        let Some((session, cause)) = self.session.replacement()? else { return Ok(self) };
+        let Target { session: old, origin } = self;
+        drop(old);
+        let session = keep(origin.name.clone(), session)?;
+        let connection = match &origin.name {
+            Some(name) => format!("connection \"{}\"", name.display()),
+            None => "unnamed connection".into(),
+        };
+        RawReport::new(&Reopened { connection, cause }).emit(PgLogLevel::NOTICE);
+        Ok(Target { session, origin })
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("connection \"{name}\" was lost and has been made again")]
+#[error("{connection} {cause} and has been made again")]
 struct Reopened {
-    name: String,
-    loss: Loss,
+    connection: String,
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("was lost")]
+    Lost(Loss),
+    #[error("was out of date")]
+    Changed { server: String },
 }
 
 impl Report for Reopened {
@@ -80,7 +126,12 @@ impl Report for Reopened {
     }
 
     fn detail(&self) -> Option<String> {
-        Some(format!("It was lost while it was idle: {}.", self.loss.reason))
+        Some(match &self.cause {
+            Cause::Lost(loss) => format!("It was lost while it was idle: {}.", loss.reason),
+            Cause::Changed { server } => {
+                format!("Foreign server \"{server}\" or its user mapping has changed.")
+            }
+        })
     }
 
     fn hint(&self) -> Option<String> {

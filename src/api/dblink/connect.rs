@@ -2,10 +2,11 @@
 
 use pgrx::prelude::*;
 
-use super::{Destination, ok};
+use super::ok;
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
 use crate::connections::{self, ConnectionName};
+use crate::destination::Destination;
 use crate::error::Error;
 
 #[pg_extern(name = "dblink_connect", volatile, parallel_restricted, strict)]

@@ -6,7 +6,7 @@
 use pgrx::prelude::*;
 
 use super::query::{LastResult, collect};
-use super::{named_for_query, ok};
+use super::{named_for_query, ok, unnamed_for_query};
 use crate::backend::arguments::Arguments;
 use crate::backend::report::OrRaise;
 use crate::backend::text::ServerText;
@@ -16,12 +16,12 @@ use crate::error::Error;
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_unnamed(cursorname: ServerText, sql: ServerText) -> ServerText {
-    connections::unnamed().and_then(|t| open(&t, cursorname, sql, true)).or_raise()
+    unnamed_for_query().and_then(|t| open(&t, cursorname, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_unnamed_fail(cursorname: ServerText, sql: ServerText, fail: bool) -> ServerText {
-    connections::unnamed().and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
+    unnamed_for_query().and_then(|t| open(&t, cursorname, sql, fail)).or_raise()
 }
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
@@ -59,12 +59,12 @@ fn open(target: &Target, cursor: ServerText, sql: ServerText, fail: bool) -> Res
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_unnamed(cursorname: ServerText) -> ServerText {
-    connections::unnamed().and_then(|t| close(&t, cursorname, true)).or_raise()
+    unnamed_for_query().and_then(|t| close(&t, cursorname, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
 fn dblink_close_unnamed_fail(cursorname: ServerText, fail: bool) -> ServerText {
-    connections::unnamed().and_then(|t| close(&t, cursorname, fail)).or_raise()
+    unnamed_for_query().and_then(|t| close(&t, cursorname, fail)).or_raise()
 }
 
 #[pg_extern(name = "dblink_close", volatile, parallel_restricted, strict)]
@@ -129,7 +129,7 @@ fn fetch(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let (mut sink, arguments) = unsafe { (RowSink::new(fcinfo)?, Arguments::of(fcinfo)) };
     let (fail, count) = arguments.trailing_fail();
     let (target, cursor, howmany) = match count {
-        2 => (connections::unnamed()?, arguments.text(0), arguments.int(1)),
+        2 => (unnamed_for_query()?, arguments.text(0), arguments.int(1)),
         _ => (named_for_query(arguments.text(0))?, arguments.text(1), arguments.int(2)),
     };
     let sql = [format!("FETCH {howmany} FROM ").as_bytes(), &cursor.0].concat();

@@ -5,7 +5,7 @@ use secretlink_remote::connection::Event;
 use secretlink_remote::error::QueryError;
 use secretlink_remote::request::Request;
 
-use super::named_or_made;
+use super::{named_or_made, unnamed_for_query};
 use crate::backend::arguments::Arguments;
 use crate::backend::guc_scope::GucScope;
 use crate::backend::report::OrRaise;
@@ -26,12 +26,12 @@ fn dblink_exec_named_fail(connname: ServerText, sql: ServerText, fail: bool) -> 
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_unnamed(sql: ServerText) -> ServerText {
-    connections::unnamed().and_then(|t| exec(&t, sql, true)).or_raise()
+    unnamed_for_query().and_then(|t| exec(&t, sql, true)).or_raise()
 }
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_unnamed_fail(sql: ServerText, fail: bool) -> ServerText {
-    connections::unnamed().and_then(|t| exec(&t, sql, fail)).or_raise()
+    unnamed_for_query().and_then(|t| exec(&t, sql, fail)).or_raise()
 }
 
 /// The last statement's command tag; `ERROR` if it failed and may.
@@ -67,7 +67,7 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     let (mut sink, arguments) = unsafe { (RowSink::new(fcinfo)?, Arguments::of(fcinfo)) };
     let (fail, count) = arguments.trailing_fail();
     let (target, sql) = match count {
-        1 => (connections::unnamed()?, arguments.text(0)),
+        1 => (unnamed_for_query()?, arguments.text(0)),
         _ => (named_or_made(arguments.text(0))?, arguments.text(1)),
     };
     match collect(&target, sql.0, Some(&mut sink))? {
