@@ -233,11 +233,16 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
             name = pg_sys::lappend(name, pg_sys::makeString(part.as_ptr().cast_mut()).cast());
         }
         let built_in = pg_sys::oper(ptr::null_mut(), name, type_oid, pg_sys::UNKNOWNOID, true, -1);
-        if built_in.is_null() {
+        // One that takes a cast first would run the function of that cast, which may be anybody's.
+        let fits = built_in.as_ref().is_some_and(|_| {
+            let form = *pg_sys::GETSTRUCT(built_in).cast::<pg_sys::FormData_pg_operator>();
+            pg_sys::ReleaseSysCache(built_in);
+            pg_sys::IsBinaryCoercible(type_oid, form.oprleft)
+        });
+        if !fits {
             let name = ServerText(bytes(pg_sys::format_type_be(type_oid)));
             return Err(Error::NotComparable(name.to_utf8()));
         }
-        pg_sys::ReleaseSysCache(built_in);
     }
     Ok([column, b" OPERATOR(pg_catalog.=) ", &value].concat())
 }
