@@ -24,6 +24,8 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check() TABLE(item text, ok boolean, detail text, hint text)",
+                "check(secret_id text) TABLE(item text, ok boolean, detail text, hint text)",
                 "check_role_sync(role name) text",
                 "connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
                 "create_role_with_secret(role name, secret_id text, password_length integer DEFAULT 32) text",
@@ -94,6 +96,8 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check v f r",
+                "check v t r",
                 "check_role_sync v f u",
                 "connect_with_secret v f r",
                 "create_role_with_secret v f u",
@@ -145,6 +149,7 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check false",
                 "check_role_sync false",
                 "connect_with_secret false",
                 "create_role_with_secret false",

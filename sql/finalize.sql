@@ -214,3 +214,12 @@ COMMENT ON COLUMN secretlink_aws_calls.max_ms IS 'how long the longest took';
 COMMENT ON COLUMN secretlink_aws_calls.latency_ms_le IS 'limits of latency_ms_bucket; the last one is infinite';
 COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
     'how many calls took as long as the limit at the same place, or less';
+
+-- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
+REVOKE ALL ON FUNCTION "check"() FROM PUBLIC;
+REVOKE ALL ON FUNCTION "check"(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "check"() TO pg_monitor;
+COMMENT ON FUNCTION "check"() IS
+    'what works of all that secretlink needs, and what does not';
+COMMENT ON FUNCTION "check"(text) IS
+    'the same, and whether a secret can be read and written, without writing';

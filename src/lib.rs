@@ -6,6 +6,7 @@
 
 mod api;
 mod backend;
+mod check;
 mod connections;
 mod destination;
 mod error;

@@ -58,3 +58,9 @@ pub fn is_binary_upgrade() -> bool {
     // SAFETY: reads a global.
     unsafe { pg_sys::IsBinaryUpgrade }
 }
+
+/// Whether this server is a standby.
+pub fn is_standby() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}

@@ -342,6 +342,11 @@ pub fn set_worker(latch: *mut pg_sys::Latch) {
     with(|table| table.worker = latch);
 }
 
+/// Whether the worker runs.
+pub fn has_worker() -> bool {
+    with(|table| !table.worker.is_null()).unwrap_or_default()
+}
+
 /// Whether the worker was woken since this was last asked. Its latch alone does not tell: while the
 /// worker waits for Secrets Manager, it resets that.
 pub fn take_woken() -> bool {

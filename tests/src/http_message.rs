@@ -1,11 +1,10 @@
 //! Reading one HTTP message off a connection.
 
 use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
 
 /// One request or answer with a `content-length` (or without a body), head and body, as it came. An
 /// error if the other side leaves before the end.
-pub(crate) fn read_message(mut stream: &TcpStream) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_message(mut stream: impl Read) -> std::io::Result<Vec<u8>> {
     let mut message = Vec::new();
     let mut buffer = [0; 4096];
     while !is_complete(&message) {

@@ -7,6 +7,7 @@
 
 mod cluster;
 mod db_error;
+mod gateway;
 mod guardian;
 mod http_message;
 mod memory;
@@ -31,6 +32,7 @@ mod witness;
 
 pub use cluster::{Cluster, ClusterBuilder, StopMode};
 pub use db_error::db_error;
+pub use gateway::Gateway;
 pub use guardian::Guardian;
 pub use memory::MemoryHit;
 pub use moto::Moto;

@@ -155,13 +155,10 @@ impl Call {
         if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<AwsError>()) {
             return error.clone();
         }
-        if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<NotAssumed>()) {
-            return not_assumed(error);
-        }
         if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<CredentialsError>()) {
-            return no_credentials(error);
+            return credentials_error(error);
         }
-        let reason = sources(error).last().map(|root| tidy(&root.to_string())).unwrap_or_default();
+        let reason = reason(error);
         // The timeout's type is private to the HTTP client, and its source says only that it is one.
         let connecting = || sources(error).any(|e| e.to_string().contains("connect timeout"));
         match self.seen.endpoint.get().cloned() {
@@ -261,6 +258,11 @@ impl Call {
         }
     }
 
+    /// The endpoint that is asked, if a request was sent.
+    pub(crate) fn endpoint(&self) -> Option<&str> {
+        self.seen.endpoint.get().map(String::as_str)
+    }
+
     /// The region that is asked.
     pub(crate) fn region(&self) -> String {
         self.seen.region.get().cloned().unwrap_or_default()
@@ -298,6 +300,22 @@ fn aws_runtime_says_throttled(code: &str) -> bool {
             | "SlowDown"
             | "PriorRequestNotComplete"
     )
+}
+
+/// The innermost reason of an error.
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
+    sources(error).last().map(|root| tidy(&root.to_string())).unwrap_or_default()
+}
+
+/// Why there are no credentials.
+pub(crate) fn credentials_error(error: &CredentialsError) -> AwsError {
+    if let Some(error) = sources(error).find_map(|e| e.downcast_ref::<AwsError>()) {
+        return error.clone();
+    }
+    match sources(error).find_map(|e| e.downcast_ref::<NotAssumed>()) {
+        Some(error) => not_assumed(error),
+        None => no_credentials(error),
+    }
 }
 
 /// Why a role could not be assumed: STS said no, or was not reached, or there was nothing to ask it with.
@@ -363,7 +381,7 @@ fn sources<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dy
 }
 
 /// One line of bounded length.
-fn tidy(text: &str) -> String {
+pub(crate) fn tidy(text: &str) -> String {
     const MAX_CHARS: usize = 1000;
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_CHARS).collect();
     line.trim().to_owned()

@@ -5,6 +5,7 @@
 
 mod ca_bundle;
 mod call;
+mod check;
 mod config;
 mod credentials;
 mod database_secret;
@@ -20,6 +21,7 @@ mod secrets_manager;
 mod settings;
 
 pub use call::Operation;
+pub use check::Check;
 pub use database_secret::DatabaseSecret;
 pub use error::AwsError;
 pub use recorder::{Outcome, Recorder};

@@ -3,7 +3,7 @@
 use aws_config::Region;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
+use aws_config::meta::region::{ProvideRegion, RegionProviderChain};
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
@@ -33,6 +33,15 @@ pub(crate) async fn configured(settings: &Settings) -> Option<Region> {
     let chain =
         RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build());
     chain.region().await
+}
+
+/// Where [`configured`] has found one.
+pub(crate) async fn source(settings: &Settings) -> &'static str {
+    match settings.region {
+        Some(_) => "secretlink.region",
+        None if EnvironmentVariableRegionProvider::new().region().await.is_some() => "AWS_REGION",
+        None => "the profile",
+    }
 }
 
 /// The region the EC2 instance runs in. Apart from [`configured`], because outside EC2 it costs

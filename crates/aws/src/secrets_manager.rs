@@ -293,7 +293,7 @@ impl SecretsManager {
 
     /// Bounds a call as a whole, and has it recorded. The SDK's own timeouts begin only once there are
     /// credentials.
-    async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         call: &Call,
         work: impl Future<Output = Result<T, AwsError>>,
@@ -310,6 +310,22 @@ impl SecretsManager {
 
     /// The client for the region of an ARN, else of the configuration, else of the instance.
     async fn client(&self, call: &Call, arn_region: Option<&str>) -> Result<Client, AwsError> {
+        let (region, config) = self.region_and_config(arn_region).await?;
+        call.set_region(region.as_ref());
+        // Nothing can panic while the lock is held, and if it did, the map would still be whole.
+        let mut clients = self.inner.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = clients.entry(region.as_ref().to_owned()).or_insert_with(|| {
+            let builder = aws_sdk_secretsmanager::config::Builder::from(config);
+            Client::from_conf(self.with_endpoint(builder, region).build())
+        });
+        Ok(client.clone())
+    }
+
+    /// The region to ask, and everything else but the endpoint.
+    pub(crate) async fn region_and_config(
+        &self,
+        arn_region: Option<&str>,
+    ) -> Result<(Region, &SdkConfig), AwsError> {
         self.inner.settings.validate()?;
         let configured = self.configured_region().await;
         let region = match (arn_region, configured) {
@@ -321,19 +337,34 @@ impl SecretsManager {
                 found.clone().ok_or(AwsError::NoRegion)?
             }
         };
-        call.set_region(region.as_ref());
         let config = self.config(configured.unwrap_or(&region)).await;
-        // Nothing can panic while the lock is held, and if it did, the map would still be whole.
-        let mut clients = self.inner.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let client = clients.entry(region.as_ref().to_owned()).or_insert_with(|| {
-            let mut builder = aws_sdk_secretsmanager::config::Builder::from(config).region(region);
-            // Unset, the standard places for an endpoint stay in force (AWS_ENDPOINT_URL and the like).
-            if let Some(url) = &self.inner.settings.endpoint_url {
-                builder = builder.endpoint_url(url);
-            }
-            Client::from_conf(builder.build())
-        });
-        Ok(client.clone())
+        Ok((region, config))
+    }
+
+    pub(crate) fn with_endpoint(
+        &self,
+        builder: aws_sdk_secretsmanager::config::Builder,
+        region: Region,
+    ) -> aws_sdk_secretsmanager::config::Builder {
+        let builder = builder.region(region);
+        // Unset, the standard places for an endpoint stay in force (AWS_ENDPOINT_URL and the like).
+        match &self.inner.settings.endpoint_url {
+            Some(url) => builder.endpoint_url(url),
+            None => builder,
+        }
+    }
+
+    /// Who named the region that is asked for a secret without one of its own.
+    pub(crate) async fn region_source(&self) -> &'static str {
+        match self.configured_region().await {
+            Some(_) => region::source(&self.inner.settings).await,
+            None => "instance metadata",
+        }
+    }
+
+    /// The same, with nobody told of its calls.
+    pub(crate) fn unrecorded(&self) -> SecretsManager {
+        SecretsManager { recorder: None, ..self.clone() }
     }
 
     async fn configured_region(&self) -> Option<&Region> {

@@ -1,0 +1,69 @@
+//! What works on this server, and what does not.
+
+use pgrx::prelude::*;
+use secretlink_aws::Check;
+
+use crate::backend::{WaitEvent, io, server};
+use crate::error::Error;
+use crate::password::states;
+use crate::{gucs, secrets_manager};
+
+/// The version of this library.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Looks at everything, each thing on its own: what fails is a row, not an ERROR.
+///
+/// # Errors
+/// Only if the I/O thread cannot be had.
+pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
+    let mut checks = vec![versions(), preloaded(), worker()];
+    match gucs::aws_settings() {
+        Ok(settings) => {
+            let client = secrets_manager::client_with(settings);
+            let work = async move { client.check(secret_id.as_deref()).await };
+            checks.extend(io::run(WaitEvent::SecretsManager, work)?);
+        }
+        Err(error) => checks.push(Check::failed("settings", &error)),
+    }
+    Ok(checks)
+}
+
+fn versions() -> Check {
+    const ITEM: &str = "version";
+    // The caller's search_path may have operators of somebody else's before those meant here.
+    let sql =
+        "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'secretlink'";
+    match Spi::get_one::<String>(sql) {
+        Ok(Some(version)) if version == VERSION => Check::good(ITEM, version),
+        Ok(Some(version)) => Check::bad(
+            ITEM,
+            format!("The extension is of version {version} here, the library that is loaded of {VERSION}."),
+            "Use ALTER EXTENSION secretlink UPDATE; if the library is preloaded, restart the server after an installation.",
+        ),
+        _ => Check::unknown(ITEM, format!("The library is of version {VERSION}.")),
+    }
+}
+
+fn preloaded() -> Check {
+    match states::are_shared() {
+        true => Check::good("preload", "The library is in shared_preload_libraries."),
+        false => Check::bad(
+            "preload",
+            "The library is not preloaded: passwords are not synced, and nothing is shared between sessions.",
+            "Add secretlink to shared_preload_libraries and restart the server.",
+        ),
+    }
+}
+
+fn worker() -> Check {
+    const ITEM: &str = "worker";
+    if states::has_worker() {
+        Check::good(ITEM, "It runs.")
+    } else if !states::are_shared() {
+        Check::unknown(ITEM, "There is none without preloading.")
+    } else if server::is_standby() {
+        Check::unknown(ITEM, "There is none on a standby.")
+    } else {
+        Check::bad(ITEM, "It does not run.", "See the server's log, and max_worker_processes.")
+    }
+}

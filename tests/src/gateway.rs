@@ -1,0 +1,179 @@
+//! What stands between a server and AWS: a proxy, and a TLS endpoint.
+
+use crate::http_message::read_message;
+use crate::moto::Moto;
+use crate::temp_dir::TempDir;
+use crate::tls::TlsFiles;
+use std::fmt;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
+
+/// How long either side may take to send or to take a message.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Brings every request to moto, however it comes: to an endpoint, over TLS or not, or to a proxy, in a
+/// tunnel or not. It ends when dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    acceptor: Option<JoinHandle<()>>,
+    tls: TlsFiles,
+    _directory: TempDir,
+}
+
+struct Shared {
+    upstream: SocketAddr,
+    tls: Arc<ServerConfig>,
+    seen: Mutex<Vec<(String, String)>>,
+    stop: AtomicBool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("upstream", &self.upstream).finish_non_exhaustive()
+    }
+}
+
+impl Gateway {
+    /// A gateway to `moto`, with a certificate for these names from an authority of its own.
+    pub fn to(moto: &Moto, names: &[&str]) -> Self {
+        let directory = TempDir::new();
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let tls = TlsFiles::generate(directory.path(), &names, "nobody");
+        let certificate = CertificateDer::from_pem_file(&tls.server_cert).expect("a certificate");
+        let key = PrivateKeyDer::from_pem_file(&tls.server_key).expect("a key");
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring has the default versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port on loopback");
+        let address = listener.local_addr().expect("no local address");
+        let shared = Arc::new(Shared {
+            upstream: (Ipv4Addr::LOCALHOST, moto.port()).into(),
+            tls: Arc::new(config),
+            seen: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let acceptor = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, &shared)
+        });
+        Self { shared, address, acceptor: Some(acceptor), tls, _directory: directory }
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The certificate of its authority.
+    pub fn ca(&self) -> &Path {
+        &self.tls.ca
+    }
+
+    /// The requests so far and their answers, heads and bodies. `CONNECT` is a request, too.
+    pub fn seen(&self) -> Vec<(String, String)> {
+        self.shared.seen.lock().expect("nobody panics under this lock").clone()
+    }
+
+    /// The requests so far that contain `text`.
+    pub fn requests_with(&self, text: &str) -> Vec<String> {
+        self.seen().into_iter().map(|(request, _)| request).filter(|request| request.contains(text)).collect()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        // Wakes the acceptor from `accept`.
+        let _ = TcpStream::connect_timeout(&self.address, PATIENCE);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming().flatten() {
+        if shared.stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let shared = Arc::clone(shared);
+        thread::spawn(move || {
+            // A client that goes away early, or does not trust us, is no reason to complain.
+            let _ = serve(&stream, &shared);
+        });
+    }
+}
+
+fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    if begins_with_tls(stream)? {
+        return serve_tls(stream, shared);
+    }
+    let request = read_message(stream)?;
+    if !request.starts_with(b"CONNECT ") {
+        return answer(stream, &request, shared);
+    }
+    note(shared, &request, b"");
+    (&mut &*stream).write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+    serve_tls(stream, shared)
+}
+
+fn begins_with_tls(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0];
+    stream.peek(&mut first)?;
+    // A handshake record.
+    Ok(first == [0x16])
+}
+
+fn serve_tls(mut socket: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let mut connection =
+        ServerConnection::new(Arc::clone(&shared.tls)).expect("the configuration was good once");
+    let mut stream = Stream::new(&mut connection, &mut socket);
+    let request = read_message(&mut stream)?;
+    answer(&mut stream, &request, shared)?;
+    connection.send_close_notify();
+    connection.write_tls(&mut socket)?;
+    Ok(())
+}
+
+fn answer(mut client: impl Write, request: &[u8], shared: &Shared) -> std::io::Result<()> {
+    let mut upstream = TcpStream::connect_timeout(&shared.upstream, PATIENCE)?;
+    upstream.set_read_timeout(Some(PATIENCE))?;
+    upstream.write_all(&with_bare_path(request))?;
+    let answer = read_message(&upstream)?;
+    note(shared, request, &answer);
+    client.write_all(&answer)?;
+    client.flush()
+}
+
+/// A proxy is given the whole URL.
+fn with_bare_path(request: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(request);
+    let mut parts = text.splitn(3, ' ');
+    let (Some(method), Some(url), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
+        return request.to_vec();
+    };
+    let path = url.strip_prefix("http://").map_or(url, |url| url.find('/').map_or("/", |at| &url[at..]));
+    format!("{method} {path} {rest}").into_bytes()
+}
+
+fn note(shared: &Shared, request: &[u8], answer: &[u8]) {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let mut seen = shared.seen.lock().expect("nobody panics under this lock");
+    seen.push((text(request), text(answer)));
+}

@@ -1,0 +1,104 @@
+//! `check`.
+
+use crate::ground::{moto, refused};
+use postgres::Client;
+use secretlink_e2e::{Cluster, Proxy, eventually, unique};
+
+type Row = (String, Option<bool>, String, Option<String>);
+
+fn rows(client: &mut Client, sql: &str) -> Vec<Row> {
+    let rows = client.query(sql, &[]).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+}
+
+fn ok(rows: &[Row]) -> Vec<(&str, Option<bool>)> {
+    rows.iter().map(|(item, ok, ..)| (item.as_str(), *ok)).collect()
+}
+
+#[test]
+fn all_is_well_on_a_server_that_is_set_up() {
+    let local = Cluster::local(moto()).preload(true).env("AWS_ENDPOINT_URL_STS", &moto().endpoint()).start();
+    let name = unique("checked");
+    let api = moto().secrets();
+    api.create_login_secret(&name, "app", "hunter2hunter2");
+    let before = api.versions(&name);
+    let mut client = local.connect("postgres", "postgres");
+    eventually("the worker runs", std::time::Duration::from_secs(30), || {
+        let found = rows(&mut client, "SELECT * FROM public.check() WHERE item = 'worker'");
+        if found[0].1 == Some(true) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    let found = rows(&mut client, &format!("SELECT * FROM public.check('{name}')"));
+    assert_eq!(
+        ok(&found),
+        [
+            ("version", Some(true)),
+            ("preload", Some(true)),
+            ("worker", Some(true)),
+            ("region", Some(true)),
+            ("credentials", Some(true)),
+            ("identity", Some(true)),
+            ("endpoint", Some(true)),
+            ("read", Some(true)),
+            ("write", None),
+        ],
+        "{found:?}"
+    );
+    assert!(found[5].2.contains("account 123456789012"), "{found:?}");
+    assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+    assert_eq!(api.versions(&name), before, "nothing was written");
+}
+
+#[test]
+fn what_is_missing_is_a_row_and_no_error() {
+    let away = Proxy::black_hole();
+    let local = Cluster::local_with_endpoint(&away.endpoint())
+        .without_env("AWS_ACCESS_KEY_ID")
+        .without_env("AWS_SECRET_ACCESS_KEY")
+        .start();
+    let mut client = local.connect("postgres", "postgres");
+    client.batch_execute("SET secretlink.request_timeout = '500ms'").unwrap();
+    let found = rows(&mut client, "SELECT * FROM public.check('x')");
+    assert_eq!(
+        ok(&found),
+        [
+            ("version", Some(true)),
+            ("preload", Some(false)),
+            ("worker", None),
+            ("region", Some(true)),
+            ("credentials", Some(false)),
+            ("identity", None),
+            ("endpoint", Some(false)),
+            ("read", Some(false)),
+            ("write", Some(false)),
+        ],
+        "{found:?}"
+    );
+    for (item, ok, _, hint) in &found {
+        assert!(*ok != Some(false) || hint.is_some(), "{item}: {found:?}");
+    }
+    client.batch_execute("SET secretlink.region = 'us east'").unwrap();
+    let found = rows(&mut client, "SELECT * FROM public.check() WHERE item = 'region'");
+    assert!(found[0].2.contains("secretlink.region"), "{found:?}");
+}
+
+#[test]
+fn with_a_schema_of_its_own_it_is_called_as_its_name_says() {
+    let local = Cluster::local(moto()).start();
+    let mut client = local.connect("postgres", "postgres");
+    client.batch_execute("DROP EXTENSION secretlink").unwrap();
+    client.batch_execute("CREATE SCHEMA secretlink; CREATE EXTENSION secretlink SCHEMA secretlink").unwrap();
+    assert!(rows(&mut client, "SELECT * FROM secretlink.check()").len() >= 7);
+}
+
+#[test]
+fn monitors_see_the_server_but_no_secret() {
+    let local = Cluster::local(moto()).start();
+    let mut client = local.connect("postgres", "postgres");
+    client.batch_execute("CREATE ROLE watcher LOGIN IN ROLE pg_monitor; CREATE ROLE plain LOGIN").unwrap();
+    let mut watcher = local.connect("watcher", "postgres");
+    assert!(rows(&mut watcher, "SELECT * FROM public.check()").len() >= 7);
+    let message = "permission denied for function check";
+    refused(&mut watcher, "SELECT * FROM public.check('x')", "42501", message);
+    let mut plain = local.connect("plain", "postgres");
+    refused(&mut plain, "SELECT * FROM public.check()", "42501", message);
+}
