@@ -230,6 +230,8 @@ mod tests {
             of_ours("prosrc"),
             [
                 "check_role_sync_wrapper",
+                "check_secret_wrapper",
+                "check_wrapper",
                 "connect_with_secret_wrapper",
                 "create_role_with_secret_wrapper",
                 "create_secret_wrapper",

@@ -12,6 +12,36 @@ CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::check
+CREATE  FUNCTION "check"() RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::check
+CREATE  FUNCTION "check"(
+	"secret_id" text /* Option < Text > */
+) RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/passwords.rs
 -- secretlink::api::passwords::check_role_sync
 CREATE  FUNCTION "check_role_sync"(
@@ -932,5 +962,14 @@ COMMENT ON COLUMN secretlink_aws_calls.max_ms IS 'how long the longest took';
 COMMENT ON COLUMN secretlink_aws_calls.latency_ms_le IS 'limits of latency_ms_bucket; the last one is infinite';
 COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
     'how many calls took as long as the limit at the same place, or less';
+
+-- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
+REVOKE ALL ON FUNCTION "check"() FROM PUBLIC;
+REVOKE ALL ON FUNCTION "check"(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION "check"() TO pg_monitor;
+COMMENT ON FUNCTION "check"() IS
+    'what works of all that secretlink needs, and what does not';
+COMMENT ON FUNCTION "check"(text) IS
+    'the same, and whether a secret can be read and written, without writing';
 /* </end connected objects> */
 

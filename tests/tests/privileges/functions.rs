@@ -33,7 +33,8 @@ const EVERYBODY: [&str; 23] = [
 ];
 
 /// For those who watch the server: members of `pg_monitor`. No value of a secret is in them.
-const MONITORS: [&str; 6] = [
+const MONITORS: [&str; 7] = [
+    "check()",
     "role_sync",
     "role_sync_states",
     "secretlink_aws_calls",
@@ -43,7 +44,8 @@ const MONITORS: [&str; 6] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 13] = [
+const SUPERUSERS: [&str; 14] = [
+    "check(secret_id text)",
     "check_role_sync",
     "connect_with_secret",
     "create_role_with_secret",
@@ -59,12 +61,13 @@ const SUPERUSERS: [&str; 13] = [
     "unsync_role",
 ];
 
-/// A statement that uses each: the functions with NULL for every argument, not as a constant, of which the
+/// A statement that uses each, by its name, and arguments where they make a difference: the functions with NULL for every argument, not as a constant, of which the
 /// planner knows the result.
 fn uses(client: &mut Client) -> Vec<(String, String)> {
     let rows = client
         .query(
-            "SELECT p.proname::text, format('SELECT %s.%I(%s)', pronamespace::regnamespace, proname,
+            "SELECT CASE proname WHEN 'check' THEN format('%s(%s)', proname, pg_get_function_identity_arguments(p.oid))
+                    ELSE proname END, format('SELECT %s.%I(%s)', pronamespace::regnamespace, proname,
                     (SELECT string_agg(format('(SELECT NULL::%s)', format_type(t, NULL)), ', ' ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY a(t, n)))
              FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
              WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')
