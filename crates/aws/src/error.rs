@@ -335,13 +335,13 @@ impl Report for AwsError {
             }
             NoRegion => "Set secretlink.region, or AWS_REGION in the server's environment.".into(),
             Unreachable { .. } => {
-                "Check secretlink.endpoint_url, secretlink.region and the way from this server to the endpoint.".into()
+                "Check secretlink.endpoint_url, secretlink.region and the way from this server to the endpoint, with the proxy and the CA bundle if there are any.".into()
             }
             TimedOut { endpoint: Some(_), .. } => {
                 "Check the way from this server to the endpoint, or raise secretlink.request_timeout.".into()
             }
             TimedOut { endpoint: None, .. } => {
-                "Outside AWS, set AWS_EC2_METADATA_DISABLED=true in the server's environment; else raise secretlink.request_timeout.".into()
+                "Outside AWS, set AWS_EC2_METADATA_DISABLED=true in the server's environment; with secretlink.role_arn, check the way to STS; else raise secretlink.request_timeout.".into()
             }
             BadResponse { .. } => "Check secretlink.endpoint_url: something else may be answering there.".into(),
             IsBinary { .. } => "Use get_secret_binary.".into(),
