@@ -17,6 +17,9 @@ mod tests {
             [
                 "secretlink.advertised_host string sighup NULL - - -",
                 "secretlink.ca_bundle string superuser NULL - - -",
+                "secretlink.cache_max_stale integer sighup 86400 s 0 2592000",
+                "secretlink.cache_size integer sighup 1024 kB 0 1048576",
+                "secretlink.cache_ttl integer sighup 300 s 0 86400",
                 "secretlink.connect_timeout integer user 3000 ms 1 3600000",
                 "secretlink.create_missing_secrets bool superuser on - - -",
                 "secretlink.endpoint_url string superuser NULL - - -",

@@ -223,3 +223,32 @@ COMMENT ON FUNCTION "check"() IS
     'what works of all that secretlink needs, and what does not';
 COMMENT ON FUNCTION "check"(text) IS
     'the same, and whether a secret can be read and written, without writing';
+-- The cache of secrets.
+REVOKE ALL ON FUNCTION refresh_secret(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION forget_secret(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION forget_all_secrets() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secret_cache_entries() FROM PUBLIC;
+REVOKE ALL ON secret_cache FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION secret_cache_entries() TO pg_monitor;
+GRANT SELECT ON secret_cache TO pg_monitor;
+
+COMMENT ON FUNCTION refresh_secret(text) IS
+    'reads a secret again, whatever is cached of it, and returns the version id now cached';
+COMMENT ON FUNCTION forget_secret(text) IS
+    'wipes what is cached of a secret, and returns how many entries that were';
+COMMENT ON FUNCTION forget_all_secrets() IS
+    'wipes the cache of secrets, and returns how many entries that were';
+COMMENT ON FUNCTION secret_cache_entries() IS
+    'rows of the view secret_cache';
+COMMENT ON VIEW secret_cache IS
+    'secrets that the server has cached: never their values';
+COMMENT ON COLUMN secret_cache.secret_id IS 'the secret, as it was asked for';
+COMMENT ON COLUMN secret_cache.stage IS 'the staging label asked for; NULL if a version was asked for by its id';
+COMMENT ON COLUMN secret_cache.version_id IS 'the version that is cached, or else that was asked for';
+COMMENT ON COLUMN secret_cache.state IS 'fresh; stale: too old, and used only if AWS cannot be reached; expired: not used any more; failed: no value; asking: AWS is being asked';
+COMMENT ON COLUMN secret_cache.age IS 'time since AWS was asked for the value';
+COMMENT ON COLUMN secret_cache.expires IS 'when AWS must be asked again';
+COMMENT ON COLUMN secret_cache.hits IS 'how often the value was taken from the cache';
+COMMENT ON COLUMN secret_cache.region IS 'region, where a foreign server names one';
+COMMENT ON COLUMN secret_cache.role_arn IS 'role, where a foreign server names one';
+COMMENT ON COLUMN secret_cache.last_error IS 'why the last request to AWS failed, if it did';

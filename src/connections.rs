@@ -34,6 +34,7 @@ use crate::backend::report::RawReport;
 use crate::backend::text::ServerText;
 use crate::backend::{WaitEvent, io, role};
 use crate::error::Error;
+use crate::secret_login::UsedSecret;
 use crate::stats::{self, Counter};
 
 /// The name of a connection, cut to the length of an identifier as contrib dblink does.
@@ -81,7 +82,7 @@ pub struct Session {
     pending: Cell<Option<Pending>>,
     last_error: RefCell<Option<LastError>>,
     /// The secret with which the connection was made.
-    secret_id: Option<String>,
+    secret: Option<UsedSecret>,
     /// From what to make it again.
     source: Option<Rc<Source>>,
     opened: TimestampWithTimeZone,
@@ -134,22 +135,19 @@ impl Drop for Busy<'_> {
 }
 
 impl Session {
-    /// Connects. The password of a secret is protected on its way. A non-superuser's connection must
-    /// have been authenticated by a password: otherwise it has the rights of the server's operating
+    /// Connects. `protect_password` keeps the password, a secret's, from travelling unencrypted unless told
+    /// so. A non-superuser's connection must have been authenticated by a password: otherwise it has the rights of the server's operating
     /// system user, not of who asked for it.
     ///
     /// # Errors
     /// If no connection could be made, or the rule is broken.
-    pub fn open(info: ConnInfo, secret_id: Option<String>) -> Result<Session, Error> {
+    pub fn open(info: ConnInfo, protect_password: bool) -> Result<Session, Error> {
         // SAFETY: returns a static C string.
         let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
         for warning in &info.warnings {
             RawReport::new(&ConnInfoWarning(warning.clone())).emit(PgLogLevel::WARNING);
         }
-        let policy = Policy {
-            client_encoding: encoding.to_string_lossy().into_owned(),
-            protect_password: secret_id.is_some(),
-        };
+        let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
         let mut attempt = Attempt { made: false };
         let fd = ExternalFd::acquire()?;
         let connection =
@@ -160,7 +158,7 @@ impl Session {
             cursors: Cell::default(),
             pending: Cell::default(),
             last_error: RefCell::default(),
-            secret_id,
+            secret: None,
             source: None,
             opened: pgrx::datetime::clock_timestamp(),
             driver: io::Driver::default(),
@@ -181,7 +179,7 @@ impl Session {
 
     /// The secret with which it was made, if any.
     pub fn secret_id(&self) -> Option<&str> {
-        self.secret_id.as_deref()
+        self.secret.as_ref().map(UsedSecret::id)
     }
 
     /// When it was made.

@@ -8,7 +8,8 @@ use crate::backend::text::ServerText;
 use crate::connections::Session;
 use crate::error::Error;
 use crate::foreign_server::{self, Said, ServerUse};
-use crate::secret_conninfo::{self, Given};
+use crate::secret_conninfo::Given;
+use crate::secret_login;
 
 /// Where to connect, and as whom.
 pub struct Destination {
@@ -58,12 +59,12 @@ impl Destination {
     pub fn connect(self) -> Result<Session, Error> {
         let session = match self.secret {
             Some((secret_id, identity)) => {
-                let info = secret_conninfo::fetch(&secret_id, &identity, self.options, Given::Server);
-                Session::open(info.map_err(as_connection_string)?, Some(secret_id))?
+                secret_login::open(&secret_id, &identity, self.options, Given::Server)
+                    .map_err(as_connection_string)?
             }
             None => {
                 let info = self.options.resolve(&Environment::from_process());
-                Session::open(info.map_err(Error::ConnectionString)?, None)?
+                Session::open(info.map_err(Error::ConnectionString)?, false)?
             }
         };
         Ok(match self.server {

@@ -2,11 +2,14 @@
 //! `ConnInfoError`, `ConnectError`, `QueryError`, `PasswordError`.
 
 use secretlink_aws::AwsError;
+use secretlink_cache::SealError;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::conninfo::ConnInfoError;
 use secretlink_remote::error::ConnectError;
+use std::time::Duration;
 use thiserror::Error;
 
+use crate::cache::Told;
 use crate::connections::ConnectionName;
 use crate::password::error::PasswordError;
 use crate::secret_conninfo::Given;
@@ -26,6 +29,13 @@ pub enum Error {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// What AWS said to another backend that asked for the same secret.
+    #[error(transparent)]
+    Told(Told),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("secret \"{secret}\" was not read within {} ms", after.as_millis())]
+    SecretAwaited { secret: String, after: Duration },
 
     #[error("permission denied to set parameter \"{0}\"")]
     SettingRefused(String),
@@ -133,6 +143,8 @@ impl Report for Error {
             Error::Options(error) => return error.sqlstate(),
             Error::Connect(error) => return error.sqlstate(),
             Error::Password(error) => return error.sqlstate(),
+            Error::Told(error) => return error.sqlstate(),
+            Error::Seal(_) | Error::SecretAwaited { .. } => "58000",
             Error::ConnectionString(_) | Error::TooManyFiles => "08001",
             Error::SettingRefused(_)
             | Error::UserFixedBySecret { .. }
@@ -177,6 +189,10 @@ impl Report for Error {
             Error::Options(error) => return error.detail(),
             Error::Connect(error) => return error.detail(),
             Error::Password(error) => return error.detail(),
+            Error::Told(error) => return error.detail(),
+            Error::SecretAwaited { .. } => {
+                "Another session is asking AWS for it and has had no answer yet.".into()
+            }
             Error::ConnectionString(error) => error.to_string(),
             Error::TooManyFiles => "There are too many open files on the local server.".into(),
             Error::PasswordNotGiven => {
@@ -211,6 +227,7 @@ impl Report for Error {
             Error::Options(error) | Error::ConnectionString(error) => return error.hint(),
             Error::Connect(error) => return error.hint(),
             Error::Password(error) => return error.hint(),
+            Error::Told(error) => return error.hint(),
             Error::TooManyFiles => {
                 "Raise the server's max_files_per_process and/or \"ulimit -n\" limits.".into()
             }

@@ -3,6 +3,7 @@
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use pgrx::{pg_guard, pg_sys};
 use secretlink_aws::Settings;
+use secretlink_cache::Timing;
 use secretlink_password::SecretTemplate;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
@@ -25,6 +26,10 @@ static USE_DUALSTACK_ENDPOINT: GucSetting<bool> = GucSetting::<bool>::new(false)
 static REQUEST_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 static CONNECT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(3_000);
 static MAX_ATTEMPTS: GucSetting<i32> = GucSetting::<i32>::new(3);
+
+static CACHE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024);
+static CACHE_TTL: GucSetting<i32> = GucSetting::<i32>::new(300);
+static CACHE_MAX_STALE: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 
 static PASSWORD_SYNC: GucSetting<PasswordSync> = GucSetting::<PasswordSync>::new(PasswordSync::Strict);
 static HASHED_PASSWORD: GucSetting<HashedPassword> =
@@ -165,6 +170,7 @@ fn define() {
         GucFlags::default(),
     );
     define_identity();
+    define_cache();
     define_password_sync();
     // From PostgreSQL 15 on, a misspelt setting of ours is an error. Before, it was called otherwise.
     #[cfg(not(feature = "pg14"))]
@@ -257,6 +263,40 @@ unsafe extern "C-unwind" fn see_use_dualstack_endpoint(
 ) -> bool {
     USE_DUALSTACK_ENDPOINT_GIVEN.fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
     true
+}
+
+fn define_cache() {
+    GucRegistry::define_int_guc(
+        c"secretlink.cache_size",
+        c"Memory for the cache of secrets.",
+        c"Shared by all sessions if secretlink is preloaded, else of each session. 0 turns the cache off.",
+        &CACHE_SIZE,
+        0,
+        1_048_576,
+        // Shared memory is asked for once. Without it, each session makes its own at first use.
+        if server::is_preloading() { GucContext::Postmaster } else { GucContext::Sighup },
+        GucFlags::UNIT_KB,
+    );
+    GucRegistry::define_int_guc(
+        c"secretlink.cache_ttl",
+        c"For how long a cached secret is used before AWS is asked again.",
+        c"0 asks each time, but once for all that ask at the same time.",
+        &CACHE_TTL,
+        0,
+        86_400,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"secretlink.cache_max_stale",
+        c"For how long after that it is used if AWS cannot be reached or throttles.",
+        c"0 never uses it then.",
+        &CACHE_MAX_STALE,
+        0,
+        2_592_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
 }
 
 fn define_password_sync() {
@@ -382,6 +422,16 @@ pub fn password_settings() -> PasswordSettings {
     }
 }
 
+/// `secretlink.cache_size`, in bytes.
+pub fn cache_size() -> usize {
+    usize::try_from(CACHE_SIZE.get()).unwrap_or(0) * 1024
+}
+
+/// `secretlink.cache_ttl` and `secretlink.cache_max_stale`
+pub fn cache_timing() -> Timing {
+    Timing { ttl: seconds(&CACHE_TTL), max_stale: seconds(&CACHE_MAX_STALE) }
+}
+
 /// `secretlink.sync_secret_template`, which was checked when it was set.
 pub fn sync_secret_template() -> Option<SecretTemplate> {
     text(&SYNC_SECRET_TEMPLATE).and_then(|text| SecretTemplate::parse(&text).ok())
@@ -394,7 +444,7 @@ pub fn advertised_host() -> Option<String> {
 
 /// `secretlink.reconcile_interval`
 pub fn reconcile_interval() -> Duration {
-    Duration::from_secs(u64::try_from(RECONCILE_INTERVAL.get()).unwrap_or(1))
+    seconds(&RECONCILE_INTERVAL)
 }
 
 /// `secretlink.notify_database`
@@ -442,6 +492,10 @@ fn session_name() -> String {
 /// Empty means unset, as with Postgres's own string settings.
 fn text(setting: &'static GucSetting<Option<CString>>) -> Option<String> {
     setting.get().map(|s| s.to_string_lossy().into_owned()).filter(|s| !s.is_empty())
+}
+
+fn seconds(setting: &'static GucSetting<i32>) -> Duration {
+    Duration::from_secs(u64::try_from(setting.get()).unwrap_or(0))
 }
 
 fn milliseconds(setting: &'static GucSetting<i32>) -> Duration {

@@ -6,6 +6,7 @@
 
 mod api;
 mod backend;
+mod cache;
 mod check;
 mod connections;
 mod destination;
@@ -14,6 +15,7 @@ mod foreign_server;
 mod gucs;
 mod password;
 mod secret_conninfo;
+mod secret_login;
 mod secrets_manager;
 mod stats;
 mod worker;
@@ -42,6 +44,7 @@ pub extern "C-unwind" fn _PG_init() {
             backend::role_hooks::register_labels();
         } else {
             stats::init();
+            cache::init();
             password::init();
             worker::init();
         }

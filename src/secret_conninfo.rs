@@ -1,11 +1,11 @@
 //! Where and as whom to connect with a secret.
 
-use secretlink_aws::{DatabaseSecret, Identity, SecretId, SecretValue, VersionSelector};
+use secretlink_aws::{DatabaseSecret, SecretValue};
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
 
 use crate::backend::{WaitEvent, io};
+use crate::cache::Sealed;
 use crate::error::Error;
-use crate::{gucs, secrets_manager};
 
 /// Who says what is not left to the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,27 +17,18 @@ pub enum Given {
     Server,
 }
 
-/// Reads the secret, as `identity` says and otherwise the settings, and fills in from it what is not given.
+/// Opens the secret and fills in from it what is not given.
 ///
 /// All on the I/O thread: this one never touches the password. This one takes signals, and the frame
 /// that a signal leaves on the stack, where nobody wipes it, has the CPU's vector registers in it and
 /// with them what was copied last.
 ///
 /// # Errors
-/// If the secret cannot be read, or leaves open what must be known, or something of it all makes no
-/// sense.
-pub fn fetch(
-    secret_id: &str,
-    identity: &Identity,
-    options: Options,
-    given: Given,
-) -> Result<ConnInfo, Error> {
-    let id = SecretId::parse(secret_id)?;
+/// If the secret leaves open what must be known, or something of it all makes no sense.
+pub fn open(secret_id: &str, sealed: Sealed, options: Options, given: Given) -> Result<ConnInfo, Error> {
     let (secret_id, environment) = (secret_id.to_owned(), Environment::from_process());
-    let client = secrets_manager::client_with(gucs::aws_settings()?.with(identity));
     io::run(WaitEvent::SecretsManager, async move {
-        let value = client.get_secret_value(&id, &VersionSelector::default()).await?;
-        complete(options, &value, secret_id, given, &environment)
+        complete(options, &sealed.open()?, secret_id, given, &environment)
     })?
 }
 

@@ -1,6 +1,6 @@
 //! The Secrets Manager client of this backend.
 
-use secretlink_aws::{Identity, SecretId, SecretValue, SecretsManager, Settings, VersionSelector};
+use secretlink_aws::{SecretsManager, Settings};
 use std::cell::RefCell;
 use std::future::Future;
 
@@ -53,15 +53,4 @@ where
     Fut: Future<Output = Result<T, E>> + Send + 'static,
 {
     io::run(WaitEvent::SecretsManager, request(client()?))?.map_err(Into::into)
-}
-
-/// Reads a secret, as `identity` says and otherwise the settings.
-///
-/// # Errors
-/// If the id is not one, or as AWS says.
-pub fn get(secret_id: &str, version: VersionSelector, identity: &Identity) -> Result<SecretValue, Error> {
-    let id = SecretId::parse(secret_id)?;
-    let client = client_with(gucs::aws_settings()?.with(identity));
-    io::run(WaitEvent::SecretsManager, async move { client.get_secret_value(&id, &version).await })?
-        .map_err(Into::into)
 }

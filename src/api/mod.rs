@@ -1,6 +1,7 @@
 //! What SQL sees. Thin: each function reads its arguments, calls one of the rooms below, and turns
 //! a `Result` into a value or an ERROR.
 
+mod cache;
 mod check;
 mod connections;
 mod dblink;

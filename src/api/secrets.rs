@@ -2,15 +2,16 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use secretlink_aws::{Identity, NewSecret, SecretId, VersionSelector};
+use secretlink_aws::{Identity, NewSecret, SecretId, SecretsManager, VersionSelector};
 use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
 use super::required;
 use crate::backend::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
+use crate::cache::{Request, Wanted};
 use crate::error::Error;
-use crate::secrets_manager;
+use crate::{cache, secrets_manager};
 
 /// Postgres counts time from 2000-01-01 (timestamp.h).
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
@@ -22,7 +23,7 @@ fn read(
 ) -> Result<secretlink_aws::SecretValue, Error> {
     let secret_id = required(secret_id, "secret_id")?;
     let selector = VersionSelector { stage: version_stage.map(|t| t.0), version_id: version_id.map(|t| t.0) };
-    secrets_manager::get(&secret_id, selector, &Identity::default())
+    Request::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()
 }
 
 /// The secret as JSON, as it is stored.
@@ -121,7 +122,11 @@ fn create_secret(
             kms_key_id: kms_key_id.map(|t| t.0),
             version_id: None,
         };
-        secrets_manager::call(|client| async move { client.create_secret(new).await })
+        let name = new.name.clone();
+        let arn = secrets_manager::call(|client| async move { client.create_secret(new).await })?;
+        // That there was none may have been told to somebody.
+        cache::forget(&name);
+        Ok(arn)
     };
     let _hidden = HiddenStatement::begin();
     Text(create().or_raise())
@@ -140,7 +145,13 @@ fn put_secret_value(
         let stages = version_stages.ok_or(Error::NullArgument("version_stages"))?;
         let stages =
             stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
-        secrets_manager::call(|client| async move { client.put_secret_value(&id, value, stages, None).await })
+        let secret = id.as_str().to_owned();
+        let put = move |client: SecretsManager| async move {
+            client.put_secret_value(&id, value, stages, None).await
+        };
+        let version_id = secrets_manager::call(put)?;
+        cache::forget(&secret);
+        Ok(version_id)
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())

@@ -15,6 +15,7 @@ pub mod role_catalog;
 pub mod role_hooks;
 pub mod server;
 pub mod shared_memory;
+pub mod shared_words;
 pub mod text;
 pub mod transaction;
 pub mod tuplestore;

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use std::time::Duration;
 
 use super::text::from_catalog;
 
@@ -63,4 +64,24 @@ pub fn is_binary_upgrade() -> bool {
 pub fn is_standby() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// How long the machine has been running, the time it slept included: the same for all processes.
+pub fn uptime() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills in the struct. Linux has had this clock since 2.6.39; without it the time stays zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// This process.
+pub fn process_id() -> i32 {
+    // SAFETY: reads a global.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// Has `work` called when this process ends in order.
+pub fn at_exit(work: unsafe extern "C-unwind" fn(i32, pg_sys::Datum)) {
+    // SAFETY: a function of the right type; it is called while shared memory is still there.
+    unsafe { pg_sys::before_shmem_exit(Some(work), pg_sys::Datum::from(0)) };
 }

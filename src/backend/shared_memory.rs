@@ -32,21 +32,16 @@ impl<T: SharedData> Shared<T> {
 
     /// Asks for the memory. To be called while the server prepares its shared memory.
     pub fn request(&self) {
-        // SAFETY: plain requests, with a C string that lives for ever.
-        unsafe {
-            pg_sys::RequestAddinShmemSpace(size_of::<T>());
-            pg_sys::RequestNamedLWLockTranche(self.name.as_ptr(), 1);
-        }
+        request(self.name, size_of::<T>());
     }
 
     /// Finds the memory, made and zeroed by whoever comes first. To be called when the server has its
     /// shared memory, which is made anew, and empty, after a crash.
     pub fn attach(&self) {
-        // SAFETY: called at the moment that `zeroed` asks for; the tranche was asked for by `request`.
+        // SAFETY: called at the moment that these ask for; both were asked for by `request`.
         unsafe {
-            self.data.store(zeroed::<T>(self.name).cast(), Ordering::Relaxed);
-            let tranche = pg_sys::GetNamedLWLockTranche(self.name.as_ptr());
-            self.lock.store(&raw mut (*tranche).lock, Ordering::Relaxed);
+            self.data.store(zeroed(self.name, size_of::<T>(), |_| {}).cast(), Ordering::Relaxed);
+            self.lock.store(lock(self.name), Ordering::Relaxed);
         }
     }
 
@@ -108,7 +103,7 @@ impl<T: SharedAtomics> LockFree<T> {
         // SAFETY: reads a global; then called at the moment that `zeroed` asks for.
         unsafe {
             if pg_sys::IsPostmasterEnvironment {
-                self.shared.store(zeroed::<T>(self.name), Ordering::Relaxed);
+                self.shared.store(zeroed(self.name, size_of::<T>(), |_| {}).cast(), Ordering::Relaxed);
             }
         }
     }
@@ -121,24 +116,44 @@ impl<T: SharedAtomics> LockFree<T> {
     }
 }
 
-/// Memory for a `T`, the same for every process, made and zeroed by whoever comes first.
+/// Asks for so many bytes, and for a lock, under one name.
+pub(super) fn request(name: &'static CStr, size: usize) {
+    // SAFETY: plain requests, with a C string that lives for ever.
+    unsafe {
+        pg_sys::RequestAddinShmemSpace(size);
+        pg_sys::RequestNamedLWLockTranche(name.as_ptr(), 1);
+    }
+}
+
+/// So many bytes, the same for every process, made by whoever comes first: zeroed, and then given to
+/// `init`, which may not fail.
 ///
 /// # Safety
 /// To be called while the server sets up its shared memory, by which it has been asked for.
-unsafe fn zeroed<T>(name: &CStr) -> *mut T {
+pub(super) unsafe fn zeroed(name: &CStr, size: usize, init: impl FnOnce(*mut u8)) -> *mut u8 {
     // SAFETY: ShmemInitStruct returns memory of the size asked for, MAXALIGNed, the same for every
     // process; AddinShmemInitLock keeps the others out while it is zeroed, as ipci.c prescribes.
     unsafe {
         let init_lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
         pg_sys::LWLockAcquire(init_lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let mut found = false;
-        let data = pg_sys::ShmemInitStruct(name.as_ptr(), size_of::<T>(), &mut found).cast::<T>();
+        let data = pg_sys::ShmemInitStruct(name.as_ptr(), size, &mut found).cast::<u8>();
         if !found {
-            std::ptr::write_bytes(data, 0, 1);
+            std::ptr::write_bytes(data, 0, size);
+            init(data);
         }
         pg_sys::LWLockRelease(init_lock);
         data
     }
+}
+
+/// The lock of that name.
+///
+/// # Safety
+/// As [`zeroed`].
+pub(super) unsafe fn lock(name: &CStr) -> *mut pg_sys::LWLock {
+    // SAFETY: as the caller promised, there is one.
+    unsafe { &raw mut (*pg_sys::GetNamedLWLockTranche(name.as_ptr())).lock }
 }
 
 /// `AddinShmemInitLock` in `MainLWLockArray` (lwlocknames.txt, lwlocklist.h): the same in all versions.

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub enum WaitEvent {
     /// An answer of AWS Secrets Manager.
     SecretsManager,
+    /// An answer of AWS Secrets Manager that another process waits for.
+    SecretCache,
     /// A connection to a remote server.
     Connect,
     /// The result of a remote query.
@@ -25,13 +27,14 @@ pub enum WaitEvent {
 
 impl WaitEvent {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
-    fn info(self) -> u32 {
-        thread_local! { static INFO: [std::cell::Cell<u32>; 4] = const { [const { std::cell::Cell::new(0) }; 4] } }
+    pub(super) fn info(self) -> u32 {
+        thread_local! { static INFO: [std::cell::Cell<u32>; 5] = const { [const { std::cell::Cell::new(0) }; 5] } }
         let (index, name) = match self {
             WaitEvent::SecretsManager => (0, c"SecretlinkSecretsManager"),
             WaitEvent::Connect => (1, c"SecretlinkConnect"),
             WaitEvent::Query => (2, c"SecretlinkQuery"),
             WaitEvent::Disconnect => (3, c"SecretlinkDisconnect"),
+            WaitEvent::SecretCache => (4, c"SecretlinkSecretCache"),
         };
         INFO.with(|info| {
             if info[index].get() == 0 {
@@ -44,7 +47,7 @@ impl WaitEvent {
     }
 
     #[cfg(not(any(feature = "pg17", feature = "pg18")))]
-    fn info(self) -> u32 {
+    pub(super) fn info(self) -> u32 {
         pg_sys::PG_WAIT_EXTENSION
     }
 }

@@ -92,9 +92,3 @@ fn reload_pending() -> bool {
     // SAFETY: reads a flag that a signal handler sets.
     unsafe { (&raw const pg_sys::ConfigReloadPending).read_volatile() != 0 }
 }
-
-/// Has `work` called when this process ends in order.
-pub fn at_exit(work: unsafe extern "C-unwind" fn(i32, pg_sys::Datum)) {
-    // SAFETY: a function of the right type; it is called while shared memory is still there.
-    unsafe { pg_sys::before_shmem_exit(Some(work), pg_sys::Datum::from(0)) };
-}

@@ -13,7 +13,8 @@ use crate::backend::report::RawReport;
 use crate::destination::Destination;
 use crate::error::Error;
 use crate::foreign_server::ServerUse;
-use crate::secret_conninfo::{self, Given};
+use crate::secret_conninfo::Given;
+use crate::secret_login::{self, UsedSecret};
 
 /// From what a session was made. Never what a secret said: that is read again each time.
 pub(super) enum Source {
@@ -44,9 +45,7 @@ impl SecretRequest {
     }
 
     fn open(&self) -> Result<Session, Error> {
-        let (options, identity) = (self.options.clone(), Identity::default());
-        let info = secret_conninfo::fetch(&self.secret_id, &identity, options, Given::Arguments)?;
-        Session::open(info, Some(self.secret_id.clone()))
+        secret_login::open(&self.secret_id, &Identity::default(), self.options.clone(), Given::Arguments)
     }
 }
 
@@ -65,6 +64,15 @@ impl Session {
         Session { source: Some(Rc::new(Source::Server(server))), ..self }
     }
 
+    /// The same, knowing with which secret it logged in.
+    pub fn with_secret(self, secret: UsedSecret) -> Session {
+        Session { secret: Some(secret), ..self }
+    }
+
+    fn has_new_secret(&self) -> bool {
+        self.secret.as_ref().is_some_and(UsedSecret::has_changed)
+    }
+
     /// Another in place of this one, and why, if nobody would miss more than the session: it is idle, so
     /// there is no query of which one does not know what became of it, and not in a transaction, which
     /// includes every cursor of `dblink_open`.
@@ -79,6 +87,10 @@ impl Session {
                 let Some(said) = server.ask_if_changed()? else { return Ok(None) };
                 let cause = Cause::Changed { server: said.by.name().to_owned() };
                 Ok(Some((Destination::of_server(said)?.connect()?, cause)))
+            }
+            (None, Source::Server(_)) if self.has_new_secret() && unused() => {
+                let secret = self.secret_id().unwrap_or_default().to_owned();
+                Ok(Some((source.connect()?, Cause::NewSecret { secret })))
             }
             _ => Ok(None),
         }
@@ -118,6 +130,8 @@ enum Cause {
     Lost(Loss),
     #[error("was out of date")]
     Changed { server: String },
+    #[error("was out of date")]
+    NewSecret { secret: String },
 }
 
 impl Report for Reopened {
@@ -131,6 +145,7 @@ impl Report for Reopened {
             Cause::Changed { server } => {
                 format!("Foreign server \"{server}\" or its user mapping has changed.")
             }
+            Cause::NewSecret { secret } => format!("Secret \"{secret}\" has a new version."),
         })
     }
 

@@ -10,10 +10,10 @@
 
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, SecretId, SecretsManager};
-use secretlink_core::{Report, Secret};
+use secretlink_core::{Report, Secret, side_by_side};
 use secretlink_password::{
     Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_all_versions,
-    side_by_side, unlabelled, write,
+    unlabelled, write,
 };
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -32,7 +32,7 @@ use crate::backend::transaction::{self, StatementTimeout};
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
 use crate::gucs::{self, HashedPassword, PasswordSettings, PasswordSync};
-use crate::secrets_manager;
+use crate::{cache, secrets_manager};
 
 /// What is to be done when the transaction has committed.
 #[derive(Default)]
@@ -52,6 +52,8 @@ struct Promotion {
     role: String,
     secret: SecretId,
     staged: Staged,
+    /// What was written.
+    value: Option<Secret>,
 }
 
 struct Settled {
@@ -304,6 +306,7 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
     }
 
     let (works, plans): (Vec<Work>, Vec<Plan>) = plans.into_iter().unzip();
+    let values: Vec<_> = plans.iter().map(|plan| plan.value().cloned()).collect();
     let requests: Vec<_> = works.iter().map(|work| work.change.clone()).zip(plans).collect();
     let written = io::run(WaitEvent::SecretsManager, async move {
         side_by_side(requests, |(change, plan)| {
@@ -312,7 +315,7 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
         })
         .await
     })?;
-    for (work, written) in works.iter().zip(written) {
+    for ((work, value), written) in works.iter().zip(values).zip(written) {
         match written {
             Ok(staged) => {
                 let notice = Notice::Staged {
@@ -326,6 +329,7 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
                     role: work.role(),
                     secret: work.change.secret.clone(),
                     staged,
+                    value,
                 });
             }
             Err(error) if strict(work) => return Err(work.not_staged(error).into()),
@@ -404,6 +408,10 @@ pub fn after_commit() {
 
 /// Returns whether everything got through.
 fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promotion>) -> bool {
+    // The new passwords are in force from now on, whenever AWSCURRENT follows.
+    for Promotion { secret, staged, value, .. } in &promotions {
+        cache::changed(client.settings(), secret, &staged.version_id, value.as_ref());
+    }
     let deadline = Instant::now() + timeout;
     let aws = client.until(deadline);
     let requests = promotions.iter().map(|p| (p.secret.clone(), p.staged.clone())).collect();

@@ -20,7 +20,7 @@ use crate::backend::role_catalog::{self, Role};
 use crate::backend::transaction::{in_transaction, lock_role, lock_versions};
 use crate::backend::{WaitEvent, io};
 use crate::error::Error;
-use crate::secrets_manager;
+use crate::{cache, secrets_manager};
 
 /// How many secrets are read at the same time.
 const AT_ONCE: usize = 16;
@@ -224,6 +224,9 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
         }
         clear_pending(&aws, &id, &then, &version).await
     })?;
+    if !is_current {
+        cache::forget(doubt.secret.as_str());
+    }
     let before = states::settled(doubt.oid, State::InSync, Some(&version_id), None);
     if !is_current || before == State::Drifted {
         log(&Notice::Reconciled {

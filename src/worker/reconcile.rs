@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::notify;
 use crate::backend::report::RawReport;
-use crate::backend::worker;
+use crate::backend::{server, worker};
 use crate::gucs::{self, PasswordSync};
 use crate::password::{settle, states};
 
@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(1);
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     worker::begin(None);
-    worker::at_exit(end);
+    server::at_exit(end);
     states::set_worker(worker::latch());
     // The template that all synced roles were looked for with, once they were.
     let mut looked_with = None;

@@ -1,7 +1,7 @@
 //! What Secrets Manager stores and what it tells about it.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use secretlink_core::Secret;
 
@@ -17,7 +17,7 @@ pub struct VersionSelector {
 }
 
 /// One version of a secret (API reference, GetSecretValue).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretValue {
     /// The secret's full ARN.
     pub arn: String,
@@ -34,7 +34,7 @@ pub struct SecretValue {
 }
 
 /// A secret is text or bytes, as it was stored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretBody {
     /// Text, valid UTF-8; usually JSON.
     String(Secret),
@@ -77,6 +77,53 @@ impl SecretValue {
             SecretBody::Binary(secret) => Ok(secret.expose()),
             SecretBody::String(_) => Err(AwsError::IsString { secret: self.name.clone() }),
         }
+    }
+}
+
+/// The form in which the cache keeps values, sealed. Each field has its length before it.
+impl SecretValue {
+    /// All of it as bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let created = self.created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let created = created.map_or(u64::MAX, |time| time.as_millis() as u64).to_le_bytes();
+        let (kind, body) = match &self.body {
+            SecretBody::String(secret) => (b"s", secret.expose()),
+            SecretBody::Binary(secret) => (b"b", secret.expose()),
+        };
+        let texts = [&self.arn, &self.name, &self.version_id].map(|text| text.as_bytes());
+        let stages = self.stages.iter().map(|stage| stage.as_bytes());
+        let mut bytes = Vec::with_capacity(body.len() + 512);
+        for field in texts.into_iter().chain([&created[..], kind, body]).chain(stages) {
+            bytes.extend_from_slice(&(field.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(field);
+        }
+        bytes
+    }
+
+    /// From what [`SecretValue::to_bytes`] made; `None` from anything else.
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<SecretValue> {
+        let mut field = || {
+            let (length, rest) = bytes.split_first_chunk::<8>()?;
+            let (field, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+            bytes = rest;
+            Some(field)
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+        let (arn, name, version_id) = (text(field()?)?, text(field()?)?, text(field()?)?);
+        let created = match u64::from_le_bytes(field()?.try_into().ok()?) {
+            u64::MAX => None,
+            millis => SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis)),
+        };
+        let body = match (field()?, field()?) {
+            (b"s", body) => SecretBody::String(Secret::new(body)),
+            (b"b", body) => SecretBody::Binary(Secret::new(body)),
+            _ => return None,
+        };
+        let mut stages = Vec::new();
+        while let Some(stage) = field() {
+            stages.push(text(stage)?);
+        }
+        Some(SecretValue { arn, name, version_id, stages, created, body })
     }
 }
 
@@ -172,4 +219,36 @@ pub struct SecretVersion {
     pub created: Option<SystemTime>,
     /// The day it was last read, to the day.
     pub last_accessed: Option<SystemTime>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_back() {
+        let value = SecretValue {
+            arn: "arn".into(),
+            name: "naïve".into(),
+            version_id: String::new(),
+            stages: vec!["AWSCURRENT".into(), String::new()],
+            created: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_234_567)),
+            body: SecretBody::String(Secret::new("hunter2")),
+        };
+        let binary = SecretValue {
+            stages: vec![],
+            created: None,
+            body: SecretBody::Binary(Secret::new([0, 255])),
+            ..value.clone()
+        };
+        for value in [value, binary] {
+            let bytes = value.to_bytes();
+            assert_eq!(SecretValue::from_bytes(&bytes).unwrap(), value);
+            for end in 0..bytes.len() {
+                let _ = SecretValue::from_bytes(&bytes[..end]);
+            }
+        }
+        assert!(SecretValue::from_bytes(b"").is_none());
+        assert!(SecretValue::from_bytes(&[255; 64]).is_none());
+    }
 }

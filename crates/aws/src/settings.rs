@@ -88,6 +88,37 @@ impl Settings {
         self
     }
 
+    /// Stands for what decides where and as whom is asked: different settings that come to the same may
+    /// have different ones, but never the other way round.
+    pub fn fingerprint(&self) -> String {
+        // Each field by its name, so that a new one is not forgotten here.
+        let Settings {
+            region,
+            endpoint_url,
+            profile,
+            role_arn,
+            external_id,
+            role_session_name,
+            use_fips_endpoint,
+            use_dualstack_endpoint,
+            ca_bundle,
+            request_timeout: _,
+            connect_timeout: _,
+            max_attempts: _,
+        } = self;
+        let fields = [region, endpoint_url, profile, role_arn, external_id, role_session_name, ca_bundle];
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        for field in fields {
+            let text = field.as_deref().unwrap_or_default();
+            // Its length first, so that no two lists of fields look the same.
+            digest.update(&[u8::from(field.is_some())]);
+            digest.update(&text.len().to_le_bytes());
+            digest.update(text.as_bytes());
+        }
+        digest.update(&[(*use_fips_endpoint).into(), (*use_dualstack_endpoint).into()]);
+        digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Refuses what the SDK would only report as a failure to build a request, if at all.
     pub(crate) fn validate(&self) -> Result<(), AwsError> {
         let check = |setting, value: &Option<String>, is_valid: fn(&str) -> bool, problem| match value
@@ -267,6 +298,17 @@ mod tests {
         assert_eq!(bad(Identity { region: text(), ..Identity::default() }), "region");
         assert_eq!(bad(Identity { role_arn: text(), ..Identity::default() }), "role_arn");
         assert_eq!(bad(Identity { external_id: text(), ..Identity::default() }), "external_id");
+    }
+
+    #[test]
+    fn fingerprints() {
+        let profile = Settings { profile: Some("x".into()), ..settings() };
+        let region = Settings { region: Some("x".into()), ..settings() };
+        let all = [settings(), profile, region].map(|s| s.fingerprint());
+        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+        let slower = Settings { request_timeout: Duration::from_secs(1), ..settings() };
+        assert_eq!(slower.fingerprint(), all[0]);
+        assert_eq!(all[0].len(), 32);
     }
 
     #[test]

@@ -8,7 +8,9 @@ pub mod io_thread;
 pub mod report;
 pub mod secret;
 pub mod shared_task;
+mod side_by_side;
 pub mod waker;
 
 pub use report::{Report, SqlState};
 pub use secret::Secret;
+pub use side_by_side::side_by_side;

@@ -66,6 +66,16 @@ pub enum Plan {
     },
 }
 
+impl Plan {
+    /// The value that will be written, if any.
+    pub fn value(&self) -> Option<&Secret> {
+        match self {
+            Plan::Put { value, .. } | Plan::Create { value } => Some(value),
+            Plan::Nothing { .. } | Plan::Adopt(_) => None,
+        }
+    }
+}
+
 /// A version that holds the password to be committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {

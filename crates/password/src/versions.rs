@@ -1,13 +1,12 @@
 //! The versions of a role's secret that matter: current and pending.
 
 use secretlink_aws::{AwsError, SecretId, SecretStages, SecretValue, SecretsManager, VersionSelector};
-use secretlink_core::Secret;
+use secretlink_core::{Secret, side_by_side};
 use std::time::SystemTime;
 
 use crate::Obstacle;
 use crate::random::is_ours;
 use crate::role_secret::RoleSecret;
-use crate::side_by_side;
 
 pub(crate) const CURRENT: &str = "AWSCURRENT";
 pub(crate) const PENDING: &str = "AWSPENDING";

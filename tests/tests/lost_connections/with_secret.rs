@@ -88,9 +88,10 @@ fn the_secret_is_read_again() {
     }
     put(&stage, "rotated", "app", "fourth", stage.remote.port(), false);
     assert_eq!(session.ask("c", "SELECT 42"), "42");
-    // Elsewhere, when the secret says so.
+    // Elsewhere, when the secret says so, and that is known.
     let proxy = Proxy::to(stage.remote.port());
     put(&stage, "rotated", "app", "fourth", proxy.port(), false);
+    session.run("SELECT refresh_secret('rotated')");
     lose(&mut session);
     assert_eq!(session.ask("c", "SELECT 42"), "42");
     assert_eq!(proxy.open(), 1);
@@ -106,6 +107,7 @@ fn the_secret_is_read_again() {
         .secrets()
         .call("DeleteSecret", json!({ "SecretId": "rotated", "ForceDeleteWithoutRecovery": true }))
         .unwrap();
+    session.run("SELECT forget_secret('rotated')");
     lose(&mut session);
     assert_eq!(session.fails("SELECT * FROM dblink('c', 'SELECT 1') AS t(a int)").0, "42704");
 }
@@ -271,6 +273,7 @@ fn making_it_again_can_be_interrupted() {
     let mut session = connected(&stage, "slow");
     let proxy = Proxy::to(stage.remote.port());
     put(&stage, "slow", "app", stage.remote.app_password(), proxy.port(), false);
+    session.run("SELECT forget_secret('slow')");
     stage.remote.restart(StopMode::Fast);
     session.until_lost("c");
     proxy.set(Mode::BlackHole);

@@ -33,10 +33,12 @@ const EVERYBODY: [&str; 23] = [
 ];
 
 /// For those who watch the server: members of `pg_monitor`. No value of a secret is in them.
-const MONITORS: [&str; 7] = [
+const MONITORS: [&str; 9] = [
     "check()",
     "role_sync",
     "role_sync_states",
+    "secret_cache",
+    "secret_cache_entries",
     "secretlink_aws_calls",
     "secretlink_stat_aws_calls",
     "secretlink_stat_counters",
@@ -44,7 +46,7 @@ const MONITORS: [&str; 7] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 14] = [
+const SUPERUSERS: [&str; 17] = [
     "check(secret_id text)",
     "check_role_sync",
     "connect_with_secret",
@@ -52,10 +54,13 @@ const SUPERUSERS: [&str; 14] = [
     "create_secret",
     "dblink_connect_u",
     "describe_secret",
+    "forget_all_secrets",
+    "forget_secret",
     "get_secret_binary",
     "get_secret_string",
     "get_secret_value",
     "put_secret_value",
+    "refresh_secret",
     "secretlink_stats_reset",
     "sync_role",
     "unsync_role",

@@ -34,6 +34,7 @@ fn an_interrupt_at_any_stage_shows_nothing() {
     trial.fails("SELECT dblink_exec('remote_conn', 'DO $$BEGIN PERFORM pg_sleep(9); END$$')", timed_out);
 
     trial.client.batch_execute("SET statement_timeout = 0; SET secretlink.request_timeout = 300").unwrap();
+    trial.client.query_one(&format!("SELECT forget_secret('{secret}')"), &[]).unwrap();
     aws.set(Mode::BlackHole);
     trial.fails(&connect_at(slow.port()), "request to Secrets Manager timed out");
     aws.set(Mode::Pass);

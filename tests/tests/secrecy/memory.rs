@@ -185,6 +185,7 @@ fn memory_is_clean_after_interrupts_and_cuts() {
     }
     slow.set(Mode::Pass);
     for length in [300, 500, 1_000, 5_000, 15_000] {
+        searched.client.query_one(&format!("SELECT forget_secret('{secret}')"), &[]).unwrap();
         aws.set(Mode::CutAfter(length));
         searched.fails(&connect_at(slow.port()));
         searched.clean(&format!("the answer of AWS was cut after {length} bytes"));

@@ -203,6 +203,7 @@ fn the_rules_of_dblink_hold() {
         "",
     );
     api().delete_secret(&name, true);
+    session().query_one("SELECT forget_secret($1)", &[&name]).unwrap();
     let gone = format!("secret \"{name}\" not found in region us-east-1");
     refused(&mut client, &connect(&name), "42704", &gone, "");
 }

@@ -1,0 +1,21 @@
+//! The cache of secrets: what is kept and for how long, who fetches and who waits.
+//!
+//! All of it works on plain memory, which may be shared by the processes of a server, and knows neither
+//! Postgres nor AWS. Whoever owns the memory takes a lock around each call; no call blocks.
+
+mod chain;
+mod key;
+mod policy;
+mod seal;
+mod store;
+mod table;
+
+pub use key::Key;
+pub use policy::{Moment, Timing};
+pub use seal::{SealError, Sealer};
+pub use store::{
+    Asking, Contents, Failure, Finish, Found, Listed, Look, Named, Outcome, Store, Ticket, Wanted,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,482 @@
+//! What is kept, who asks for it and who waits.
+//!
+//! For each key at most one request is under way. Whoever wants the value meanwhile waits for its answer,
+//! be it a value or an error. A request that never comes back, since its process hangs, counts for a
+//! limited time; what is answered later, or after the entry was changed or forgotten, is not kept.
+
+use std::time::Duration;
+
+use crate::chain::Chain;
+use crate::key::{Key, is_named};
+use crate::policy::{Moment, Timing, pause_after_confirmations, pause_after_failures};
+use crate::table::{Place, Table};
+
+/// The cache, in memory that is plain words and was all zeros at first.
+pub struct Store<'a> {
+    table: Table<'a>,
+}
+
+/// Which value will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// One that is not too old.
+    Fresh,
+    /// One that was asked for at this moment or later.
+    Since(Moment),
+    /// With these versions logins failed: another version, or else the certainty that there was none at
+    /// `since`. Somebody else may have asked for that in vain just now, and it is not asked for all the
+    /// time: then that will do, or whoever is `patient` waits until it may be asked for again.
+    Other {
+        /// Ids of versions.
+        than: Vec<String>,
+        /// When the last one was refused.
+        since: Moment,
+        /// Whether to wait.
+        patient: bool,
+    },
+}
+
+/// Who asks for a value, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// This process.
+    pub owner: i32,
+    /// When it began to want the value.
+    pub arrived: Moment,
+    /// For how long it will ask.
+    pub patience: Duration,
+}
+
+/// A value, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The value, sealed.
+    pub sealed: Vec<u8>,
+    /// Its version.
+    pub version_id: String,
+    /// When it was asked for.
+    pub asked: Moment,
+}
+
+/// What to do about a value that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Here it is.
+    Hit(Found),
+    /// Here is an old one. Nobody can be asked for a newer.
+    Stale(Found),
+    /// It was asked for while we waited, and this came of it: what [`Failure::report`] was.
+    Failed(Vec<u8>),
+    /// Somebody else is asking: wait for that, until then at most.
+    Wait(Moment),
+    /// Somebody else is still asking, and we have waited as long as we would have asked.
+    GaveUp,
+    /// Ask, and tell what came of it.
+    Ask(Ticket),
+    /// Ask. There is no room to keep it.
+    Uncached,
+}
+
+/// The right to ask for a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Ticket {
+    place: Place,
+    generation: u64,
+    began: Moment,
+}
+
+/// A value that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// The value, sealed.
+    pub sealed: Vec<u8>,
+    /// Its version.
+    pub version_id: String,
+    /// The secret's full ARN.
+    pub arn: String,
+    /// The secret's name.
+    pub name: String,
+}
+
+/// A request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Nothing was learnt: nobody could be reached, or was willing to answer.
+    pub unreachable: bool,
+    /// The error, for those who waited.
+    pub report: Vec<u8>,
+}
+
+/// What came of a request.
+pub type Outcome<'a> = Result<&'a Contents, &'a Failure>;
+
+/// What a request that has ended means to the one who asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The value is kept, or the error known to all.
+    Kept {
+        /// It is the first value after failures, or the first failure after a value.
+        news: bool,
+        /// There was a value before, and now there is another version or none.
+        changed: bool,
+    },
+    /// It failed, and an old value will have to do.
+    Stale {
+        /// The value.
+        found: Found,
+        /// It is the first failure.
+        news: bool,
+    },
+    /// The entry was changed meanwhile: what came may be older than what is there now.
+    Superseded,
+}
+
+/// An entry, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What was asked for.
+    pub key: Key,
+    /// The version that is kept; `None` if there is no value.
+    pub version_id: Option<String>,
+    /// When it was asked for.
+    pub asked: Moment,
+    /// When it was last used.
+    pub used: Moment,
+    /// How often it was.
+    pub hits: u64,
+    /// Whether a request is under way.
+    pub is_asked: bool,
+    /// The last error, if the last request failed: what [`Failure::report`] was.
+    pub error: Option<Vec<u8>>,
+}
+
+impl<'a> Store<'a> {
+    /// The cache in this memory. `None` if there is too little of it.
+    pub fn over(memory: &'a mut [u64]) -> Option<Store<'a>> {
+        Some(Store { table: Table::over(memory)? })
+    }
+
+    /// What to do about a value that is wanted at `now`.
+    pub fn look(
+        &mut self,
+        key: &[u8],
+        wanted: &Wanted,
+        timing: &Timing,
+        asking: &Asking,
+        now: Moment,
+    ) -> Look {
+        let Some(place) = self.table.find(key).or_else(|| self.table.insert(key)) else {
+            return Look::Uncached;
+        };
+        self.table.touch(place);
+        let entry = self.table.at(place);
+        entry.used = now.0;
+        let entry = *entry;
+        let (asked, answered) = (Moment(entry.asked), Moment(entry.answered));
+        let has_value = !entry.value.is_empty();
+
+        let will_do = has_value
+            && match wanted {
+                // What came while we waited is as fresh as can be.
+                Wanted::Fresh => timing.is_fresh(asked, now) || answered >= asking.arrived,
+                Wanted::Since(since) => asked >= *since,
+                Wanted::Other { than, since, patient } => {
+                    let suppressed = now.0 < entry.recheck && !patient;
+                    asked >= *since || suppressed || !than.contains(&self.version_at(place))
+                }
+            };
+        if will_do {
+            self.table.at(place).hits += 1;
+            return Look::Hit(self.found(place));
+        }
+        // That somebody less patient had no luck need not keep us from trying.
+        let has_failed = entry.failed != 0 && entry.failed_patience >= micros(asking.patience);
+        let is_unreachable = has_failed && entry.unreachable != 0;
+        let may_be_stale = has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now);
+        let is_in_flight = entry.flight_began != 0 && now.0 < entry.flight_until;
+        let failed_for_us = has_failed && entry.failed >= asking.arrived.0;
+        if is_unreachable && may_be_stale && (is_in_flight || now.0 < entry.retry || failed_for_us) {
+            self.table.at(place).hits += 1;
+            return Look::Stale(self.found(place));
+        }
+        let is_suppressed = matches!(wanted, Wanted::Other { .. }) && now.0 < entry.recheck;
+        let is_patient = matches!(wanted, Wanted::Other { patient: true, .. });
+        let has_error = has_failed && !entry.error.is_empty();
+        if has_error && (failed_for_us || (is_suppressed && !is_patient)) {
+            return Look::Failed(self.table.blocks().read(entry.error));
+        }
+        if is_suppressed && is_patient && !is_in_flight {
+            return Look::Wait(Moment(entry.recheck));
+        }
+        if is_in_flight {
+            let until = asking.arrived + asking.patience;
+            return match () {
+                () if now < until => Look::Wait(until.min(Moment(entry.flight_until))),
+                () if may_be_stale => Look::Stale(self.found(place)),
+                () => Look::GaveUp,
+            };
+        }
+        Look::Ask(self.take_off(place, asking, now))
+    }
+
+    /// Begins a request.
+    fn take_off(&mut self, place: Place, asking: &Asking, now: Moment) -> Ticket {
+        let generation = self.table.next_generation();
+        let entry = self.table.at(place);
+        entry.generation = generation;
+        entry.flight_owner = asking.owner;
+        entry.flight_began = now.0.max(1);
+        entry.flight_until = (now + asking.patience + GRACE).0;
+        Ticket { place, generation, began: now }
+    }
+
+    /// Ends a request with what came of it.
+    pub fn finish(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome<'_>,
+        wanted: &Wanted,
+        timing: &Timing,
+        asking: &Asking,
+        now: Moment,
+    ) -> Finish {
+        let Ticket { place, generation, began } = ticket;
+        if self.table.peek(place).generation != generation {
+            return Finish::Superseded;
+        }
+        let doubted = matches!(wanted, Wanted::Other { .. });
+        match outcome {
+            Ok(contents) => {
+                let same = self.version_at(place) == contents.version_id;
+                let changed = !same && !self.table.peek(place).value.is_empty();
+                self.put(place, contents, began);
+                let news = self.table.peek(place).failures > 0;
+                self.succeeded(place, now);
+                self.confirm(place, doubted && same, now);
+                Finish::Kept { news, changed }
+            }
+            Err(failure) => {
+                let entry = self.table.at(place);
+                entry.flight_began = 0;
+                entry.failed = now.0.max(1);
+                entry.failed_patience = micros(asking.patience);
+                entry.unreachable = failure.unreachable.into();
+                let news = entry.failures == 0;
+                entry.failures = entry.failures.saturating_add(1);
+                entry.retry = (now + pause_after_failures(entry.failures)).0;
+                let asked = Moment(entry.asked);
+                self.confirm(place, doubted && !failure.unreachable, now);
+                let changed = !failure.unreachable && !self.table.peek(place).value.is_empty();
+                if !failure.unreachable {
+                    // Refused, or gone: what was read before must not be used any more.
+                    self.clear(place);
+                }
+                let error = self.table.keep(&failure.report, Some(place)).unwrap_or_default();
+                self.table.set_error(place, error);
+                let has_value = !self.table.peek(place).value.is_empty();
+                if has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now) {
+                    self.table.at(place).hits += 1;
+                    return Finish::Stale { found: self.found(place), news };
+                }
+                Finish::Kept { news, changed }
+            }
+        }
+    }
+
+    fn succeeded(&mut self, place: Place, now: Moment) {
+        let entry = self.table.at(place);
+        entry.answered = now.0;
+        entry.failed = 0;
+        entry.failures = 0;
+        self.table.set_error(place, Chain::default());
+    }
+
+    fn confirm(&mut self, place: Place, confirmed: bool, now: Moment) {
+        let entry = self.table.at(place);
+        entry.confirmations = if confirmed { entry.confirmations.saturating_add(1) } else { 0 };
+        entry.recheck = if confirmed { (now + pause_after_confirmations(entry.confirmations)).0 } else { 0 };
+    }
+
+    /// Keeps a value, as long as there is room.
+    fn put(&mut self, place: Place, contents: &Contents, asked: Moment) {
+        self.clear(place);
+        let about = [&*contents.version_id, &*contents.arn, &*contents.name].join("\0");
+        let about = self.table.keep(about.as_bytes(), Some(place));
+        self.table.set_about(place, about.unwrap_or_default());
+        let value = about.and_then(|_| self.table.keep(&contents.sealed, Some(place)));
+        self.table.set_value(place, value.unwrap_or_default());
+        let entry = self.table.at(place);
+        entry.asked = asked.0;
+        entry.flight_began = 0;
+    }
+
+    fn clear(&mut self, place: Place) {
+        let generation = self.table.next_generation();
+        self.table.at(place).generation = generation;
+        self.table.set_value(place, Chain::default());
+        self.table.set_about(place, Chain::default());
+    }
+
+    /// Ends a request without a word.
+    pub fn abandon(&mut self, ticket: Ticket) {
+        let entry = self.table.at(ticket.place);
+        if entry.generation == ticket.generation {
+            entry.flight_began = 0;
+        }
+    }
+
+    /// The same for all requests of a process that ends.
+    pub fn abandon_all(&mut self, owner: i32) {
+        for place in self.table.places() {
+            let entry = self.table.at(place);
+            if entry.flight_owner == owner {
+                entry.flight_began = 0;
+            }
+        }
+    }
+
+    /// Begins requests for values that are in use and will soon be too old, at most so many, and only those
+    /// that the caller is able to ask for.
+    pub fn renew(
+        &mut self,
+        can_ask: impl Fn(&Key) -> bool,
+        timing: &Timing,
+        asking: &Asking,
+        most: usize,
+        now: Moment,
+    ) -> Vec<(Key, Ticket)> {
+        let mut begun = Vec::new();
+        for place in self.table.places() {
+            let entry = *self.table.peek(place);
+            let is_due = !entry.value.is_empty()
+                && timing.is_in_use(Moment(entry.used), now)
+                && now >= timing.renewal(Moment(entry.asked))
+                && (entry.failed == 0 || now.0 >= entry.retry)
+                && (entry.flight_began == 0 || now.0 >= entry.flight_until);
+            if begun.len() < most
+                && is_due
+                && let Some(key) = Key::from_bytes(&self.table.blocks().read(entry.key))
+                && can_ask(&key)
+            {
+                begun.push((key, self.take_off(place, asking, now)));
+            }
+        }
+        begun
+    }
+
+    /// Puts another value in the place of one that is there, for which a key is chosen by `of`. What is being
+    /// asked for meanwhile counts for nothing. `None` wipes it.
+    pub fn replace(&mut self, of: impl Fn(&Key, Named<'_>) -> Option<Option<Contents>>, now: Moment) {
+        for place in self.table.places() {
+            let entry = *self.table.peek(place);
+            let Some(key) = Key::from_bytes(&self.table.blocks().read(entry.key)) else { continue };
+            let about = self.about_at(place);
+            let (_, arn, name) = parts(&about);
+            match of(&key, Named { secret_id: &key.secret_id, arn, name }) {
+                None => {}
+                Some(None) => self.table.remove(place),
+                Some(Some(contents)) => {
+                    self.put(place, &contents, now);
+                    self.succeeded(place, now);
+                    self.confirm(place, false, now);
+                }
+            }
+        }
+    }
+
+    /// Wipes what is kept of a secret, however it was named. Returns how many entries that were.
+    pub fn forget(&mut self, secret: &str) -> usize {
+        let before = self.table.places().len();
+        self.replace(|_, named| named.is(secret).then_some(None), Moment::default());
+        before - self.table.places().len()
+    }
+
+    /// Wipes everything. Returns how many entries that were.
+    pub fn forget_all(&mut self) -> usize {
+        let places = self.table.places();
+        for place in &places {
+            self.table.remove(*place);
+        }
+        places.len()
+    }
+
+    /// A number that has changed if anything kept has.
+    pub fn generation(&self) -> u64 {
+        self.table.generation()
+    }
+
+    /// The version that is kept for a key.
+    pub fn version(&self, key: &[u8]) -> Option<String> {
+        let place = self.table.find(key)?;
+        (!self.table.peek(place).value.is_empty()).then(|| self.version_at(place))
+    }
+
+    /// All entries, those used last at the end.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |place| {
+            let entry = self.table.peek(place);
+            let has_value = !entry.value.is_empty();
+            Some(Listed {
+                key: Key::from_bytes(&self.table.blocks().read(entry.key))?,
+                version_id: has_value.then(|| self.version_at(place)),
+                asked: Moment(entry.asked),
+                used: Moment(entry.used),
+                hits: entry.hits,
+                is_asked: entry.flight_began != 0,
+                error: (!entry.error.is_empty()).then(|| self.table.blocks().read(entry.error)),
+            })
+        };
+        self.table.places().into_iter().filter_map(listed).collect()
+    }
+
+    fn found(&self, place: Place) -> Found {
+        let entry = self.table.peek(place);
+        Found {
+            sealed: self.table.blocks().read(entry.value),
+            version_id: self.version_at(place),
+            asked: Moment(entry.asked),
+        }
+    }
+
+    fn about_at(&self, place: Place) -> String {
+        let about = self.table.blocks().read(self.table.peek(place).about);
+        String::from_utf8(about).unwrap_or_default()
+    }
+
+    fn version_at(&self, place: Place) -> String {
+        parts(&self.about_at(place)).0.to_owned()
+    }
+}
+
+/// How much longer than its own patience a request counts.
+const GRACE: Duration = Duration::from_secs(1);
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Version id, ARN and name.
+fn parts(about: &str) -> (&str, &str, &str) {
+    let mut parts = about.split('\0');
+    let mut next = || parts.next().unwrap_or_default();
+    (next(), next(), next())
+}
+
+/// How a secret that is kept can be named.
+#[derive(Clone, Copy, Debug)]
+pub struct Named<'a> {
+    /// As it was asked for.
+    pub secret_id: &'a str,
+    /// Its full ARN; empty if it was never read.
+    pub arn: &'a str,
+    /// Its name; empty if it was never read.
+    pub name: &'a str,
+}
+
+impl Named<'_> {
+    /// Whether `text` names it.
+    pub fn is(&self, text: &str) -> bool {
+        is_named(text, self.secret_id, self.arn, self.name)
+    }
+}

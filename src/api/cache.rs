@@ -1,0 +1,102 @@
+//! The cache of secrets, as SQL sees it.
+
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+use std::time::Duration;
+
+use super::required;
+use crate::backend::report::OrRaise;
+use crate::backend::text::Text;
+use crate::cache::{self, Told};
+use crate::gucs;
+
+/// Reads a secret again, whatever is cached of it. Returns the version id now cached.
+#[pg_extern(volatile, parallel_restricted)]
+fn refresh_secret(secret_id: Option<Text>) -> Text {
+    let refresh = || cache::refresh(&required(secret_id, "secret_id")?);
+    Text(refresh().or_raise())
+}
+
+/// Wipes what is cached of a secret, named as you like. Returns how many entries that were.
+#[pg_extern(volatile, parallel_restricted)]
+fn forget_secret(secret_id: Option<Text>) -> i32 {
+    let secret_id = required(secret_id, "secret_id").or_raise();
+    count(cache::forget(&secret_id))
+}
+
+/// Wipes the cache. Returns how many entries that were.
+#[pg_extern(volatile, parallel_restricted)]
+fn forget_all_secrets() -> i32 {
+    count(cache::forget_all())
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// What is cached, but for the values.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::type_complexity, reason = "the columns")]
+fn secret_cache_entries() -> TableIterator<
+    'static,
+    (
+        name!(secret_id, Text),
+        name!(stage, Option<Text>),
+        name!(version_id, Option<Text>),
+        name!(state, Text),
+        name!(age, Option<Interval>),
+        name!(expires, Option<TimestampWithTimeZone>),
+        name!(hits, i64),
+        name!(region, Option<Text>),
+        name!(role_arn, Option<Text>),
+        name!(last_error, Option<Text>),
+    ),
+> {
+    let (now, timing) = (cache::now(), gucs::cache_timing());
+    let given = |text: String| (!text.is_empty()).then_some(Text(text));
+    TableIterator::new(cache::list().into_iter().map(move |entry| {
+        let has_value = entry.version_id.is_some();
+        let age = now - entry.asked;
+        let state = match () {
+            () if entry.is_asked => "asking",
+            () if !has_value => "failed",
+            () if age < timing.ttl => "fresh",
+            () if age < timing.ttl + timing.max_stale => "stale",
+            () => "expired",
+        };
+        let key = entry.key;
+        (
+            Text(key.secret_id),
+            given(key.stage),
+            entry.version_id.or(Some(key.version_id)).and_then(given),
+            Text(state.to_owned()),
+            has_value.then(|| interval(age)).flatten(),
+            has_value.then(|| timestamp_in(timing.ttl, age)).flatten(),
+            i64::try_from(entry.hits).unwrap_or(i64::MAX),
+            given(key.region),
+            given(key.role_arn),
+            entry.error.map(|report| Text(Told::from_bytes(&report).to_string())),
+        )
+    }))
+}
+
+fn interval(time: Duration) -> Option<Interval> {
+    Interval::new(0, 0, i64::try_from(time.as_micros()).ok()?).ok()
+}
+
+/// When something of this age will be as old as `lifetime`.
+fn timestamp_in(lifetime: Duration, age: Duration) -> Option<TimestampWithTimeZone> {
+    let micros = |time: Duration| i64::try_from(time.as_micros()).ok();
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    TimestampWithTimeZone::try_from(now + micros(lifetime)? - micros(age)?).ok()
+}
+
+// The function is one thing and what people see another, which can have columns added to it.
+extension_sql!(
+    "CREATE VIEW secret_cache AS
+        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error
+        FROM secret_cache_entries();",
+    name = "secret_cache",
+    requires = [secret_cache_entries]
+);

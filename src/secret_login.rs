@@ -1,0 +1,151 @@
+//! Logging in with a secret, also while it is being rotated.
+//!
+//! A rotation stages the new password as `AWSPENDING`, sets it in the database, and makes it `AWSCURRENT`
+//! (Secrets Manager user guide, "Rotation by Lambda function"; password sync does the same). So a password
+//! that is refused may be one that was current when it was cached, or still is but will not be for long. A
+//! refusal by the remote server is what counts: an error of the network says nothing about the password.
+
+use secretlink_aws::{AwsError, Identity, VersionSelector};
+use secretlink_remote::conninfo::Options;
+use std::cell::Cell;
+
+use crate::cache::{self, Request, Sealed, Wanted};
+use crate::connections::Session;
+use crate::error::Error;
+use crate::secret_conninfo::{self, Given};
+use crate::stats::{self, Counter};
+
+/// The secret that a session logged in with.
+pub struct UsedSecret {
+    id: String,
+    current: Request,
+    /// The version that was current.
+    version_id: String,
+    /// What was cached when this was last looked at.
+    generation: Cell<u64>,
+}
+
+impl UsedSecret {
+    /// As it was named.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is known to have another current version now. Asks nobody.
+    pub fn has_changed(&self) -> bool {
+        let generation = cache::generation();
+        if self.generation.get() == generation {
+            return false;
+        }
+        let changed = self.current.cached_version().is_some_and(|version| version != self.version_id);
+        if !changed {
+            self.generation.set(generation);
+        }
+        changed
+    }
+}
+
+/// Logs in with the current version of a secret, read as `identity` says and otherwise the settings. If its
+/// password is refused, with one that is newer, or else with the pending one.
+///
+/// # Errors
+/// If the secret cannot be read, or no connection be made. If no other password works either, the error is
+/// that of the first.
+pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given) -> Result<Session, Error> {
+    let began = cache::now();
+    let generation = Cell::new(cache::generation());
+    let current = Request::new(secret_id, VersionSelector::default(), identity)?;
+    let mut login = Login { secret_id, options, given, tried: Vec::new() };
+    let mut sealed = current.get(&Wanted::Fresh)?;
+    let mut version_id = sealed.version_id.clone();
+    let cached_before = sealed.asked < began;
+    let mut outcome = login.attempt(sealed);
+    if cached_before && outcome.as_ref().is_err_and(is_unusable) {
+        // Somebody may have put it right since.
+        sealed = current.get(&Wanted::Since(began))?;
+        version_id.clone_from(&sealed.version_id);
+        outcome = login.attempt(sealed);
+    }
+    let session = match outcome {
+        Err(error) if login.is_refused(&error) => {
+            let pending = VersionSelector { stage: Some("AWSPENDING".into()), version_id: None };
+            let pending = Request::new(secret_id, pending, identity)?;
+            login.with_another(&current, &pending, &mut version_id)?.ok_or(error)?
+        }
+        outcome => outcome?,
+    };
+    let id = secret_id.to_owned();
+    Ok(session.with_secret(UsedSecret { id, current, version_id, generation }))
+}
+
+struct Login<'a> {
+    secret_id: &'a str,
+    options: Options,
+    given: Given,
+    /// The versions whose password was tried.
+    tried: Vec<String>,
+}
+
+impl Login<'_> {
+    fn attempt(&mut self, sealed: Sealed) -> Result<Session, Error> {
+        self.tried.push(sealed.version_id.clone());
+        let info = secret_conninfo::open(self.secret_id, sealed, self.options.clone(), self.given)?;
+        Session::open(info, true)
+    }
+
+    /// Whether the remote server refused the secret's password.
+    fn is_refused(&self, error: &Error) -> bool {
+        !self.options.has_credentials()
+            && matches!(error, Error::Connect(error) if error.is_authentication_failure())
+    }
+
+    /// Tries what else may be the password. At first without delay, which all sessions that a rotation has
+    /// surprised get along with, asking AWS as good as once. Then, lest the rotation has just gone on, or
+    /// somebody else's failures keep us from asking, once more when that is allowed. `None` if nothing
+    /// works; `current_version` is what turns out to be current.
+    fn with_another(
+        &mut self,
+        current: &Request,
+        pending: &Request,
+        current_version: &mut String,
+    ) -> Result<Option<Session>, Error> {
+        for patient in [false, true] {
+            let since = cache::now();
+            for request in [current, pending] {
+                let wanted = Wanted::Other { than: self.tried.clone(), since, patient };
+                // There may be none, or nobody to ask: the refusal stands.
+                let Ok(sealed) = request.get(&wanted) else { continue };
+                if std::ptr::eq(request, current) {
+                    current_version.clone_from(&sealed.version_id);
+                }
+                if self.tried.contains(&sealed.version_id) {
+                    continue;
+                }
+                match self.attempt(sealed) {
+                    Ok(session) => {
+                        stats::count(Counter::ConnectionsRetried);
+                        return Ok(Some(session));
+                    }
+                    Err(error) if self.is_refused(&error) || is_unusable(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether it is the secret that is wrong.
+fn is_unusable(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::FieldMissing { .. }
+            | Error::Aws(
+                AwsError::IsBinary { .. }
+                    | AwsError::NotJson { .. }
+                    | AwsError::NotAnObject { .. }
+                    | AwsError::NoPasswordField { .. }
+                    | AwsError::InvalidField { .. }
+            )
+    )
+}
