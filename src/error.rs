@@ -247,7 +247,7 @@ impl Report for Error {
             Error::InvalidOption { hint, .. } => return hint.clone(),
             Error::InvalidOptionValue { problem, .. } => (*problem).into(),
             Error::SecretNotForServer { .. } => {
-                "Give the server to a superuser, or give it a secret_id of its own.".into()
+                "Look at the server's options; then give it to a superuser, or give it a secret_id of its own.".into()
             }
             Error::ServerGone(_) => "Close the connection with dblink_disconnect.".into(),
             Error::SettingRefused(_) => "Start a session that does not set it.".into(),
