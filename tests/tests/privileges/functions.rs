@@ -66,9 +66,9 @@ const SUPERUSERS: [&str; 17] = [
     "unsync_role",
 ];
 
-/// A statement that uses each, by its name, and arguments where they make a difference: the functions with NULL for every argument, not as a constant, of which the
-/// planner knows the result.
-fn uses(client: &mut Client) -> Vec<(String, String)> {
+/// A statement that uses each, by its name, and arguments where they make a difference: the functions with
+/// NULL for every argument, not as a constant, of which the planner knows the result.
+pub fn uses(client: &mut Client) -> Vec<(String, String)> {
     let rows = client
         .query(
             "SELECT CASE proname WHEN 'check' THEN format('%s(%s)', proname, pg_get_function_identity_arguments(p.oid))

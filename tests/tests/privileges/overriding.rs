@@ -29,7 +29,6 @@ fn misled(moto: &Moto, thief: &Proxy, directory: &TempDir) -> Cluster {
     ] {
         cluster = cluster.env(name, value);
     }
-    // Postgres itself takes its port from the command line.
     let cluster = cluster.start();
     cluster
         .connect("postgres", "postgres")
@@ -40,7 +39,6 @@ fn misled(moto: &Moto, thief: &Proxy, directory: &TempDir) -> Cluster {
 
 #[test]
 fn the_environment_of_the_server_does_not_lead_a_secret_elsewhere() {
-    // On another loopback address than the one that everything else points to.
     let stage = Stage::shared();
     let (thief, moto, directory) = (elsewhere(), Moto::start(), TempDir::new());
     let local = misled(&moto, &thief, &directory);

@@ -1,9 +1,11 @@
 //! Objects of an attacker's with the names of what our SQL and our C-level lookups use, found first by
 //! way of `search_path`, and a superuser who calls us: nothing of the attacker's is run.
 
+use crate::functions::uses;
 use crate::ground::{WHO, api, execute, name, role, secret};
 use postgres::Client;
 use secretlink_e2e::{Stage, db_error, unique};
+use std::collections::BTreeSet;
 
 /// Traps in schema `trap`, which belongs to `attacker`. Each counts in `trap.sprung` who stepped on it.
 fn set_traps(client: &mut Client, attacker: &str) {
@@ -110,6 +112,12 @@ fn trapped(schema: &str) -> (Client, Client, String) {
     (victim, admin, attacker)
 }
 
+/// The extension's functions and views, quoted if need be.
+fn names_of(client: &mut Client) -> BTreeSet<String> {
+    let call = |sql: &str| sql.split(['.', '(']).nth(1).unwrap_or_default().to_owned();
+    uses(client).iter().map(|(_, sql)| call(sql)).collect()
+}
+
 #[test]
 fn nothing_of_an_attackers_is_run_by_functions_in_public() {
     nothing_is_run("public");
@@ -121,7 +129,7 @@ fn nothing_of_an_attackers_is_run_by_functions_in_a_schema_of_their_own() {
 }
 
 fn nothing_is_run(schema: &str) {
-    let (mut victim, mut admin, attacker) = trapped(schema);
+    let (mut victim, mut admin, _) = trapped(schema);
     let (secret, new) = (secret(), unique("new"));
     let role = name("made");
     admin
@@ -153,7 +161,13 @@ fn nothing_is_run(schema: &str) {
         format!("SELECT * FROM {schema}.dblink_get_result('c', false) AS t(i pg_catalog.int4)"),
         format!("SELECT {schema}.dblink_error_message('c'), {schema}.dblink_get_connections(), {schema}.dblink_current_query()"),
         format!("SELECT * FROM {schema}.remote_connections"),
+        format!("SELECT * FROM {schema}.remote_connection()"),
         format!("SELECT * FROM {schema}.role_sync"),
+        format!("SELECT * FROM {schema}.role_sync_states()"),
+        format!("SELECT * FROM {schema}.secretlink_stats, {schema}.secretlink_stat_counters()"),
+        format!("SELECT * FROM {schema}.secretlink_aws_calls, {schema}.secretlink_stat_aws_calls()"),
+        format!("SELECT {schema}.secretlink_stats_reset()"),
+        format!("SELECT {schema}.secretlink_fdw_validator('{{host=a}}', 1417), {schema}.dblink_fdw_validator('{{host=a}}', 1417)"),
         format!("SELECT * FROM {schema}.dblink_get_pkey('own.kept')"),
         format!("SELECT {schema}.get_secret_value('{secret}'), {schema}.get_secret_string('{secret}')"),
         format!("SELECT * FROM {schema}.describe_secret('{secret}')"),
@@ -164,6 +178,8 @@ fn nothing_is_run(schema: &str) {
         "ALTER SERVER another OPTIONS (SET host 'i', region 'us-east-1')".into(),
         "CREATE USER MAPPING FOR PUBLIC SERVER another OPTIONS (user 'x', password 'y')".into(),
         format!("CREATE ROLE {role}"),
+        format!("SELECT {schema}.unsync_role('{role}')"),
+        format!("SELECT {schema}.\"check\"(), {schema}.\"check\"('{secret}')"),
         format!("SELECT {schema}.dblink_disconnect(), {schema}.dblink_disconnect('c'), {schema}.dblink_disconnect('u')"),
     ];
     // Each column of each type as the key.
@@ -182,7 +198,7 @@ fn nothing_is_run(schema: &str) {
         "00000000-0000-0000-0000-000000000001",
     ];
     for (n, value) in values.into_iter().enumerate() {
-        let key = format!("'{}', 1, '{{\"{value}\"}}', '{{\"{value}\"}}'", n + 1).replace("{1}\"", "{1}\"");
+        let key = format!("'{}', 1, '{{\"{value}\"}}', '{{\"{value}\"}}'", n + 1);
         for function in ["insert", "update"] {
             statements.push(format!("SELECT {schema}.dblink_build_sql_{function}('own.kept', {key})"));
         }
@@ -191,19 +207,30 @@ fn nothing_is_run(schema: &str) {
             n + 1
         ));
     }
+    // What fails says why without stepping on anything, either.
+    let failing = [
+        (format!("SELECT {schema}.get_secret_value('no such')"), "42704"),
+        (format!("SELECT {schema}.get_secret_binary('{secret}')"), "42809"),
+        (format!("SELECT {schema}.dblink_connect('hots=x')"), "08001"),
+        (format!("SELECT {schema}.dblink_exec('s', 'SELECT 1/0')"), "22012"),
+        (format!("SELECT {schema}.sync_role('{role}', 'x')"), "55000"),
+        (format!("SELECT {schema}.check_role_sync('{role}')"), "55000"),
+        (format!("SELECT {schema}.create_role_with_secret('{role}_2', 'x')"), "55000"),
+        ("ALTER SERVER another OPTIONS (SET port 'x')".into(), "22023"),
+    ];
+    for function in names_of(&mut admin) {
+        let called = |sql: &String| sql.contains(&format!("{schema}.{function}"));
+        let failing = failing.iter().map(|(sql, _)| sql);
+        assert!(statements.iter().chain(failing).any(called), "add a call of {function}");
+    }
     for sql in &statements {
         victim.batch_execute(sql).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         assert_eq!(sprung(&mut admin), 0, "{sql}");
     }
-    // What fails says why without stepping on anything.
-    for (sql, code) in [
-        (format!("SELECT {schema}.get_secret_value('no such')"), "42704"),
-        (format!("SELECT {schema}.dblink_connect('hots=x')"), "08001"),
-        (format!("SELECT {schema}.dblink_exec('s', 'SELECT 1/0')"), "22012"),
-        (format!("SELECT {schema}.sync_role('{role}', 'x')"), "55000"),
-        ("ALTER SERVER another OPTIONS (SET port 'x')".into(), "22023"),
-    ] {
-        assert_eq!(db_error(victim.simple_query(&sql)).code().code(), code, "{sql}");
+    for (sql, code) in failing {
+        let outcome = victim.simple_query(&sql);
+        assert!(outcome.is_err(), "it worked: {sql}");
+        assert_eq!(db_error(outcome).code().code(), code, "{sql}");
         assert_eq!(sprung(&mut admin), 0, "{sql}");
     }
     assert!(api().get_secret_value(&new).unwrap().contains('2'));
@@ -220,8 +247,7 @@ fn nothing_is_run(schema: &str) {
     for sql in statements.iter().filter(|sql| {
         !sql.contains("create_secret") && !sql.starts_with("CREATE") && !sql.contains("disconnect")
     }) {
-        let sql = sql.replace("ADD ", "");
-        if let Err(error) = victim.batch_execute(&sql) {
+        if let Err(error) = victim.batch_execute(sql) {
             let code = error.code().map(|code| code.code().to_owned());
             assert!(
                 ["42710", "55006", "HV00J"].contains(&code.as_deref().unwrap_or_default()),
@@ -230,7 +256,6 @@ fn nothing_is_run(schema: &str) {
         }
         assert_eq!(sprung(&mut admin), 0, "{sql}");
     }
-    drop(attacker);
 }
 
 /// Types of an attacker's, in a table of his, that a superuser looks at.
