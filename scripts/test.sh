@@ -11,11 +11,12 @@ E2E_THREADS=${E2E_THREADS:-4}
 
 current=
 passed=()
+# Not the exit status: ended by a signal, bash calls the trap with that of the last command.
+complete=
 
 finish() {
-    local status=$?
     stop_pgrx_server
-    if [ "$status" -eq 0 ]; then
+    if [ -n "$complete" ]; then
         say "all passed on PostgreSQL $PG_MAJOR in ${SECONDS} s: ${passed[*]}"
     else
         say "FAILED: $current (passed before: ${passed[*]:-nothing})"
@@ -68,3 +69,4 @@ step unit-and-in-backend library_tests
 step install install_extension dev
 step schema scripts/schema.sh --check
 step end-to-end cargo test --workspace $FEATURES,pg_test --test '*' --no-fail-fast -- --test-threads="$E2E_THREADS"
+complete=yes
