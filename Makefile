@@ -40,7 +40,8 @@ sandbox: install-dev ## Leave the demo's servers running, to try it yourself, un
 test: deps ## Run everything: format, lints, unit, in-backend and end-to-end tests
 	@scripts/test.sh
 
-bench: deps ## Measure against contrib dblink, side by side
+bench: ## Measure against contrib dblink and boto3, side by side
+	@scripts/deps.sh bench
 	@$(SETUP); install_extension bench-build; cargo run --profile bench-build --package secretlink-benches
 
 package: deps ## Build the files to install, as a directory and a tar archive below target/

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what is missing to build, test and demonstrate secretlink. Does nothing when all is there.
+# Install what is missing to build, test and demonstrate secretlink, and with `bench` also what it is
+# measured against. Does nothing when all is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -20,6 +21,19 @@ missing_packages() {
         major=$(apt-cache show postgresql 2>/dev/null | sed -n 's/^Version: \([0-9]*\)+.*/\1/p' | sort -rn | head -n 1 || true)
         echo "postgresql-${major:-15}" "postgresql-server-dev-${major:-15}"
     fi
+}
+
+# PL/Python for a Postgres of Debian's; with another one `make bench` leaves it out if it is not there.
+install_plpython() {
+    use_postgres
+    local control="$("$PG_CONFIG" --sharedir)/extension/plpython3u.control"
+    if [ -f "$control" ] || [ "$("$PG_CONFIG" --bindir)" != "/usr/lib/postgresql/$PG_MAJOR/bin" ]; then
+        return 0
+    fi
+    say "installing postgresql-plpython3-$PG_MAJOR"
+    $SUDO apt-get update -q
+    $SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+        "postgresql-plpython3-$PG_MAJOR"
 }
 
 has_postgres() {
@@ -98,3 +112,6 @@ check_rust
 install_cargo_pgrx
 init_pgrx
 install_moto
+if [ "${1:-}" = bench ]; then
+    install_plpython
+fi

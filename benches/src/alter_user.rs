@@ -34,6 +34,7 @@ pub fn not_synced<'a>(setting: &'a Setting<'a>, without: &'a Cluster) -> Subject
         repeats: 2,
         candidates: vec![candidate(WITHOUT, without), candidate(WITH, setting.local)],
         ratios: vec![Ratio { title: "with / without", over: WITH, less: None, under: WITHOUT }],
+        differences: Vec::new(),
     }
 }
 
@@ -80,6 +81,7 @@ pub fn synced<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
             less: Some(NOT_SYNCED),
             under: FETCH,
         }],
+        differences: Vec::new(),
     }
 }
 

@@ -6,14 +6,7 @@ use crate::{SECRET, Setting};
 /// The first connection of a new backend.
 pub fn first<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
     let conninfo = setting.conninfo();
-    let candidate = |name, sql: String| Candidate {
-        name,
-        once: Box::new(move || {
-            // A new backend each time; getting one does not count.
-            let mut client = setting.local.connect("postgres", "postgres");
-            timed(|| client.batch_execute(&sql).expect("the statement works"))
-        }),
-    };
+    let candidate = |name, sql| in_new_backend(setting, name, sql);
     Subject {
         title: format!("First connection in a new backend, TLS and SCRAM, library {}", setting.describe()),
         unit: Unit::Seconds,
@@ -33,6 +26,34 @@ pub fn first<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
                 under: CONTRIB,
             },
         ],
+        differences: Vec::new(),
+    }
+}
+
+/// The first connection of a new backend with a secret that another one has read.
+pub fn first_with_cached_secret<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
+    let conninfo = setting.conninfo();
+    Subject {
+        title: "First connection in a new backend, secret cached".into(),
+        unit: Unit::Seconds,
+        repeats: 5,
+        candidates: vec![
+            in_new_backend(setting, CONTRIB, format!("SELECT contrib.dblink_connect('c', '{conninfo}')")),
+            in_new_backend(setting, WITH_SECRET, format!("SELECT connect_with_secret('{SECRET}')")),
+        ],
+        ratios: vec![Ratio { title: "secretlink / contrib", over: WITH_SECRET, less: None, under: CONTRIB }],
+        differences: Vec::new(),
+    }
+}
+
+/// A new backend each time; getting one does not count.
+pub fn in_new_backend<'a>(setting: &'a Setting<'a>, name: &'static str, sql: String) -> Candidate<'a> {
+    Candidate {
+        name,
+        once: Box::new(move || {
+            let mut client = setting.session();
+            timed(|| client.batch_execute(&sql).expect("the statement works"))
+        }),
     }
 }
 
@@ -55,6 +76,7 @@ pub fn later<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
         repeats: 10,
         candidates: vec![candidate(CONTRIB, "contrib"), candidate(OURS, "public")],
         ratios: vec![Ratio { title: "secretlink / contrib", over: OURS, less: None, under: CONTRIB }],
+        differences: Vec::new(),
     }
 }
 

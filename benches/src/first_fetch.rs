@@ -24,6 +24,7 @@ pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
             },
         ],
         ratios: vec![Ratio { title: "first / later", over: FIRST, less: None, under: LATER }],
+        differences: Vec::new(),
     }
 }
 

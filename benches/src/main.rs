@@ -7,14 +7,19 @@
 //! `SUBJECTS` chooses subjects by a part of their titles.
 
 mod alter_user;
+mod boto3;
 mod connect;
 mod first_fetch;
+mod growth;
 mod measure;
 mod memory;
 mod one_row;
 mod report;
 mod rows;
+mod secrets_in_sql;
 
+use boto3::Boto3;
+use growth::Memory;
 use measure::Subject;
 use postgres::Client;
 use report::Report;
@@ -43,7 +48,8 @@ fn main() {
         }
     };
     for preload in [true, false] {
-        let local = Cluster::local(&moto).preload(preload).start();
+        // Each fetch is to be one.
+        let local = Cluster::local(&moto).preload(preload).conf("secretlink.cache_size = 0").start();
         let setting = Setting { local: &local, remote: &remote, preload };
         setting.install_the_others();
         measure(connect::first(&setting), rounds);
@@ -59,6 +65,20 @@ fn main() {
             measure(alter_user::not_synced(&setting, &without), rounds);
             measure(alter_user::synced(&setting), rounds);
         }
+    }
+    let mut local = Cluster::local(&moto).preload(true);
+    if let Some(path) = boto3::python_path() {
+        local = local.env("PYTHONPATH", &path.display().to_string());
+    }
+    let local = local.start();
+    let setting = Setting { local: &local, remote: &remote, preload: true };
+    setting.install_the_others();
+    let boto3 = Boto3::install(&mut setting.session(), &moto.endpoint());
+    measure(secrets_in_sql::each(&setting, boto3.as_ref()), rounds);
+    measure(secrets_in_sql::first(&setting, boto3.as_ref()), rounds);
+    measure(connect::first_with_cached_secret(&setting), rounds);
+    for memory in [Memory::Resident, Memory::Private] {
+        measure(growth::subject(&setting, boto3.as_ref(), memory), FEWEST_ROUNDS);
     }
     report.print();
     report.write("target/bench.json");

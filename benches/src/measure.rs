@@ -31,6 +31,18 @@ pub struct Subject<'a> {
     pub candidates: Vec<Candidate<'a>>,
     /// Ratios to state, each of two candidates' figures.
     pub ratios: Vec<Ratio>,
+    /// Differences to state.
+    pub differences: Vec<Difference>,
+}
+
+/// `of` candidate's median, less that of `less`.
+pub struct Difference {
+    /// What it says.
+    pub title: &'static str,
+    /// The candidate that takes more.
+    pub of: &'static str,
+    /// The one that takes less.
+    pub less: &'static str,
 }
 
 /// `over` candidate's median, less that of `less` if given, divided by `under`'s.
@@ -58,6 +70,8 @@ pub struct Outcome {
     pub figures: Vec<(&'static str, Figures)>,
     /// Title and value of each ratio.
     pub ratios: Vec<(&'static str, f64)>,
+    /// Title and value of each difference.
+    pub differences: Vec<(&'static str, f64)>,
 }
 
 /// Figures of one candidate, sorted.
@@ -102,7 +116,8 @@ impl Subject<'_> {
             })
             .collect();
         let median = |name| {
-            let (_, figures) = figures.iter().find(|(n, _)| *n == name).expect("a ratio names a candidate");
+            let (_, figures) =
+                figures.iter().find(|(n, _)| *n == name).expect("a ratio or difference names a candidate");
             figures.median()
         };
         let ratios = self
@@ -110,7 +125,8 @@ impl Subject<'_> {
             .iter()
             .map(|r| (r.title, (median(r.over) - r.less.map_or(0.0, median)) / median(r.under)))
             .collect();
-        Outcome { title: self.title, unit: self.unit, rounds, figures, ratios }
+        let differences = self.differences.iter().map(|d| (d.title, median(d.of) - median(d.less))).collect();
+        Outcome { title: self.title, unit: self.unit, rounds, figures, ratios, differences }
     }
 }
 

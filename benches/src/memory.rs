@@ -24,6 +24,7 @@ pub fn subject<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
         repeats: 1,
         candidates: vec![candidate(CONTRIB, "contrib"), candidate(OURS, "public")],
         ratios: vec![Ratio { title: "secretlink / contrib", over: OURS, less: None, under: CONTRIB }],
+        differences: Vec::new(),
     }
 }
 

@@ -21,7 +21,8 @@ impl Report {
         for outcome in &self.outcomes {
             println!("\n{} ({} rounds, interleaved)", outcome.title, outcome.rounds);
             println!("  {:<52} {:>11} {:>11} {:>11}", "", "median", "min", "max");
-            let show = |figure| match outcome.unit {
+            let show = |figure: f64| match outcome.unit {
+                Unit::Seconds if figure.abs() < 1e-4 => format!("{:.2} us", figure * 1e6),
                 Unit::Seconds => format!("{:.2} ms", figure * 1e3),
                 Unit::Mebibytes => format!("{figure:.1} MB"),
             };
@@ -31,6 +32,9 @@ impl Report {
             }
             for (title, value) in &outcome.ratios {
                 println!("  {title:<52} {value:>10.2}x");
+            }
+            for (title, value) in &outcome.differences {
+                println!("  {title:<52} {:>11}", show(*value));
             }
         }
     }
@@ -53,13 +57,11 @@ impl Report {
                         json!({ "name": name, "median": figures.median(), "min": min, "max": max })
                     })
                     .collect();
-                let ratios: Vec<Value> = outcome
-                    .ratios
-                    .iter()
-                    .map(|(title, value)| json!({ "title": title, "value": value }))
-                    .collect();
+                let titled = |values: &[(&str, f64)]| -> Vec<Value> {
+                    values.iter().map(|(title, value)| json!({ "title": title, "value": value })).collect()
+                };
                 json!({ "title": outcome.title, "unit": unit, "rounds": outcome.rounds,
-                    "figures": figures, "ratios": ratios })
+                    "figures": figures, "ratios": titled(&outcome.ratios), "differences": titled(&outcome.differences) })
             })
             .collect();
         let json = json!({ "subjects": subjects });

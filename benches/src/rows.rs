@@ -84,6 +84,7 @@ fn subject<'a>(setting: &'a Setting<'a>, table: &Table) -> Subject<'a> {
             Ratio { title: "contrib / secretlink", over: CONTRIB, less: None, under: OURS },
             Ratio { title: "postgres_fdw / secretlink", over: FDW, less: None, under: OURS },
         ],
+        differences: Vec::new(),
     }
 }
 

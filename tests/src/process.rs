@@ -81,15 +81,21 @@ impl Process {
         self.status_bytes("VmRSS")
     }
 
+    /// Resident memory that it has written to and shares with nobody, in bytes.
+    pub fn private_bytes(self) -> u64 {
+        let rollup = fs::read_to_string(self.file("smaps_rollup")).unwrap_or_default();
+        bytes_of(&rollup, "Private_Dirty")
+            .unwrap_or_else(|| panic!("cannot see the memory of process {}", self.pid))
+    }
+
     /// The most resident memory it ever had, in bytes.
     pub fn peak_resident_bytes(self) -> u64 {
         self.status_bytes("VmHWM")
     }
 
     fn status_bytes(self, name: &str) -> u64 {
-        let text = self.status_field(name).unwrap_or_else(|| panic!("no process {}", self.pid));
-        let kilobytes: u64 = text.trim_end_matches("kB").trim().parse().expect("a number of kB");
-        kilobytes * 1024
+        let status = fs::read_to_string(self.file("status")).unwrap_or_default();
+        bytes_of(&status, name).unwrap_or_else(|| panic!("no process {}", self.pid))
     }
 
     /// How many threads it has.
@@ -114,12 +120,19 @@ impl Process {
     }
 
     fn status_field(self, name: &str) -> Option<String> {
-        let status = fs::read_to_string(self.file("status")).ok()?;
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(|value| value.trim().to_owned())
+        field(&fs::read_to_string(self.file("status")).ok()?, name).map(str::to_owned)
     }
+}
+
+/// A field of a file of `/proc`: a line with its name, a colon and its value.
+fn field<'a>(file: &'a str, name: &str) -> Option<&'a str> {
+    file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// The same for one in kB.
+fn bytes_of(file: &str, name: &str) -> Option<u64> {
+    let kilobytes: u64 = field(file, name)?.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// The server process of a connection.
