@@ -322,3 +322,27 @@ fn who_asks_must_have_used_a_password() {
     admin.run("RESET ROLE");
     assert_eq!(admin.ask("c", WHERE), "app@postgres");
 }
+
+#[test]
+fn another_version_of_the_secret_is_followed() {
+    for stage in [Stage::start(), Stage::preloaded()] {
+        let (mut admin, mut app) = connected(&stage);
+        admin.run("GRANT EXECUTE ON FUNCTION refresh_secret TO app");
+        let pid = app.ask("c", PID);
+        app.run("SELECT dblink_connect('busy', 'orders'), dblink_exec('busy', 'BEGIN')");
+        put(&stage, "orders", "second", "its own", stage.remote.port(), false);
+        app.told();
+        // Nobody here knows yet.
+        assert_eq!(app.ask("c", PID), pid);
+        app.run("SELECT refresh_secret('orders')");
+        assert_eq!(app.ask("busy", WHERE), "app@testdb", "not in a transaction");
+        assert!(app.told().is_empty());
+        assert_eq!(app.ask("c", WHERE), "second@testdb");
+        assert_eq!(app.told_once(CHANGED).detail(), Some("Secret \"orders\" has a new version."));
+        assert_eq!(app.ask("c", WHERE), "second@testdb");
+        assert!(app.told().is_empty(), "once");
+        app.run("SELECT dblink_exec('busy', 'COMMIT')");
+        app.told();
+        assert_eq!(app.ask("busy", WHERE), "second@testdb");
+    }
+}
