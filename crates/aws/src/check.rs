@@ -300,9 +300,10 @@ fn describe(credentials: &Credentials, settings: &Settings) -> String {
         None => format!("from {}", source.unwrap_or("another provider")),
     };
     let id = credentials.access_key_id();
-    let end = id.get(id.len().saturating_sub(4)..).filter(|end| end.len() < id.len()).unwrap_or_default();
+    let end = id.get(id.len().saturating_sub(4)..).filter(|end| end.len() < id.len());
+    let key = end.map_or_else(String::new, |end| format!("; access key ending in {}", tidy(end)));
     let until = credentials.expiry().map_or_else(String::new, |end| format!(", until {}", time(end)));
-    format!("{source}; access key ending in {}{until}", tidy(end))
+    format!("{source}{key}{until}")
 }
 
 fn time(time: SystemTime) -> String {
@@ -319,8 +320,8 @@ mod tests {
     fn of_an_access_key_only_its_end_is_told() {
         let of = |id: &str| describe(&Credentials::new(id, "secret", None, None, "x"), &Settings::default());
         assert_eq!(of("AKIA12345678WXYZ"), "from another provider; access key ending in WXYZ");
-        assert_eq!(of("WXYZ"), "from another provider; access key ending in ");
-        assert_eq!(of(""), "from another provider; access key ending in ");
+        assert_eq!(of("WXYZ"), "from another provider");
+        assert_eq!(of(""), "from another provider");
         let end = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1_800_000_000_500);
         let mut credentials = Credentials::new("AKIA12345678WXYZ", "s", None, Some(end), "x");
         credentials.set_property(vec![AwsCredentialFeature::CredentialsImds]);
