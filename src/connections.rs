@@ -148,7 +148,6 @@ impl Session {
             RawReport::new(&ConnInfoWarning(warning.clone())).emit(PgLogLevel::WARNING);
         }
         let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
-        let mut attempt = Attempt { made: false };
         let fd = ExternalFd::acquire()?;
         let connection =
             io::run(WaitEvent::Connect, async move { Connection::connect(&info, &policy).await })??;
@@ -168,7 +167,6 @@ impl Session {
             session.close()?;
             return Err(Error::PasswordNotUsed);
         }
-        attempt.made = true;
         Ok(session)
     }
 
@@ -292,16 +290,23 @@ impl Session {
     }
 }
 
-/// Counts a connection as made or failed when it goes; an ERROR that unwinds, such as that of a cancel,
-/// leaves it as failed.
-struct Attempt {
-    made: bool,
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        stats::count(if self.made { Counter::ConnectionsOpened } else { Counter::ConnectionsFailed });
+/// Counts a connection as made or failed. An ERROR that unwinds, such as that of a cancel, leaves it as
+/// failed.
+pub fn counted(connect: impl FnOnce() -> Result<Session, Error>) -> Result<Session, Error> {
+    struct Attempt {
+        made: bool,
     }
+
+    impl Drop for Attempt {
+        fn drop(&mut self) {
+            stats::count(if self.made { Counter::ConnectionsOpened } else { Counter::ConnectionsFailed });
+        }
+    }
+
+    let mut attempt = Attempt { made: false };
+    let session = connect()?;
+    attempt.made = true;
+    Ok(session)
 }
 
 /// Counts rows once for each batch, not for each row.

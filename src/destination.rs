@@ -5,7 +5,7 @@ use secretlink_remote::conninfo::{Environment, Options};
 
 use crate::backend::role;
 use crate::backend::text::ServerText;
-use crate::connections::Session;
+use crate::connections::{self, Session};
 use crate::error::Error;
 use crate::foreign_server::{self, Said, ServerUse};
 use crate::secret_conninfo::Given;
@@ -64,7 +64,8 @@ impl Destination {
             }
             None => {
                 let info = self.options.resolve(&Environment::from_process());
-                Session::open(info.map_err(Error::ConnectionString)?, false)?
+                let info = info.map_err(Error::ConnectionString)?;
+                connections::counted(|| Session::open(info, false))?
             }
         };
         Ok(match self.server {

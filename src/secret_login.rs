@@ -9,8 +9,8 @@ use secretlink_aws::{AwsError, Identity, VersionSelector};
 use secretlink_remote::conninfo::Options;
 use std::cell::Cell;
 
-use crate::cache::{self, Request, Sealed, Wanted};
-use crate::connections::Session;
+use crate::cache::{self, Moment, Request, Sealed, Wanted};
+use crate::connections::{self, Session};
 use crate::error::Error;
 use crate::secret_conninfo::{self, Given};
 use crate::stats::{self, Counter};
@@ -55,38 +55,52 @@ pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given
     let began = cache::now();
     let generation = Cell::new(cache::generation());
     let current = Request::new(secret_id, VersionSelector::default(), identity)?;
-    let mut login = Login { secret_id, options, given, tried: Vec::new() };
-    let mut sealed = current.get(&Wanted::Fresh)?;
-    let mut version_id = sealed.version_id.clone();
-    let cached_before = sealed.asked < began;
-    let mut outcome = login.attempt(sealed);
-    if cached_before && outcome.as_ref().is_err_and(is_unusable) {
-        // Somebody may have put it right since.
-        sealed = current.get(&Wanted::Since(began))?;
-        version_id.clone_from(&sealed.version_id);
-        outcome = login.attempt(sealed);
-    }
-    let session = match outcome {
-        Err(error) if login.is_refused(&error) => {
-            let pending = VersionSelector { stage: Some("AWSPENDING".into()), version_id: None };
-            let pending = Request::new(secret_id, pending, identity)?;
-            login.with_another(&current, &pending, &mut version_id)?.ok_or(error)?
-        }
-        outcome => outcome?,
+    let pending = VersionSelector { stage: Some("AWSPENDING".into()), version_id: None };
+    let pending = Request::new(secret_id, pending, identity)?;
+    let sealed = current.get(&Wanted::Fresh)?;
+    let mut login = Login {
+        secret_id,
+        options,
+        given,
+        current: &current,
+        current_version: sealed.version_id.clone(),
+        pending: &pending,
+        tried: Vec::new(),
     };
-    let id = secret_id.to_owned();
-    Ok(session.with_secret(UsedSecret { id, current, version_id, generation }))
+    let session = connections::counted(|| login.run(sealed, began))?;
+    let version_id = login.current_version;
+    Ok(session.with_secret(UsedSecret { id: secret_id.to_owned(), current, version_id, generation }))
 }
 
 struct Login<'a> {
     secret_id: &'a str,
     options: Options,
     given: Given,
+    current: &'a Request,
+    /// What that turned out to be.
+    current_version: String,
+    pending: &'a Request,
     /// The versions whose password was tried.
     tried: Vec<String>,
 }
 
 impl Login<'_> {
+    /// Tries what the cache had for the current version, and then what else there is.
+    fn run(&mut self, sealed: Sealed, began: Moment) -> Result<Session, Error> {
+        let cached_before = sealed.asked < began;
+        let mut outcome = self.attempt(sealed);
+        if cached_before && outcome.as_ref().is_err_and(is_unusable) {
+            // Somebody may have put it right since.
+            let sealed = self.current.get(&Wanted::Since(began))?;
+            self.current_version.clone_from(&sealed.version_id);
+            outcome = self.attempt(sealed);
+        }
+        match outcome {
+            Err(error) if self.is_refused(&error) => self.with_another()?.ok_or(error),
+            outcome => outcome,
+        }
+    }
+
     fn attempt(&mut self, sealed: Sealed) -> Result<Session, Error> {
         self.tried.push(sealed.version_id.clone());
         let info = secret_conninfo::open(self.secret_id, sealed, self.options.clone(), self.given)?;
@@ -102,21 +116,16 @@ impl Login<'_> {
     /// Tries what else may be the password. At first without delay, which all sessions that a rotation has
     /// surprised get along with, asking AWS as good as once. Then, lest the rotation has just gone on, or
     /// somebody else's failures keep us from asking, once more when that is allowed. `None` if nothing
-    /// works; `current_version` is what turns out to be current.
-    fn with_another(
-        &mut self,
-        current: &Request,
-        pending: &Request,
-        current_version: &mut String,
-    ) -> Result<Option<Session>, Error> {
+    /// works.
+    fn with_another(&mut self) -> Result<Option<Session>, Error> {
         for patient in [false, true] {
             let since = cache::now();
-            for request in [current, pending] {
+            for request in [self.current, self.pending] {
                 let wanted = Wanted::Other { than: self.tried.clone(), since, patient };
                 // There may be none, or nobody to ask: the refusal stands.
                 let Ok(sealed) = request.get(&wanted) else { continue };
-                if std::ptr::eq(request, current) {
-                    current_version.clone_from(&sealed.version_id);
+                if std::ptr::eq(request, self.current) {
+                    self.current_version.clone_from(&sealed.version_id);
                 }
                 if self.tried.contains(&sealed.version_id) {
                     continue;

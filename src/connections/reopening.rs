@@ -69,8 +69,9 @@ impl Session {
         Session { secret: Some(secret), ..self }
     }
 
-    fn has_new_secret(&self) -> bool {
-        self.secret.as_ref().is_some_and(UsedSecret::has_changed)
+    /// The secret that it logged in with, if that has another version now.
+    fn new_secret(&self) -> Option<&UsedSecret> {
+        self.secret.as_ref().filter(|secret| secret.has_changed())
     }
 
     /// Another in place of this one, and why, if nobody would miss more than the session: it is idle, so
@@ -83,14 +84,15 @@ impl Session {
             (Some(loss), _) if loss.idle && unused() => {
                 Ok(Some((source.connect()?, Cause::Lost(loss.clone()))))
             }
-            (None, Source::Server(server)) if server.may_have_changed() && unused() => {
-                let Some(said) = server.ask_if_changed()? else { return Ok(None) };
-                let cause = Cause::Changed { server: said.by.name().to_owned() };
-                Ok(Some((Destination::of_server(said)?.connect()?, cause)))
-            }
-            (None, Source::Server(_)) if self.has_new_secret() && unused() => {
-                let secret = self.secret_id().unwrap_or_default().to_owned();
-                Ok(Some((source.connect()?, Cause::NewSecret { secret })))
+            (None, Source::Server(server))
+                if (server.may_have_changed() || self.new_secret().is_some()) && unused() =>
+            {
+                if let Some(said) = server.ask_if_changed()? {
+                    let cause = Cause::Changed { server: said.by.name().to_owned() };
+                    return Ok(Some((Destination::of_server(said)?.connect()?, cause)));
+                }
+                let Some(secret) = self.new_secret() else { return Ok(None) };
+                Ok(Some((source.connect()?, Cause::NewSecret { secret: secret.id().to_owned() })))
             }
             _ => Ok(None),
         }
