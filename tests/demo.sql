@@ -13,6 +13,10 @@ SELECT name, stages, created IS NOT NULL AS has_date FROM describe_secret('test-
 SELECT connect_with_secret('test-db-secret', '127.0.0.1', 'testdb', 'app', {remote_port});
 --> Connection established successfully
 
+-- AWS was asked once. What it said is kept for all sessions of the server, encrypted:
+SELECT secret_id, stage, state, hits FROM secret_cache;
+-->  test-db-secret | AWSCURRENT | fresh |    1
+
 -- Query remote tables:
 SELECT *
 FROM dblink('remote_conn', 'SELECT c.name, o.item, o.amount FROM orders o JOIN customers c ON c.id = customer_id')
