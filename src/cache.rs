@@ -13,7 +13,6 @@ mod flight;
 mod memory;
 mod notice;
 mod renewal;
-mod told;
 
 use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, VersionSelector};
 use secretlink_cache::{Asking, Contents, Finish, Found, Key, Look, SealError};
@@ -22,12 +21,11 @@ use secretlink_core::Secret;
 use self::flight::Flight;
 pub use self::memory::{init, now};
 pub use self::renewal::renew;
-pub use self::told::Told;
 use crate::backend::{WaitEvent, io, server};
 use crate::error::Error;
 use crate::stats::{self, Counter};
 use crate::{gucs, secrets_manager};
-pub use secretlink_cache::{Listed, Moment, Wanted};
+pub use secretlink_cache::{Listed, Moment, Told, Wanted};
 
 /// The staging label that is meant if none is given.
 const CURRENT: &str = "AWSCURRENT";

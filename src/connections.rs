@@ -34,8 +34,8 @@ use crate::backend::report::RawReport;
 use crate::backend::text::ServerText;
 use crate::backend::{WaitEvent, io, role};
 use crate::error::Error;
-use crate::secret_login::UsedSecret;
 use crate::stats::{self, Counter};
+use crate::used_secret::UsedSecret;
 
 /// The name of a connection, cut to the length of an identifier as contrib dblink does.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -424,7 +424,7 @@ pub fn disconnect(name: Option<&ConnectionName>) -> Result<(), Error> {
     });
     match (session, name) {
         (Some(session), _) => close(session),
-        (None, Some(name)) => Err(Error::not_available(name)),
+        (None, Some(name)) => Err(Error::NotAvailable(name.display())),
         (None, None) => Err(Error::UnnamedNotAvailable),
     }
 }

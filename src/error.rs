@@ -2,17 +2,14 @@
 //! `ConnInfoError`, `ConnectError`, `QueryError`, `PasswordError`.
 
 use secretlink_aws::AwsError;
-use secretlink_cache::SealError;
+use secretlink_cache::{SealError, Told};
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::conninfo::ConnInfoError;
 use secretlink_remote::error::ConnectError;
 use std::time::Duration;
 use thiserror::Error;
 
-use crate::cache::Told;
-use crate::connections::ConnectionName;
 use crate::password::error::PasswordError;
-use crate::secret_conninfo::Given;
 
 /// An error of a SQL function. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]
@@ -51,7 +48,7 @@ pub enum Error {
     #[error("option \"{0}\" is not allowed here")]
     PasswordInOptions(&'static str),
     #[error("secret \"{secret}\" has no {field} field")]
-    FieldMissing { secret: String, field: &'static str, given: Given },
+    FieldMissing { secret: String, field: &'static str, instead: &'static str },
     #[error("user of the user mapping is not that of secret \"{secret}\"")]
     UserFixedBySecret { secret: String },
 
@@ -127,13 +124,6 @@ pub enum Error {
     IoThreadStart(#[source] std::io::Error),
     #[error("the I/O thread gave up on a request")]
     IoThreadPanicked,
-}
-
-impl Error {
-    /// There is no connection of this name.
-    pub fn not_available(name: &ConnectionName) -> Error {
-        Error::NotAvailable(name.display())
-    }
 }
 
 impl Report for Error {
@@ -232,13 +222,7 @@ impl Report for Error {
                 "Raise the server's max_files_per_process and/or \"ulimit -n\" limits.".into()
             }
             Error::PasswordNotUsed => "Target server's authentication method must be changed.".into(),
-            Error::FieldMissing { field, given, .. } => {
-                let instead = match (given, *field) {
-                    (Given::Arguments, "host") => "pass remote_host",
-                    (Given::Arguments, _) => "pass remote_user",
-                    (Given::Server, "host") => "set it as an option of the foreign server",
-                    (Given::Server, _) => "set user as an option of the user mapping",
-                };
+            Error::FieldMissing { field, instead, .. } => {
                 format!("Add \"{field}\" to the secret, or {instead}.")
             }
             Error::UserFixedBySecret { .. } => {

@@ -18,6 +18,7 @@ mod secret_conninfo;
 mod secret_login;
 mod secrets_manager;
 mod stats;
+mod used_secret;
 mod worker;
 
 use pgrx::prelude::*;

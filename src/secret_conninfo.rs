@@ -17,6 +17,18 @@ pub enum Given {
     Server,
 }
 
+impl Given {
+    /// What to do about a field that the secret does not have.
+    fn instead(self, field: &str) -> &'static str {
+        match (self, field) {
+            (Given::Arguments, "host") => "pass remote_host",
+            (Given::Arguments, _) => "pass remote_user",
+            (Given::Server, "host") => "set it as an option of the foreign server",
+            (Given::Server, _) => "set user as an option of the user mapping",
+        }
+    }
+}
+
 /// Opens the secret and fills in from it what is not given.
 ///
 /// All on the I/O thread: this one never touches the password. This one takes signals, and the frame
@@ -62,17 +74,19 @@ fn complete(
             options.set(keyword, &value)?;
         }
     }
+    let missing =
+        |field| Error::FieldMissing { secret: secret_id.clone(), field, instead: given.instead(field) };
     // libpq would fall back on a local socket and on the server's operating system user: neither is
     // what somebody means who connects with a secret.
     if !options.has("host") && !options.has("hostaddr") {
-        return Err(Error::FieldMissing { secret: secret_id, field: "host", given });
+        return Err(missing("host"));
     }
     // The address belongs to the host: one of the server's environment is that of another.
     if !options.has("hostaddr") {
         options.set("hostaddr", "")?;
     }
     if !options.has("user") {
-        return Err(Error::FieldMissing { secret: secret_id, field: "username", given });
+        return Err(missing("username"));
     }
     // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
     if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {

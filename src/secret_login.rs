@@ -7,43 +7,13 @@
 
 use secretlink_aws::{AwsError, Identity, VersionSelector};
 use secretlink_remote::conninfo::Options;
-use std::cell::Cell;
 
 use crate::cache::{self, Moment, Request, Sealed, Wanted};
 use crate::connections::{self, Session};
 use crate::error::Error;
 use crate::secret_conninfo::{self, Given};
 use crate::stats::{self, Counter};
-
-/// The secret that a session logged in with.
-pub struct UsedSecret {
-    id: String,
-    current: Request,
-    /// The version that was current.
-    version_id: String,
-    /// What was cached when this was last looked at.
-    generation: Cell<u64>,
-}
-
-impl UsedSecret {
-    /// As it was named.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// Whether it is known to have another current version now. Asks nobody.
-    pub fn has_changed(&self) -> bool {
-        let generation = cache::generation();
-        if self.generation.get() == generation {
-            return false;
-        }
-        let changed = self.current.cached_version().is_some_and(|version| version != self.version_id);
-        if !changed {
-            self.generation.set(generation);
-        }
-        changed
-    }
-}
+use crate::used_secret::UsedSecret;
 
 /// Logs in with the current version of a secret, read as `identity` says and otherwise the settings. If its
 /// password is refused, with one that is newer, or else with the pending one.
@@ -53,7 +23,7 @@ impl UsedSecret {
 /// that of the first.
 pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given) -> Result<Session, Error> {
     let began = cache::now();
-    let generation = Cell::new(cache::generation());
+    let generation = cache::generation();
     let current = Request::new(secret_id, VersionSelector::default(), identity)?;
     let pending = VersionSelector { stage: Some("AWSPENDING".into()), version_id: None };
     let pending = Request::new(secret_id, pending, identity)?;
@@ -69,7 +39,7 @@ pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given
     };
     let session = connections::counted(|| login.run(sealed, began))?;
     let version_id = login.current_version;
-    Ok(session.with_secret(UsedSecret { id: secret_id.to_owned(), current, version_id, generation }))
+    Ok(session.with_secret(UsedSecret::new(secret_id, current, version_id, generation)))
 }
 
 struct Login<'a> {

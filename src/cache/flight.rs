@@ -1,12 +1,11 @@
 //! A request for a secret that is under way on behalf of all backends.
 
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
-use secretlink_cache::{Asking, Contents, Failure, Finish, Key, Ticket, Timing, Wanted};
+use secretlink_cache::{Asking, Contents, Failure, Finish, Key, Ticket, Timing, Told, Wanted};
 use std::cell::Cell;
 
 use super::memory;
 use super::notice::Notice;
-use super::told::Told;
 use crate::backend::report::RawReport;
 use crate::backend::server;
 use crate::error::Error;

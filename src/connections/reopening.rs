@@ -14,7 +14,8 @@ use crate::destination::Destination;
 use crate::error::Error;
 use crate::foreign_server::ServerUse;
 use crate::secret_conninfo::Given;
-use crate::secret_login::{self, UsedSecret};
+use crate::secret_login;
+use crate::used_secret::UsedSecret;
 
 /// From what a session was made. Never what a secret said: that is read again each time.
 pub(super) enum Source {

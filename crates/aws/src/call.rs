@@ -16,53 +16,10 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
+use crate::operation::Operation;
 use crate::recorder::{Recorder, Recording};
 use crate::role::NotAssumed;
 use crate::{AwsError, VersionSelector};
-
-/// The operations used (API reference), each with its IAM action.
-#[allow(missing_docs, reason = "the names say it")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    GetSecretValue,
-    DescribeSecret,
-    ListSecretVersionIds,
-    CreateSecret,
-    PutSecretValue,
-    UpdateSecretVersionStage,
-}
-
-impl Operation {
-    /// All of them, in the order in which they are declared.
-    pub const ALL: [Operation; 6] = [
-        Operation::GetSecretValue,
-        Operation::DescribeSecret,
-        Operation::ListSecretVersionIds,
-        Operation::CreateSecret,
-        Operation::PutSecretValue,
-        Operation::UpdateSecretVersionStage,
-    ];
-
-    /// AWS's name for it.
-    pub fn as_str(self) -> &'static str {
-        self.action().split_once(':').map_or("", |(_service, name)| name)
-    }
-
-    fn action(self) -> &'static str {
-        match self {
-            Operation::GetSecretValue => "secretsmanager:GetSecretValue",
-            Operation::DescribeSecret => "secretsmanager:DescribeSecret",
-            Operation::ListSecretVersionIds => "secretsmanager:ListSecretVersionIds",
-            Operation::CreateSecret => "secretsmanager:CreateSecret",
-            Operation::PutSecretValue => "secretsmanager:PutSecretValue",
-            Operation::UpdateSecretVersionStage => "secretsmanager:UpdateSecretVersionStage",
-        }
-    }
-
-    fn sends_secret(self) -> bool {
-        matches!(self, Operation::CreateSecret | Operation::PutSecretValue)
-    }
-}
 
 /// What is known of a call while it runs.
 #[derive(Clone, Debug)]

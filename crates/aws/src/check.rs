@@ -15,7 +15,8 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use secretlink_core::Report;
 
-use crate::call::{Call, Operation, credentials_error, reason, tidy};
+use crate::call::{Call, credentials_error, reason, tidy};
+use crate::operation::Operation;
 use crate::{AwsError, DatabaseSecret, SecretId, SecretsManager, Settings, VersionSelector};
 
 /// A version that no secret has: Secrets Manager makes UUIDs, and ours are `secretlink-` and a UUID.

@@ -11,6 +11,7 @@ mod credentials;
 mod database_secret;
 mod error;
 mod http;
+mod operation;
 mod proxy;
 mod recorder;
 mod region;
@@ -20,10 +21,10 @@ mod secret_value;
 mod secrets_manager;
 mod settings;
 
-pub use call::Operation;
 pub use check::Check;
 pub use database_secret::DatabaseSecret;
 pub use error::AwsError;
+pub use operation::Operation;
 pub use recorder::{Outcome, Recorder};
 pub use secret_id::SecretId;
 pub use secret_value::{

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::AwsError;
-use crate::call::Operation;
+use crate::operation::Operation;
 
 /// Keeps count of calls. Called on the I/O thread.
 pub trait Recorder: Send + Sync {

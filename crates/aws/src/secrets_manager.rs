@@ -14,7 +14,8 @@ use tokio::sync::OnceCell;
 
 use secretlink_core::Secret;
 
-use crate::call::{Call, Operation};
+use crate::call::Call;
+use crate::operation::Operation;
 use crate::recorder::Recorder;
 use crate::secret_id::check_name;
 use crate::secret_value::{

@@ -9,6 +9,7 @@ mod policy;
 mod seal;
 mod store;
 mod table;
+mod told;
 
 pub use key::Key;
 pub use policy::{Moment, Timing};
@@ -16,6 +17,7 @@ pub use seal::{SealError, Sealer};
 pub use store::{
     Asking, Contents, Failure, Finish, Found, Listed, Look, Named, Outcome, Store, Ticket, Wanted,
 };
+pub use told::Told;
 
 #[cfg(test)]
 mod tests;

@@ -17,13 +17,13 @@ use crate::error::Error;
 /// An open connection of that name.
 fn named(connname: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(connname);
-    connections::named(&name).ok_or_else(|| Error::not_available(&name))
+    connections::named(&name).ok_or_else(|| Error::NotAvailable(name.display()))
 }
 
 /// An open connection of that name, which is to run something.
 fn named_for_query(connname: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(connname);
-    connections::named(&name).ok_or_else(|| Error::not_available(&name))?.for_query()
+    connections::named(&name).ok_or_else(|| Error::NotAvailable(name.display()))?.for_query()
 }
 
 /// The connection without a name, which is to run something.
