@@ -9,10 +9,12 @@
 - UpdateSecretVersionStage does everything or nothing; moto first removes the label and then looks
   whether the version exists that is to have it.
 - A version can be put twice with one token only if its value is the same, whatever its labels.
+- One request at a time: moto changes a secret in several steps and has no locks.
 """
 
 import json
 import sys
+import threading
 import time
 
 from moto.secretsmanager import models, responses
@@ -98,5 +100,16 @@ def put_secret_value_once(self, secret_id, secret_string, secret_binary, client_
 
 
 Backend.put_secret_value = put_secret_value_once
+
+call_action = Responses.call_action
+lock = threading.Lock()
+
+
+def call_action_alone(self):
+    with lock:
+        return call_action(self)
+
+
+Responses.call_action = call_action_alone
 
 sys.exit(main())

@@ -452,7 +452,7 @@ pub fn after_abort() {
     let begun = BEGUN.take();
     for role in &begun {
         // What the worker may have read of the secret in the meantime does not count.
-        states::doubt(*role);
+        states::doubt_twice(*role);
     }
     if !begun.is_empty() {
         states::wake_worker();

@@ -94,6 +94,8 @@ struct Slot {
     announce: bool,
     /// Whether drift was announced and its end was not.
     drift_told: bool,
+    /// To be looked at once more after the next time.
+    twice: bool,
     /// Counts changes, so that who looked at the secret without a lock can tell whether that counts.
     generation: u32,
     synced_at: pg_sys::TimestampTz,
@@ -192,6 +194,7 @@ impl Slot {
         in_doubt: false,
         announce: false,
         drift_told: false,
+        twice: false,
         generation: 0,
         synced_at: 0,
         version_id: ShortText { length: 0, bytes: [0; VERSION_ID] },
@@ -227,7 +230,18 @@ pub fn doubt(role: pg_sys::Oid) {
     });
 }
 
-/// The same for each of `roles`, from the last one on, as long as there is room; the others stay.
+/// The same, and once more at the next pass: a request whose sender gave up may still land after the first
+/// look.
+pub fn doubt_twice(role: pg_sys::Oid) {
+    with(|table| {
+        if let Some(slot) = table.slot(role) {
+            slot.doubt();
+            slot.twice = true;
+        }
+    });
+}
+
+/// As [`doubt`] for each of `roles`, from the last one on, as long as there is room; the others stay.
 pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
     with(|table| {
         while let Some(&role) = roles.last() {
@@ -253,7 +267,8 @@ pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error:
             slot.announce = true;
         }
         slot.state = state.to_byte();
-        slot.in_doubt = !matches!(state, State::InSync | State::NoPassword);
+        let once_more = std::mem::take(&mut slot.twice);
+        slot.in_doubt = once_more || !matches!(state, State::InSync | State::NoPassword);
         slot.generation = slot.generation.wrapping_add(1);
         if let Some(version_id) = version_id {
             slot.version_id.set(version_id);
