@@ -3,7 +3,9 @@
 use crate::session::Session;
 use crate::synced_role::SyncedRole;
 use postgres::NoTls;
-use secretlink_e2e::{Cluster, ClusterBuilder, Moto, SecretsApi, SecretsRelay, random_password, unique};
+use secretlink_e2e::{
+    Cluster, ClusterBuilder, Moto, PostgresBin, SecretsApi, SecretsRelay, random_password, unique,
+};
 use serde_json::json;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -50,7 +52,13 @@ impl Ground {
     }
 
     pub fn builder(relay: &SecretsRelay) -> ClusterBuilder {
-        Cluster::local_with_endpoint(&relay.endpoint())
+        let builder = Cluster::local_with_endpoint(&relay.endpoint());
+        // From PostgreSQL 18 on each MD5 password has a warning; tests look for ours, and for none.
+        let builder = match PostgresBin::get().major() {
+            ..18 => builder,
+            18.. => builder.conf("md5_password_warnings = off"),
+        };
+        builder
             .preload(true)
             .tcp()
             // Which is SCRAM for all passwords that are not kept as MD5.
