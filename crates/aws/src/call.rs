@@ -7,11 +7,12 @@ use std::time::Instant;
 use aws_config::meta::ProviderChainError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
@@ -318,8 +319,31 @@ fn no_credentials(error: &CredentialsError) -> AwsError {
                 None => reasons(error),
             },
         },
-        _ => AwsError::CredentialsFailed { reason: reasons(error) },
+        _ => AwsError::CredentialsFailed { reason: reasons(error), unreachable: is_unreachable(error) },
     }
+}
+
+/// Whether a provider has no credentials since whoever gives them out was not reached, or failed.
+fn is_unreachable(error: &CredentialsError) -> bool {
+    fn failed<E>(error: &(dyn Error + 'static)) -> bool
+    where
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        match error.downcast_ref::<SdkError<E, HttpResponse>>() {
+            Some(SdkError::ServiceError(said)) => {
+                said.raw().status().as_u16() >= 500
+                    || said.err().code().is_some_and(aws_runtime_says_throttled)
+            }
+            Some(SdkError::TimeoutError(_) | SdkError::ResponseError(_)) => true,
+            _ => false,
+        }
+    }
+    matches!(error, CredentialsError::ProviderTimedOut(_))
+        || sources(error).any(|e| {
+            e.is::<ConnectorError>()
+                || failed::<AssumeRoleError>(e)
+                || failed::<AssumeRoleWithWebIdentityError>(e)
+        })
 }
 
 /// Every reason of an error of credentials.

@@ -86,9 +86,9 @@ pub enum AwsError {
     #[error("no AWS credentials found")]
     NoCredentials { looked: String },
 
-    /// A provider of the chain should have credentials but failed.
+    /// A provider of the chain should have credentials but failed; perhaps since it could not be reached.
     #[error("could not load AWS credentials")]
-    CredentialsFailed { reason: String },
+    CredentialsFailed { reason: String, unreachable: bool },
 
     /// STS did not let this server assume `secretlink.role_arn`. `code` is AWS's error code.
     #[error("could not assume role \"{role}\": {code}")]
@@ -172,6 +172,7 @@ impl AwsError {
                 | AwsError::ServerFault { .. }
                 | AwsError::BadResponse { .. }
                 | AwsError::RoleNotAssumed { .. }
+                | AwsError::CredentialsFailed { unreachable: true, .. }
         )
     }
 
@@ -259,7 +260,7 @@ impl Report for AwsError {
             VersionNotFound { region, .. } => Some(format!("Region {region} was asked.")),
             BadCaBundle { setting, problem, .. } => Some(format!("{setting} names it. {problem}")),
             NoCredentials { looked } => Some(looked.clone()),
-            CredentialsFailed { reason }
+            CredentialsFailed { reason, .. }
             | RoleNotAssumed { reason, .. }
             | NotSent { reason }
             | Unreachable { reason, .. } => Some(reason.clone()),

@@ -81,7 +81,9 @@ impl Outcome {
             | AwsError::KmsDecryption { .. }
             | AwsError::KmsEncryption { .. } => Outcome::Denied,
             AwsError::SecretNotFound { .. } | AwsError::VersionNotFound { .. } => Outcome::NotFound,
-            AwsError::Unreachable { .. } | AwsError::RoleNotAssumed { .. } => Outcome::Unreachable,
+            AwsError::Unreachable { .. }
+            | AwsError::RoleNotAssumed { .. }
+            | AwsError::CredentialsFailed { unreachable: true, .. } => Outcome::Unreachable,
             AwsError::TimedOut { .. } => Outcome::TimedOut,
             AwsError::ServerFault { .. } | AwsError::BadResponse { .. } => Outcome::ServerFault,
             AwsError::NoCredentials { .. }

@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use common::{all_of, get, settings};
 use secretlink_aws::{AwsError, SecretId, SecretsManager, Settings, VersionSelector};
 use secretlink_core::Report;
 use wiremock::matchers::{body_string_contains, header, header_regex, method};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 /// What must never be seen.
 const MARKER: &str = "hunter2hunter2";
@@ -161,6 +162,29 @@ async fn an_sts_that_fails_or_throttles_says_nothing_about_the_secret() {
         assert_eq!(error.sqlstate().as_str(), "08001");
         assert!(error.to_string().contains(&role(name)), "{error}");
         assert!(!all_of(&error).contains(MARKER), "{}", all_of(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_role_of_a_profile_that_could_not_be_assumed_says_nothing_about_the_secret_either() {
+    let answers = [
+        (refusal(500, "InternalFailure", "no"), true),
+        (refusal(400, "Throttling", "Rate exceeded"), true),
+        (refusal(403, "AccessDenied", "no"), false),
+    ];
+    let now = Arc::new(AtomicUsize::new(0));
+    let (at, answer) = (now.clone(), answers.clone());
+    Mock::given(body_string_contains("by-profile"))
+        .respond_with(move |_: &Request| answer[at.load(SeqCst)].0.clone())
+        .mount(sts().await)
+        .await;
+    for (place, (_, is_unreachable)) in answers.iter().enumerate() {
+        now.store(place, SeqCst);
+        let settings = Settings { profile: Some("assumes-a-role".into()), ..settings("http://127.0.0.1:1") };
+        let error = get(settings).await.unwrap_err();
+        assert!(matches!(error, AwsError::CredentialsFailed { .. }), "{error:?}");
+        assert_eq!(error.is_unreachable(), *is_unreachable, "{error:?}");
+        assert_eq!(error.sqlstate().as_str(), "28000");
     }
 }
 
