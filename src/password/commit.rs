@@ -429,6 +429,8 @@ fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promo
         let version_id = promotion.staged.version_id;
         let error = match results.as_mut().and_then(Iterator::next) {
             Some(Ok(())) => {
+                // What somebody has read in between says otherwise.
+                cache::changed(client.settings(), &promotion.secret, &version_id, promotion.value.as_ref());
                 states::settled(promotion.oid, State::InSync, Some(&version_id), None);
                 RawReport::ascii(&Notice::Promoted { role, secret, version_id }).emit(PgLogLevel::LOG);
                 continue;

@@ -224,9 +224,8 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
         }
         clear_pending(&aws, &id, &then, &version).await
     })?;
-    if !is_current {
-        cache::forget(doubt.secret.as_str());
-    }
+    // What somebody has read meanwhile may be from before a promotion, be it one that nobody waited for.
+    cache::forget(doubt.secret.as_str());
     let before = states::settled(doubt.oid, State::InSync, Some(&version_id), None);
     if !is_current || before == State::Drifted {
         log(&Notice::Reconciled {

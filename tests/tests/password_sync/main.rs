@@ -3,6 +3,7 @@
 //! Most tests share one server and have roles and secrets of their own; the relay in front of Secrets
 //! Manager mistreats the requests for one secret alone. What stops a server has its own.
 
+mod cache;
 mod changes;
 mod contents;
 mod crashes;
