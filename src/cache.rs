@@ -6,7 +6,7 @@
 //! | whoever asks is cancelled, or gets an ERROR | its [`Flight`] gives the request up, and one of those who wait asks instead |
 //! | it is terminated (FATAL) | its exit callback does |
 //! | it is killed | the server starts anew, with an empty cache |
-//! | it hangs | its request counts for its own time limit and a second more; what comes later is not kept |
+//! | it hangs | its request counts for its own time limit, half a minute at most, and a second more; what comes later is not kept |
 //! | the secret is changed or forgotten meanwhile | what was asked for before that is not kept |
 
 mod flight;
@@ -108,8 +108,7 @@ impl Request {
     pub fn get(&self, wanted: &Wanted) -> Result<Sealed, Error> {
         let key = self.key.to_bytes();
         let timing = gucs::cache_timing();
-        let patience = self.settings.request_timeout;
-        let asking = Asking { owner: server::process_id(), arrived: now(), patience };
+        let asking = asking(&self.settings);
         let mut has_waited = false;
         loop {
             let look = memory::with(|store| store.look(&key, wanted, &timing, &asking, now()));
@@ -131,7 +130,8 @@ impl Request {
                 Some(Look::Hit(found) | Look::Stale(found)) => found,
                 Some(Look::Failed(report)) => return Err(Error::Told(Told::from_bytes(&report))),
                 Some(Look::GaveUp) => {
-                    return Err(Error::SecretAwaited { secret: self.key.secret_id.clone(), after: patience });
+                    let secret = self.key.secret_id.clone();
+                    return Err(Error::SecretAwaited { secret, after: asking.patience });
                 }
                 Some(Look::Ask(ticket)) => {
                     let flight = Flight::begin(ticket);
@@ -142,8 +142,8 @@ impl Request {
                             stats::count(Counter::CacheStaleServes);
                             found
                         }
-                        // What came is from before a change that whoever comes now is to see.
-                        (Some(Finish::Superseded), Ok(_)) => continue,
+                        // Even if it is not kept: there has been a change since, or no room. But whoever
+                        // asked before may be told what was.
                         (_, came) => found(came?, asked),
                     }
                 }
@@ -170,6 +170,17 @@ impl Request {
     /// The version that the cache has, if it has one.
     pub fn cached_version(&self) -> Option<String> {
         memory::with(|store| store.version(&self.key.to_bytes())).flatten()
+    }
+}
+
+/// This process, which begins to want a value now.
+fn asking(settings: &Settings) -> Asking {
+    Asking {
+        owner: server::process_id(),
+        arrived: now(),
+        patience: settings.request_timeout,
+        connect_patience: settings.connect_timeout,
+        attempts: settings.max_attempts,
     }
 }
 

@@ -59,13 +59,35 @@ impl<T: SharedData> Shared<T> {
             return None;
         }
         // SAFETY: both were set by `attach`. The lock makes the reference the only one; `f` neither
-        // raises ERROR nor waits, so the lock is always given back.
+        // raises ERROR nor waits.
         unsafe {
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
-            let result = f(&mut *(*data).get());
-            pg_sys::LWLockRelease(lock);
-            Some(result)
+            let _locked = Locked::acquire(lock);
+            Some(f(&mut *(*data).get()))
         }
+    }
+}
+
+/// A lock that is held, and given back even if a panic unwinds: after a commit that does not become an
+/// ERROR, whose abort would do it.
+pub(super) struct Locked(*mut pg_sys::LWLock);
+
+impl Locked {
+    /// Waits for the lock.
+    ///
+    /// # Safety
+    /// It must be a lock of this server that this process does not hold. While it is held, nothing may raise
+    /// ERROR.
+    pub(super) unsafe fn acquire(lock: *mut pg_sys::LWLock) -> Locked {
+        // SAFETY: as the caller promised.
+        unsafe { pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE) };
+        Locked(lock)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // SAFETY: it is held.
+        unsafe { pg_sys::LWLockRelease(self.0) };
     }
 }
 

@@ -7,8 +7,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::shared_memory;
-use super::wait::WaitEvent;
+use super::shared_memory::{self, Locked};
+use super::wait::{self, WaitEvent};
 
 /// Memory of the whole server.
 pub struct SharedWords {
@@ -78,15 +78,12 @@ impl SharedWords {
             return None;
         }
         // SAFETY: both were set by `attach`, and the memory is of the size asked for there. The lock makes
-        // the slice the only one; `f` neither raises ERROR nor waits. If it panics, that becomes an ERROR,
-        // whose abort gives the lock back.
+        // the slice the only one; `f` neither raises ERROR nor waits.
         unsafe {
-            pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+            let _locked = Locked::acquire(lock);
             let words =
                 std::slice::from_raw_parts_mut(area.add(1).cast::<u64>(), self.words.load(Ordering::Relaxed));
-            let result = f(words);
-            pg_sys::LWLockRelease(lock);
-            Some(result)
+            Some(f(words))
         }
     }
 
@@ -98,11 +95,12 @@ impl SharedWords {
 
     /// Waits until somebody calls [`SharedWords::wake_all`], or for so long. The first call of several
     /// returns at once, so that what was waited for can be looked for once more before one sleeps
-    /// (condition_variable.c). Interrupts act here. To be followed by [`SharedWords::end_wait`].
+    /// (condition_variable.c). Interrupts act here. To be followed by [`SharedWords::end_wait`]. Without such
+    /// memory there is nobody to wake this process, and it waits for the time alone.
     pub fn wait(&self, limit: Duration, event: WaitEvent) {
-        let Some(condition) = self.condition() else { return };
         // Rounded up, so as not to spin through the last millisecond.
         let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX - 1) + 1;
+        let Some(condition) = self.condition() else { return wait::sleep(limit, event) };
         // SAFETY: a condition variable of this server. ERROR and FATAL end the wait in order (xact.c,
         // proc.c), the postmaster's death the process.
         unsafe { pg_sys::ConditionVariableTimedSleep(condition, limit, event.info()) };

@@ -60,6 +60,21 @@ const NEAR: Duration = Duration::from_micros(100);
 /// How late a signal may be seen where the latch is not waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Waits so many milliseconds, or until somebody sets the latch. Interrupts act here.
+pub(super) fn sleep(milliseconds: i64, event: WaitEvent) {
+    // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            (pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH) as i32,
+            milliseconds,
+            event.info(),
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    check_for_interrupts!();
+}
+
 /// The set of things this backend waits for, made once, and once more for each session that it drives
 /// itself: `WaitLatchOrSocket` would make and destroy an epoll instance for each wait.
 pub(super) struct Waiter {

@@ -1,11 +1,11 @@
 //! Values in use are read again shortly before they are too old, so that nobody has to wait for that.
 
-use secretlink_cache::{Asking, Wanted};
+use secretlink_cache::Wanted;
 use secretlink_core::side_by_side;
 
 use super::flight::Flight;
-use super::{Request, memory};
-use crate::backend::{WaitEvent, io, server};
+use super::{Request, asking, memory};
+use crate::backend::{WaitEvent, io};
 use crate::error::Error;
 use crate::gucs;
 use crate::stats::{self, Counter};
@@ -20,8 +20,7 @@ const AT_ONCE: usize = 16;
 /// If nothing could even be tried.
 pub fn renew() -> Result<bool, Error> {
     let (settings, timing) = (gucs::aws_settings()?, gucs::cache_timing());
-    let asking =
-        Asking { owner: server::process_id(), arrived: memory::now(), patience: settings.request_timeout };
+    let asking = asking(&settings);
     let can_ask = |key: &_| Request::of_key(key, &settings).is_some();
     let begun = memory::with(|store| store.renew(can_ask, &timing, &asking, AT_ONCE, memory::now()));
     let begun: Vec<_> = begun

@@ -58,6 +58,11 @@ pub(crate) fn blocks_for(bytes: usize) -> usize {
 }
 
 impl Blocks<'_> {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// How many are free.
     pub(crate) fn available(&self) -> usize {
         self.blocks.len().saturating_sub(self.free.in_use as usize)

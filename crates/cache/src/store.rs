@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::chain::Chain;
 use crate::key::{Key, is_named};
 use crate::policy::{Moment, Timing, pause_after_confirmations, pause_after_failures};
-use crate::table::{Place, Table};
+use crate::table::{Entry, Place, Table};
 
 /// The cache, in memory that is plain words and was all zeros at first.
 pub struct Store<'a> {
@@ -45,6 +45,21 @@ pub struct Asking {
     pub arrived: Moment,
     /// For how long it will ask.
     pub patience: Duration,
+    /// For how long it will wait for a connection.
+    pub connect_patience: Duration,
+    /// How often it will try.
+    pub attempts: u32,
+}
+
+impl Asking {
+    /// Whether the last request failed although it was tried as hard as this one will be: how hard that is
+    /// anybody may choose, but not for others.
+    fn may_believe_failure(&self, entry: &Entry) -> bool {
+        entry.failed != 0
+            && entry.failed_patience >= micros(self.patience)
+            && entry.failed_connect_patience >= micros(self.connect_patience)
+            && entry.failed_attempts >= self.attempts.into()
+    }
 }
 
 /// A value, and what is known of it.
@@ -176,22 +191,23 @@ impl<'a> Store<'a> {
         let (asked, answered) = (Moment(entry.asked), Moment(entry.answered));
         let has_value = !entry.value.is_empty();
 
+        // What came while we waited is as fresh as can be.
+        let is_fresh = timing.is_fresh(asked, now) || answered >= asking.arrived;
         let will_do = has_value
             && match wanted {
-                // What came while we waited is as fresh as can be.
-                Wanted::Fresh => timing.is_fresh(asked, now) || answered >= asking.arrived,
+                Wanted::Fresh => is_fresh,
                 Wanted::Since(since) => asked >= *since,
                 Wanted::Other { than, since, patient } => {
                     let suppressed = now.0 < entry.recheck && !patient;
-                    asked >= *since || suppressed || !than.contains(&self.version_at(place))
+                    let is_other = || is_fresh && !than.contains(&self.version_at(place));
+                    asked >= *since || suppressed || is_other()
                 }
             };
         if will_do {
             self.table.at(place).hits += 1;
             return Look::Hit(self.found(place));
         }
-        // That somebody less patient had no luck need not keep us from trying.
-        let has_failed = entry.failed != 0 && entry.failed_patience >= micros(asking.patience);
+        let has_failed = asking.may_believe_failure(&entry);
         let is_unreachable = has_failed && entry.unreachable != 0;
         let may_be_stale = has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now);
         let is_in_flight = entry.flight_began != 0 && now.0 < entry.flight_until;
@@ -227,7 +243,7 @@ impl<'a> Store<'a> {
         entry.generation = generation;
         entry.flight_owner = asking.owner;
         entry.flight_began = now.0.max(1);
-        entry.flight_until = (now + asking.patience + GRACE).0;
+        entry.flight_until = (now + asking.patience.min(LONGEST) + GRACE).0;
         Ticket { place, generation, began: now }
     }
 
@@ -261,6 +277,8 @@ impl<'a> Store<'a> {
                 entry.flight_began = 0;
                 entry.failed = now.0.max(1);
                 entry.failed_patience = micros(asking.patience);
+                entry.failed_connect_patience = micros(asking.connect_patience);
+                entry.failed_attempts = asking.attempts.into();
                 entry.unreachable = failure.unreachable.into();
                 let news = entry.failures == 0;
                 entry.failures = entry.failures.saturating_add(1);
@@ -318,6 +336,14 @@ impl<'a> Store<'a> {
         self.table.set_about(place, Chain::default());
     }
 
+    /// What is being asked for counts for nothing.
+    fn cancel(&mut self, place: Place) {
+        let generation = self.table.next_generation();
+        let entry = self.table.at(place);
+        entry.generation = generation;
+        entry.flight_began = 0;
+    }
+
     /// Ends a request without a word.
     pub fn abandon(&mut self, ticket: Ticket) {
         let entry = self.table.at(ticket.place);
@@ -352,7 +378,7 @@ impl<'a> Store<'a> {
             let is_due = !entry.value.is_empty()
                 && timing.is_in_use(Moment(entry.used), now)
                 && now >= timing.renewal(Moment(entry.asked))
-                && (entry.failed == 0 || now.0 >= entry.retry)
+                && (!asking.may_believe_failure(&entry) || now.0 >= entry.retry)
                 && (entry.flight_began == 0 || now.0 >= entry.flight_until);
             if begun.len() < most
                 && is_due
@@ -366,7 +392,8 @@ impl<'a> Store<'a> {
     }
 
     /// Puts another value in the place of one that is there, for which a key is chosen by `of`. What is being
-    /// asked for meanwhile counts for nothing. `None` wipes it.
+    /// asked for meanwhile counts for nothing, nor does what is asked for under a name of which it is not
+    /// known which secret it stands for. `None` wipes it.
     pub fn replace(&mut self, of: impl Fn(&Key, Named<'_>) -> Option<Option<Contents>>, now: Moment) {
         for place in self.table.places() {
             let entry = *self.table.peek(place);
@@ -374,6 +401,8 @@ impl<'a> Store<'a> {
             let about = self.about_at(place);
             let (_, arn, name) = parts(&about);
             match of(&key, Named { secret_id: &key.secret_id, arn, name }) {
+                // Nobody knows yet whether this is the same secret by another name.
+                None if about.is_empty() && entry.flight_began != 0 => self.cancel(place),
                 None => {}
                 Some(None) => self.table.remove(place),
                 Some(Some(contents)) => {
@@ -451,6 +480,9 @@ impl<'a> Store<'a> {
 
 /// How much longer than its own patience a request counts.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// For how long others wait at most for a request, whatever the patience of the one who asks.
+const LONGEST: Duration = Duration::from_secs(30);
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)

@@ -27,6 +27,10 @@ pub(crate) struct Entry {
     pub(crate) failed: u64,
     /// For how long that one had been tried.
     pub(crate) failed_patience: u64,
+    /// For how long that one had waited for a connection.
+    pub(crate) failed_connect_patience: u64,
+    /// How often that one had been tried.
+    pub(crate) failed_attempts: u64,
     /// When it is to be tried again, if the other side could not be reached.
     pub(crate) retry: u64,
     /// Before that, a doubted value is not asked for again.
@@ -178,6 +182,10 @@ impl<'a> Table<'a> {
     /// Keeps bytes for the entry at `for_whom`, which may push out others. `None` if there is no room for
     /// them even so.
     pub(crate) fn keep(&mut self, bytes: &[u8], for_whom: Option<Place>) -> Option<Chain> {
+        // What will not fit anyhow pushes nothing out.
+        if blocks_for(bytes.len()) > self.blocks.len() {
+            return None;
+        }
         while self.blocks.available() < blocks_for(bytes.len()) {
             self.remove(self.oldest(for_whom)?);
         }

@@ -17,7 +17,13 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn me(arrived: Moment) -> Asking {
-    Asking { owner: 1, arrived, patience: Duration::from_secs(10) }
+    Asking {
+        owner: 1,
+        arrived,
+        patience: Duration::from_secs(10),
+        connect_patience: Duration::from_secs(3),
+        attempts: 3,
+    }
 }
 
 type Came = Result<Contents, Failure>;
@@ -119,6 +125,47 @@ fn an_error_is_for_all_who_waited_and_for_nobody_else() {
     let mut bench = Bench::new();
     bench.fill(&refused(), at(1));
     assert!(matches!(bench.look(&Wanted::Fresh, at(2)), Look::Ask(_)));
+}
+
+#[test]
+fn who_hardly_tries_does_not_speak_for_others() {
+    let patient = Duration::from_secs(3600);
+    let lazy = |now| {
+        [
+            Asking { patience: patient, connect_patience: Duration::from_millis(1), ..me(now) },
+            Asking { patience: patient, attempts: 1, ..me(now) },
+        ]
+    };
+    for i in 0..2 {
+        let mut bench = Bench::new();
+        bench.fill(&version("a"), at(0));
+        let waiting = me(at(100));
+        let Look::Ask(ticket) = bench.look_as(&Wanted::Fresh, &lazy(at(100))[i], at(100)) else { panic!() };
+        let finish = bench.store().finish(
+            ticket,
+            unreachable().as_ref(),
+            &Wanted::Fresh,
+            &TIMING,
+            &lazy(at(100))[i],
+            at(100),
+        );
+        assert!(matches!(finish, Finish::Stale { .. }));
+        assert!(matches!(bench.look_as(&Wanted::Fresh, &lazy(at(100))[i], at(100)), Look::Stale(_)));
+        let renewed = bench.store().renew(|_| true, &TIMING, &waiting, 16, at(100));
+        assert_eq!(renewed.len(), 1, "nor does it keep the value from being renewed");
+        bench.store().abandon(renewed[0].1);
+        assert!(matches!(bench.look_as(&Wanted::Fresh, &waiting, at(100)), Look::Ask(_)));
+    }
+}
+
+#[test]
+fn nobody_waits_for_an_hour() {
+    let mut bench = Bench::new();
+    let hour = Asking { patience: Duration::from_secs(3600), ..me(at(1)) };
+    let Look::Ask(ticket) = bench.look_as(&Wanted::Fresh, &hour, at(1)) else { panic!() };
+    assert!(matches!(bench.look(&Wanted::Fresh, at(31)), Look::Wait(_)));
+    assert!(matches!(bench.look(&Wanted::Fresh, at(32)), Look::Ask(_)));
+    assert_eq!(bench.finish(ticket, &version("old"), &Wanted::Fresh, at(33)), Finish::Superseded);
 }
 
 #[test]
@@ -245,6 +292,30 @@ fn what_came_late_does_not_undo_a_change() {
 }
 
 #[test]
+fn nor_does_what_came_late_under_a_name_not_known_yet() {
+    let mut bench = Bench::new();
+    // Nobody knows yet that this is "y", too.
+    let late = bench.ask(&Wanted::Fresh, at(0));
+    assert_eq!(bench.store().forget("y"), 0);
+    assert_eq!(bench.finish(late, &version("a"), &Wanted::Fresh, at(1)), Finish::Superseded);
+    assert!(matches!(bench.look(&Wanted::Fresh, at(1)), Look::Ask(_)));
+    // Of this one it is known that it is not.
+    let mut bench = Bench::new();
+    bench.fill(&version("a"), at(0));
+    let late = bench.ask(&Wanted::Fresh, at(100));
+    bench.store().forget("y");
+    assert!(matches!(bench.finish(late, &version("b"), &Wanted::Fresh, at(101)), Finish::Kept { .. }));
+}
+
+#[test]
+fn another_password_that_is_too_old_will_not_do() {
+    let mut bench = Bench::new();
+    bench.fill(&version("a"), at(0));
+    assert_eq!(bench.hit(&other_than("b", at(50)), at(50)), "a");
+    assert!(matches!(bench.look(&other_than("b", at(2000)), at(2000)), Look::Ask(_)));
+}
+
+#[test]
 fn refresh_asks_anew() {
     let mut bench = Bench::new();
     bench.fill(&version("a"), at(0));
@@ -280,6 +351,11 @@ fn what_does_not_fit_is_not_kept() {
     let big = Ok(Contents { sealed: vec![1; 100_000], ..version("a").unwrap() });
     assert!(matches!(bench.fill(&big, at(1)), Finish::Kept { .. }));
     assert!(matches!(bench.look(&Wanted::Fresh, at(2)), Look::Ask(_)));
+    let other = b"f\0\0\0\0other\0AWSCURRENT\0";
+    let look = bench.store().look(other, &Wanted::Fresh, &TIMING, &me(at(2)), at(2));
+    assert!(matches!(look, Look::Ask(_)));
+    bench.fill(&big, at(20));
+    assert_eq!(bench.store().list().len(), 2, "nor does it push out anything");
     assert!(Store::over(&mut [0; 16]).is_none());
 }
 
