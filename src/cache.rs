@@ -218,6 +218,16 @@ pub fn forget(secret_id: &str) -> usize {
     forgotten
 }
 
+/// Wipes what is cached of a secret when it goes, be it by an ERROR: a change of the secret may have taken
+/// place although its answer was lost, or nobody waited for it.
+pub struct ForgetAtEnd(pub String);
+
+impl Drop for ForgetAtEnd {
+    fn drop(&mut self) {
+        forget(&self.0);
+    }
+}
+
 /// Wipes everything. Returns how many entries that were.
 pub fn forget_all() -> usize {
     let forgotten = memory::with(|store| store.forget_all()).unwrap_or(0);

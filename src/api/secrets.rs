@@ -2,16 +2,16 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use secretlink_aws::{Identity, NewSecret, SecretId, SecretsManager, VersionSelector};
+use secretlink_aws::{Identity, NewSecret, SecretId, VersionSelector};
 use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
 use super::required;
 use crate::backend::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
-use crate::cache::{Request, Wanted};
+use crate::cache::{ForgetAtEnd, Request, Wanted};
 use crate::error::Error;
-use crate::{cache, secrets_manager};
+use crate::secrets_manager;
 
 /// Postgres counts time from 2000-01-01 (timestamp.h).
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
@@ -122,11 +122,9 @@ fn create_secret(
             kms_key_id: kms_key_id.map(|t| t.0),
             version_id: None,
         };
-        let name = new.name.clone();
-        let arn = secrets_manager::call(|client| async move { client.create_secret(new).await })?;
         // That there was none may have been told to somebody.
-        cache::forget(&name);
-        Ok(arn)
+        let _forget = ForgetAtEnd(new.name.clone());
+        secrets_manager::call(|client| async move { client.create_secret(new).await })
     };
     let _hidden = HiddenStatement::begin();
     Text(create().or_raise())
@@ -145,14 +143,8 @@ fn put_secret_value(
         let stages = version_stages.ok_or(Error::NullArgument("version_stages"))?;
         let stages =
             stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
-        let secret = id.as_str().to_owned();
-        let put = move |client: SecretsManager| async move {
-            client.put_secret_value(&id, value, stages, None).await
-        };
-        let version_id = secrets_manager::call(put);
-        // Also if it failed: only the answer may have been lost.
-        cache::forget(&secret);
-        version_id
+        let _forget = ForgetAtEnd(id.as_str().to_owned());
+        secrets_manager::call(|client| async move { client.put_secret_value(&id, value, stages, None).await })
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())

@@ -27,7 +27,14 @@ pub unsafe extern "C-unwind" fn secretlink_refresh(_arg: pg_sys::Datum) {
     }
 }
 
+/// As long as nothing can be due.
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// How long to wait between two looks: short beside the time that is left of a value when it is due.
 fn pause() -> Duration {
-    (gucs::cache_timing().ttl / 20).clamp(Duration::from_millis(100), Duration::from_secs(10))
+    match gucs::cache_timing().ttl {
+        // Nothing is ever renewed: it is asked for each time.
+        Duration::ZERO => LONGEST,
+        ttl => (ttl / 20).clamp(Duration::from_millis(100), LONGEST),
+    }
 }
