@@ -1,6 +1,6 @@
 //! Foreign servers named in place of a connection string, and the validator of their options.
 
-use crate::outcome::Told;
+use crate::outcome::{Outcome, Told};
 use crate::pair::{Pair, Side};
 use postgres::Client;
 use secretlink_e2e::{Cluster, PostgresBin, db_error, eventually};
@@ -126,6 +126,23 @@ fn same_rule(pair: &mut Pair, sql: &str) -> Told {
     ours.error().clone()
 }
 
+/// In PostgreSQL 14 contrib has other words where no option is valid: a list of none.
+fn none_is_valid(mut told: Told) -> Told {
+    if told.hint.as_deref() == Some("Valid options in this context are: ") {
+        told.hint = Some("There are no valid options in this context.".to_owned());
+    }
+    told
+}
+
+/// Both say the same, but for [`none_is_valid`].
+#[track_caller]
+fn same_validation(pair: &mut Pair, sql: &str) -> Outcome {
+    let (mut contrib, ours) = pair.both(sql);
+    contrib.result = contrib.result.map_err(none_is_valid);
+    assert_eq!(ours, contrib, "ours (left) differs from contrib's (right) for: {sql}");
+    ours
+}
+
 #[test]
 fn the_validator_says_what_contribs_says() {
     let cluster = cluster();
@@ -134,7 +151,7 @@ fn the_validator_says_what_contribs_says() {
     for catalog in CATALOGS {
         for name in NAMES {
             let sql = format!("SELECT dblink_fdw_validator(ARRAY['{name}=true'], {catalog})");
-            accepted += i32::from(pair.same(&sql).result.is_ok());
+            accepted += i32::from(same_validation(&mut pair, &sql).result.is_ok());
         }
         for options in [
             "'{}'",
@@ -151,7 +168,7 @@ fn the_validator_says_what_contribs_says() {
             "'{use_scram_passthrough=maybe}'",
             "'{use_scram_passthrough=ON}'",
         ] {
-            pair.same(&format!("SELECT dblink_fdw_validator({options}, {catalog}) IS NULL"));
+            same_validation(&mut pair, &format!("SELECT dblink_fdw_validator({options}, {catalog}) IS NULL"));
         }
     }
     assert!(accepted >= 34, "{accepted}");
@@ -179,7 +196,7 @@ fn the_validator_says_what_contribs_says() {
             Ok(()) => None,
             error @ Err(_) => Some(Told { context: None, ..Told::from(&db_error(error)) }),
         };
-        assert_eq!(outcome("ours"), outcome("theirs"), "{statement}");
+        assert_eq!(outcome("ours"), outcome("theirs").map(none_is_valid), "{statement}");
     }
 }
 
