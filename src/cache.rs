@@ -17,6 +17,7 @@ mod renewal;
 use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, VersionSelector};
 use secretlink_cache::{Asking, Contents, Finish, Found, Key, Look, SealError};
 use secretlink_core::Secret;
+use std::time::Duration;
 
 use self::flight::Flight;
 pub use self::memory::{init, now};
@@ -165,6 +166,11 @@ impl Request {
             let value = client.get_secret_value(&id, &version).await?;
             contents(&key, &value)
         }
+    }
+
+    /// For how long it asks at most.
+    pub fn patience(&self) -> Duration {
+        self.settings.request_timeout
     }
 
     /// The version that the cache has, if it has one.

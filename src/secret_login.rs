@@ -7,6 +7,7 @@
 
 use secretlink_aws::{AwsError, Identity, VersionSelector};
 use secretlink_remote::conninfo::Options;
+use std::time::Duration;
 
 use crate::cache::{self, Moment, Request, Sealed, Wanted};
 use crate::connections::{self, Session};
@@ -60,8 +61,9 @@ impl Login<'_> {
         let cached_before = sealed.asked < began;
         let mut outcome = self.attempt(sealed);
         if cached_before && outcome.as_ref().is_err_and(is_unusable) {
-            // Somebody may have put it right since.
-            let sealed = self.current.get(&Wanted::Since(began))?;
+            // Somebody may have put it right since. Whoever tries again and again does not ask each time.
+            let than = self.tried.clone();
+            let sealed = self.current.get(&Wanted::Other { than, since: began, patient: true })?;
             self.current_version.clone_from(&sealed.version_id);
             outcome = self.attempt(sealed);
         }
@@ -88,13 +90,23 @@ impl Login<'_> {
     /// somebody else's failures keep us from asking, once more when that is allowed. `None` if nothing
     /// works.
     fn with_another(&mut self) -> Result<Option<Session>, Error> {
+        let mut waited = Duration::ZERO;
         for patient in [false, true] {
             let since = cache::now();
             for request in [self.current, self.pending] {
+                let is_current = std::ptr::eq(request, self.current);
+                let is_another = |version| !self.tried.contains(&version);
+                // An AWS that does not answer is not waited for four times.
+                if waited >= request.patience() && !request.cached_version().is_some_and(is_another) {
+                    continue;
+                }
                 let wanted = Wanted::Other { than: self.tried.clone(), since, patient };
+                let began = cache::now();
+                let sealed = request.get(&wanted);
+                waited += cache::now() - began;
                 // There may be none, or nobody to ask: the refusal stands.
-                let Ok(sealed) = request.get(&wanted) else { continue };
-                if std::ptr::eq(request, self.current) {
+                let Ok(sealed) = sealed else { continue };
+                if is_current {
                     self.current_version.clone_from(&sealed.version_id);
                 }
                 if self.tried.contains(&sealed.version_id) {

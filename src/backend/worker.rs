@@ -18,15 +18,14 @@ unsafe extern "C-unwind" {
     fn pqsignal(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int));
 }
 
-/// Registers a worker that runs as long as the server takes changes: on a standby from its promotion
-/// on. To be called while the library is preloaded.
-pub fn register(name: &str, function: &str) {
+/// Registers a worker that runs from `start` on. To be called while the library is preloaded.
+pub fn register(name: &str, function: &str, start: BgWorkerStartTime) {
     BackgroundWorkerBuilder::new(name)
         .set_type(name)
         .set_library("secretlink")
         .set_function(function)
         .enable_spi_access()
-        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_start_time(start)
         .set_restart_time(Some(RESTART))
         .load();
 }

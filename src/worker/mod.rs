@@ -4,13 +4,17 @@ mod notify;
 mod reconcile;
 mod refresh;
 
+use pgrx::bgworkers::BgWorkerStartTime;
+
 use crate::backend::worker;
 use crate::gucs;
 
 /// Registers what runs all the time. To be called while the library is preloaded.
 pub fn init() {
-    worker::register("secretlink", "secretlink_reconcile");
+    // It changes secrets: on a standby only from its promotion on.
+    worker::register("secretlink", "secretlink_reconcile", BgWorkerStartTime::RecoveryFinished);
     if gucs::cache_size() > 0 {
-        worker::register("secretlink cache", "secretlink_refresh");
+        // It serves all who can connect.
+        worker::register("secretlink cache", "secretlink_refresh", BgWorkerStartTime::ConsistentState);
     }
 }

@@ -65,6 +65,16 @@ impl Process {
         self.signal(libc::SIGKILL);
     }
 
+    /// Stop it where it is, with SIGSTOP, all its threads.
+    pub fn pause(self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Let it go on.
+    pub fn resume(self) {
+        self.signal(libc::SIGCONT);
+    }
+
     /// For a postmaster: what `pg_ctl stop --mode=immediate` does, without waiting for the end.
     pub fn quit(self) {
         self.signal(libc::SIGQUIT);

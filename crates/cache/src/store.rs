@@ -207,6 +207,11 @@ impl<'a> Store<'a> {
             self.table.at(place).hits += 1;
             return Look::Hit(self.found(place));
         }
+        // It came, and there was no room for it: whoever waits for the next one would do so in a queue.
+        let is_too_large = !has_value && entry.answered != 0 && entry.failed == 0 && is_fresh;
+        if is_too_large {
+            return Look::Uncached;
+        }
         let has_failed = asking.may_believe_failure(&entry);
         let is_unreachable = has_failed && entry.unreachable != 0;
         let may_be_stale = has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now);
@@ -216,14 +221,18 @@ impl<'a> Store<'a> {
             self.table.at(place).hits += 1;
             return Look::Stale(self.found(place));
         }
-        let is_suppressed = matches!(wanted, Wanted::Other { .. }) && now.0 < entry.recheck;
+        // Who doubts a value does not ask all the time, be it that it was confirmed just now, or that nobody
+        // could be asked: each login with a wrong password would wait for that.
+        let away = if is_unreachable { Moment(entry.failed) + pause_after_failures(1) } else { Moment(0) };
+        let recheck = Moment(entry.recheck).max(away);
+        let is_suppressed = matches!(wanted, Wanted::Other { .. }) && now < recheck;
         let is_patient = matches!(wanted, Wanted::Other { patient: true, .. });
         let has_error = has_failed && !entry.error.is_empty();
         if has_error && (failed_for_us || (is_suppressed && !is_patient)) {
             return Look::Failed(self.table.blocks().read(entry.error));
         }
         if is_suppressed && is_patient && !is_in_flight {
-            return Look::Wait(Moment(entry.recheck));
+            return Look::Wait(recheck);
         }
         if is_in_flight {
             let until = asking.arrived + asking.patience;

@@ -182,8 +182,12 @@ impl<'a> Table<'a> {
     /// Keeps bytes for the entry at `for_whom`, which may push out others. `None` if there is no room for
     /// them even so.
     pub(crate) fn keep(&mut self, bytes: &[u8], for_whom: Option<Place>) -> Option<Chain> {
-        // What will not fit anyhow pushes nothing out.
-        if blocks_for(bytes.len()) > self.blocks.len() {
+        // Not at the price of all others, if it is in vain.
+        let own = for_whom.map_or(0, |place| {
+            let Entry { key, value, about, error, .. } = self.peek(place);
+            [key, value, about, error].map(|chain| blocks_for(chain.len())).iter().sum()
+        });
+        if own + blocks_for(bytes.len()) > self.blocks.len() {
             return None;
         }
         while self.blocks.available() < blocks_for(bytes.len()) {
@@ -317,6 +321,11 @@ mod tests {
         table.remove(table.find(b"d").unwrap());
         assert_eq!(table.find(b"d"), None);
         table.insert(b"f").unwrap();
+        assert_eq!(keys(&table), ["c", "a", "e", "f"]);
+        // What would not fit even so pushes out nobody.
+        let total = table.blocks.len();
+        assert_eq!(table.keep(&vec![1; total * 124 + 1], None), None);
+        assert_eq!(table.keep(&vec![1; total * 124], table.find(b"c")), None);
         assert_eq!(keys(&table), ["c", "a", "e", "f"]);
         // A value that needs room pushes out the others, but not its own entry.
         let c = table.find(b"c").unwrap();

@@ -206,7 +206,7 @@ fn old_values_while_nobody_answers() {
     let Look::Ask(ticket) = bench.look_as(&Wanted::Fresh, &patient, at(104)) else { panic!() };
     bench.store().abandon(ticket);
     // Who wants more than any value gets the error.
-    for (wanted, now) in [(Wanted::Since(at(105)), at(105)), (other_than("a", at(106)), at(107))] {
+    for (wanted, now) in [(Wanted::Since(at(105)), at(105)), (other_than("a", at(107)), at(108))] {
         let ticket = bench.ask(&wanted, now);
         assert!(matches!(bench.finish(ticket, &unreachable(), &wanted, now), Finish::Kept { .. }));
     }
@@ -350,13 +350,65 @@ fn what_does_not_fit_is_not_kept() {
     let mut bench = Bench::new();
     let big = Ok(Contents { sealed: vec![1; 100_000], ..version("a").unwrap() });
     assert!(matches!(bench.fill(&big, at(1)), Finish::Kept { .. }));
-    assert!(matches!(bench.look(&Wanted::Fresh, at(2)), Look::Ask(_)));
+    assert_eq!(bench.look(&Wanted::Fresh, at(2)), Look::Uncached);
     let other = b"f\0\0\0\0other\0AWSCURRENT\0";
     let look = bench.store().look(other, &Wanted::Fresh, &TIMING, &me(at(2)), at(2));
     assert!(matches!(look, Look::Ask(_)));
-    bench.fill(&big, at(20));
+    bench.fill(&big, at(120));
     assert_eq!(bench.store().list().len(), 2, "nor does it push out anything");
     assert!(Store::over(&mut [0; 16]).is_none());
+}
+
+#[test]
+fn a_doubted_value_is_not_waited_for_while_nobody_answers() {
+    let mut bench = Bench::new();
+    bench.fill(&version("a"), at(0));
+    let wanted = other_than("a", at(10));
+    let ticket = bench.ask(&wanted, at(10));
+    bench.finish(ticket, &unreachable(), &wanted, at(20));
+    let soon = Moment(at(20).0 + 500_000);
+    assert_eq!(bench.look(&other_than("a", soon), soon), Look::Failed(b"unreachable".to_vec()));
+    let patient = Wanted::Other { than: vec!["a".into()], since: soon, patient: true };
+    assert_eq!(bench.look(&patient, soon), Look::Wait(at(21)));
+    assert_eq!(bench.hit(&other_than("b", soon), soon), "a", "it is only doubted by some");
+    assert_eq!(bench.hit(&Wanted::Fresh, soon), "a");
+    // It is tried again soon, lest a login fail for long when somebody answers again.
+    let ticket = bench.ask(&other_than("a", at(21)), at(21));
+    bench.finish(ticket, &version("b"), &other_than("a", at(21)), at(21));
+    assert_eq!(bench.hit(&Wanted::Fresh, at(22)), "b");
+}
+
+#[test]
+fn what_is_too_large_is_not_waited_for_in_a_queue() {
+    let mut bench = Bench::new();
+    let big = Ok(Contents { sealed: vec![1; 100_000], ..version("a").unwrap() });
+    let ticket = bench.ask(&Wanted::Fresh, at(1));
+    let waiting = me(at(2));
+    assert!(matches!(bench.look_as(&Wanted::Fresh, &waiting, at(2)), Look::Wait(_)));
+    bench.finish(ticket, &big, &Wanted::Fresh, at(3));
+    for _ in 0..3 {
+        assert_eq!(bench.look_as(&Wanted::Fresh, &waiting, at(3)), Look::Uncached);
+        assert_eq!(bench.look(&Wanted::Fresh, at(4)), Look::Uncached);
+    }
+    // It may have become smaller.
+    bench.fill(&version("b"), at(101));
+    assert_eq!(bench.hit(&Wanted::Fresh, at(102)), "b");
+}
+
+#[test]
+fn a_first_answer_that_came_late_does_not_undo_a_change() {
+    let arn = "arn:aws:secretsmanager:r:1:secret:x-AbCdEf";
+    for (asked, changed) in [("x", arn), (arn, "x"), ("arn:aws:secretsmanager:r:1:secret:x", "x"), ("x", "x")]
+    {
+        let mut bench = Bench::new();
+        let key = Key { secret_id: asked.into(), ..Key::default() }.to_bytes();
+        let look = |bench: &mut Bench, now| bench.store().look(&key, &Wanted::Fresh, &TIMING, &me(now), now);
+        let Look::Ask(late) = look(&mut bench, at(1)) else { panic!() };
+        bench.store().replace(|_, named| named.is(changed).then_some(None), at(2));
+        let finish = bench.finish(late, &version("old"), &Wanted::Fresh, at(3));
+        assert_eq!(finish, Finish::Superseded, "{asked} {changed}");
+        assert!(matches!(look(&mut bench, at(3)), Look::Ask(_)));
+    }
 }
 
 /// Many secrets, processes that come, go and hang, and a cache too small for all: what is found is never
