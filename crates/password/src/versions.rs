@@ -52,11 +52,11 @@ impl Version {
 }
 
 impl Versions {
-    /// The user name of the current version, if it holds the role's password under another one.
+    /// The user name of the current version, if it is another one than the role's and the pending version is
+    /// not the role's either: then a rename of it may be in a version that has lost its label.
     pub fn other_name(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<String> {
-        let current = self.current.as_ref()?;
-        let username = current.username().filter(|username| username != role)?;
-        current.password().is_some_and(|password| is_right(&password)).then_some(username)
+        let username = self.current.as_ref()?.username().filter(|username| username != role)?;
+        (!self.is_pending(role, is_right)).then_some(username)
     }
 
     /// Whether the role's is the pending version rather than the current one. Of two that hold its
@@ -220,6 +220,21 @@ pub(crate) mod tests {
         assert_eq!(of_app("q", "p").as_deref(), Some("secretlink-1"));
         assert_eq!(of_app(r#"{"password":"p"}"#, "p").as_deref(), Some("current"));
         assert_eq!(of_app("{}", r#"{"password":null}"#), None);
+    }
+
+    #[test]
+    fn the_current_version_may_have_another_name() {
+        let other = |current, pending| {
+            let versions = versions(Some(current), Some(("secretlink-1", pending)));
+            versions.other_name("app", |password| password.expose() == b"p")
+        };
+        let before = r#"{"username":"app0","password":"p"}"#;
+        assert_eq!(other(before, "q").as_deref(), Some("app0"));
+        // Whatever its password, which may have been changed together with the name.
+        assert_eq!(other(r#"{"username":"app0","password":"old"}"#, "q").as_deref(), Some("app0"));
+        assert_eq!(other(before, r#"{"username":"app","password":"p"}"#), None, "it is pending");
+        assert_eq!(other(r#"{"username":"app","password":"old"}"#, "q"), None);
+        assert_eq!(other("p", "q"), None);
     }
 
     #[test]

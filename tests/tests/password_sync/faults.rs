@@ -275,3 +275,36 @@ fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
     eventually("nothing is left over", SETTLED, || role.left_over().map_or(Ok(()), Err));
     role.assert_password(&password);
 }
+
+#[test]
+fn a_rename_whose_version_has_lost_its_label_is_not_lost_with_the_next_change() {
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = 700"));
+    for with_password in [false, true] {
+        let mut role = ground.synced_role("rename_lost");
+        let mut session = ground.session();
+        fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_millis(1500)));
+        session.fails(&role.alter().0);
+        // The rename is committed but not promoted, by nobody; then that put takes AWSPENDING away.
+        fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
+        let before = role.current();
+        let change = if with_password { role.alter().0 } else { "SELECT 1".to_owned() };
+        let name = format!("{}_renamed", role.name);
+        session
+            .warned(&format!("BEGIN; {change}; ALTER ROLE \"{}\" RENAME TO \"{name}\"; COMMIT", role.name));
+        role.name = name;
+        let ours = api().version_at(&role.secret, "AWSPENDING");
+        eventually("the late one lands", SETTLED, || {
+            let now = api().version_at(&role.secret, "AWSPENDING");
+            if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
+        });
+        // The next change goes on from there.
+        let (sql, password) = role.alter();
+        session.warned(&sql);
+        assert_eq!(role.current(), before, "nothing was promoted yet");
+        ground.relay.pass(&role.secret);
+        role.until_in_sync();
+        assert_eq!(role.password(), password);
+        let value: serde_json::Value = serde_json::from_str(&role.current()).unwrap();
+        assert_eq!(value["username"], role.name.as_str(), "with a password: {with_password}");
+    }
+}
