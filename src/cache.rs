@@ -88,6 +88,13 @@ impl Request {
         Ok(Request { key, id, version, settings })
     }
 
+    /// The same for the version with this staging label.
+    pub fn at_stage(&self, stage: &str) -> Request {
+        let version = VersionSelector { stage: Some(stage.to_owned()), version_id: None };
+        let key = Key { stage: stage.to_owned(), version_id: String::new(), ..self.key.clone() };
+        Request { key, version, ..self.clone() }
+    }
+
     /// The request that this key stands for, if it does under these settings.
     fn of_key(key: &Key, settings: &Settings) -> Option<Request> {
         let given = |text: &String| (!text.is_empty()).then(|| text.clone());

@@ -78,16 +78,18 @@ const FOR_SUPERUSERS: [(&CStr, IsGiven); 9] = [
     (c"secretlink.external_id", || EXTERNAL_ID.get().is_some()),
     (c"secretlink.role_session_name", || ROLE_SESSION_NAME.get().is_some()),
     (c"secretlink.ca_bundle", || CA_BUNDLE.get().is_some()),
-    (c"secretlink.use_fips_endpoint", || USE_FIPS_ENDPOINT_GIVEN.load(Relaxed)),
-    (c"secretlink.use_dualstack_endpoint", || USE_DUALSTACK_ENDPOINT_GIVEN.load(Relaxed)),
+    (c"secretlink.use_fips_endpoint", || GIVEN[FIPS].load(Relaxed)),
+    (c"secretlink.use_dualstack_endpoint", || GIVEN[DUALSTACK].load(Relaxed)),
 ];
 
 /// Whether a setting has a value that somebody gave who may.
 type IsGiven = fn() -> bool;
 
 /// A boolean has a value in any case: whether it was given is seen while it is set.
-static USE_FIPS_ENDPOINT_GIVEN: AtomicBool = AtomicBool::new(false);
-static USE_DUALSTACK_ENDPOINT_GIVEN: AtomicBool = AtomicBool::new(false);
+static GIVEN: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+/// The places of those two in [`GIVEN`].
+const FIPS: usize = 0;
+const DUALSTACK: usize = 1;
 
 /// One of these that somebody else set before the library was loaded: see [`init`].
 static REFUSED: OnceLock<&'static CStr> = OnceLock::new();
@@ -227,7 +229,7 @@ fn define_identity() {
             &USE_FIPS_ENDPOINT,
             GucContext::Suset,
             GucFlags::default(),
-            Some(see_use_fips_endpoint),
+            Some(see_given::<FIPS>),
             None,
             None,
         );
@@ -238,30 +240,24 @@ fn define_identity() {
             &USE_DUALSTACK_ENDPOINT,
             GucContext::Suset,
             GucFlags::default(),
-            Some(see_use_dualstack_endpoint),
+            Some(see_given::<DUALSTACK>),
             None,
             None,
         );
     }
 }
 
-/// guc.c asks only about values that whoever gives them may give.
-unsafe extern "C-unwind" fn see_use_fips_endpoint(
+/// Sees that a boolean for superusers is given: guc.c asks only about values that whoever gives them may
+/// give.
+///
+/// # Safety
+/// For guc.c to call. It uses neither pointer.
+unsafe extern "C-unwind" fn see_given<const PLACE: usize>(
     _value: *mut bool,
     _extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
-    USE_FIPS_ENDPOINT_GIVEN.fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
-    true
-}
-
-/// The same.
-unsafe extern "C-unwind" fn see_use_dualstack_endpoint(
-    _value: *mut bool,
-    _extra: *mut *mut c_void,
-    source: pg_sys::GucSource::Type,
-) -> bool {
-    USE_DUALSTACK_ENDPOINT_GIVEN.fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
+    GIVEN[PLACE].fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
     true
 }
 

@@ -26,8 +26,6 @@ pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given
     let began = cache::now();
     let generation = cache::generation();
     let current = Request::new(secret_id, VersionSelector::default(), identity)?;
-    let pending = VersionSelector { stage: Some("AWSPENDING".into()), version_id: None };
-    let pending = Request::new(secret_id, pending, identity)?;
     let sealed = current.get(&Wanted::Fresh)?;
     let mut login = Login {
         secret_id,
@@ -35,7 +33,6 @@ pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given
         given,
         current: &current,
         current_version: sealed.version_id.clone(),
-        pending: &pending,
         tried: Vec::new(),
     };
     let session = connections::counted(|| login.run(sealed, began))?;
@@ -50,7 +47,6 @@ struct Login<'a> {
     current: &'a Request,
     /// What that turned out to be.
     current_version: String,
-    pending: &'a Request,
     /// The versions whose password was tried.
     tried: Vec<String>,
 }
@@ -90,10 +86,11 @@ impl Login<'_> {
     /// somebody else's failures keep us from asking, once more when that is allowed. `None` if nothing
     /// works.
     fn with_another(&mut self) -> Result<Option<Session>, Error> {
+        let pending = self.current.at_stage("AWSPENDING");
         let mut waited = Duration::ZERO;
         for patient in [false, true] {
             let since = cache::now();
-            for request in [self.current, self.pending] {
+            for request in [self.current, &pending] {
                 let is_current = std::ptr::eq(request, self.current);
                 let is_another = |version| !self.tried.contains(&version);
                 // An AWS that does not answer is not waited for four times.

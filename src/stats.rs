@@ -76,8 +76,7 @@ fn attach() {
 }
 
 fn note_reset() {
-    // SAFETY: reads the clock.
-    STATS.get().reset.store(unsafe { pg_sys::GetCurrentTimestamp() }, Ordering::Relaxed);
+    STATS.get().reset.store(server::clock(), Ordering::Relaxed);
 }
 
 /// Counts one.

@@ -4,8 +4,9 @@ use pgrx::datum::Interval;
 use pgrx::prelude::*;
 use std::time::Duration;
 
-use super::required;
+use super::{bigint, required};
 use crate::backend::report::OrRaise;
+use crate::backend::server;
 use crate::backend::text::Text;
 use crate::cache::{self, Told};
 use crate::gucs;
@@ -72,7 +73,7 @@ fn secret_cache_entries() -> TableIterator<
             Text(state.to_owned()),
             has_value.then(|| interval(age)).flatten(),
             has_value.then(|| timestamp_in(timing.ttl, age)).flatten(),
-            i64::try_from(entry.hits).unwrap_or(i64::MAX),
+            bigint(entry.hits),
             given(key.region),
             given(key.role_arn),
             entry.error.map(|report| Text(Told::from_bytes(&report).to_string())),
@@ -87,9 +88,7 @@ fn interval(time: Duration) -> Option<Interval> {
 /// When something of this age will be as old as `lifetime`.
 fn timestamp_in(lifetime: Duration, age: Duration) -> Option<TimestampWithTimeZone> {
     let micros = |time: Duration| i64::try_from(time.as_micros()).ok();
-    // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    TimestampWithTimeZone::try_from(now + micros(lifetime)? - micros(age)?).ok()
+    TimestampWithTimeZone::try_from(server::clock() + micros(lifetime)? - micros(age)?).ok()
 }
 
 // The function is one thing and what people see another, which can have columns added to it.

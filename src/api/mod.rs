@@ -22,3 +22,8 @@ fn required(argument: Option<Text>, name: &'static str) -> Result<String, Error>
         Some(Text(text)) => Ok(text),
     }
 }
+
+/// A count as SQL has it.
+fn bigint(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

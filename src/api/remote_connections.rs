@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+use super::bigint;
 use crate::backend::text::{ServerText, to_server};
 use crate::connections::{self, ConnectionName};
 
@@ -31,7 +32,6 @@ fn remote_connection() -> TableIterator<
 > {
     TableIterator::new(connections::all().into_iter().map(|(name, session)| {
         let (facts, counts) = (session.facts(), session.status().counts());
-        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
         (
             name.map(ConnectionName::into_text),
             shown(&facts.host),
@@ -45,9 +45,9 @@ fn remote_connection() -> TableIterator<
             shown(session.state()),
             session.in_transaction(),
             session.opened(),
-            count(counts.queries),
-            count(counts.rows),
-            count(counts.bytes),
+            bigint(counts.queries),
+            bigint(counts.rows),
+            bigint(counts.bytes),
         )
     }))
 }

@@ -2,6 +2,7 @@
 
 use pgrx::prelude::*;
 
+use super::bigint;
 use crate::stats::{self, AwsCalls, Counter};
 
 /// The counters, in one row.
@@ -92,7 +93,3 @@ extension_sql!(
     name = "secretlink_stats",
     requires = [secretlink_stat_counters, secretlink_stat_aws_calls]
 );
-
-fn bigint(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}

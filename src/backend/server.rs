@@ -74,6 +74,12 @@ pub fn uptime() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// What the clock says.
+pub fn clock() -> pg_sys::TimestampTz {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
 /// This process.
 pub fn process_id() -> i32 {
     // SAFETY: reads a global.

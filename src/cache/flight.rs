@@ -37,17 +37,12 @@ impl Flight {
         asking: &Asking,
     ) -> Option<Finish> {
         let ticket = self.0.take()?;
-        let failure = came.as_ref().err().map(|error| Failure {
+        let outcome = came.as_ref().map_err(|error| Failure {
             unreachable: matches!(error, Error::Aws(error) if error.is_unreachable() || error.is_throttled()),
             report: Told::bytes_of(error),
         });
         let now = memory::now();
-        let finish = memory::with(|store| match (came, &failure) {
-            (Ok(contents), _) => Some(store.finish(ticket, Ok(contents), wanted, timing, asking, now)),
-            (_, Some(failure)) => Some(store.finish(ticket, Err(failure), wanted, timing, asking, now)),
-            _ => None,
-        })
-        .flatten();
+        let finish = memory::with(|store| store.finish(ticket, outcome, wanted, timing, asking, now));
         memory::wake_all();
         if let Some(notice) = finish.as_ref().and_then(|finish| Notice::of(key, came, finish, timing, now)) {
             RawReport::new(&notice).emit(PgLogLevel::LOG);

@@ -21,22 +21,21 @@ const AT_ONCE: usize = 16;
 pub fn renew() -> Result<bool, Error> {
     let (settings, timing) = (gucs::aws_settings()?, gucs::cache_timing());
     let asking = asking(&settings);
-    let can_ask = |key: &_| Request::of_key(key, &settings).is_some();
-    let begun = memory::with(|store| store.renew(can_ask, &timing, &asking, AT_ONCE, memory::now()));
+    let request = |key: &_| Request::of_key(key, &settings);
+    let begun = memory::with(|store| store.renew(request, &timing, &asking, AT_ONCE, memory::now()));
     let begun: Vec<_> = begun
         .unwrap_or_default()
         .into_iter()
-        .map(|(key, ticket)| (Flight::begin(ticket), key))
-        .filter_map(|(flight, key)| Some((flight, Request::of_key(&key, &settings)?)))
+        .map(|(request, ticket)| (request, Flight::begin(ticket)))
         .collect();
     let more = begun.len() == AT_ONCE;
     if begun.is_empty() {
         return Ok(false);
     }
-    let fetches: Vec<_> = begun.iter().map(|(_, request)| request.fetch(request.key.to_bytes())).collect();
+    let fetches: Vec<_> = begun.iter().map(|(request, _)| request.fetch(request.key.to_bytes())).collect();
     let came = io::run(WaitEvent::SecretsManager, side_by_side(fetches, |fetch| fetch))?;
     stats::add(Counter::CacheRefreshes, begun.len() as u64);
-    for ((flight, request), came) in begun.into_iter().zip(came) {
+    for ((request, flight), came) in begun.into_iter().zip(came) {
         flight.land(&request.key, &came, &Wanted::Fresh, &timing, &asking);
     }
     Ok(more)

@@ -372,7 +372,7 @@ fn find_renamed(
         let Some(former) = versions.other_name(&name, |password| work.was_right(password)) else { continue };
         let (aws, id, then) = (aws.clone(), work.change.secret.clone(), versions.clone());
         let found = io::run(WaitEvent::SecretsManager, async move { unlabelled(&aws, &id, &then).await })??;
-        if found.iter().any(|c| c.username.as_ref() == Some(&name) && work.was_right(&c.password)) {
+        if found.iter().any(|c| c.is_of(&name, |password| work.was_right(password))) {
             work.change.renamed_from = Some(former);
         }
     }

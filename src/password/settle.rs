@@ -55,7 +55,7 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
         // A rename leaves the password as it is: if the name is another one, the version with the new
         // name may have lost its label. Or somebody has chosen another name for the secret.
         Some(found) if found.username.as_ref().is_some_and(|username| *username != name) => {
-            let renamed = |c: &Candidate| c.username.as_ref() == Some(&name) && role.verify(&c.password);
+            let renamed = |c: &Candidate| c.is_of(&name, |password| role.verify(password));
             Ok(more()?.into_iter().find(renamed).map_or(Finding::Current(found.version_id), elsewhere))
         }
         Some(found) => Ok(Finding::Current(found.version_id)),

@@ -5,6 +5,7 @@
 
 use pgrx::pg_sys;
 
+use crate::backend::server;
 use crate::backend::shared_memory::{Shared, SharedData};
 
 /// How many roles are kept account of. Of more, only those in doubt are, as they come.
@@ -257,8 +258,7 @@ pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
 ///
 /// What the DBA wants to hear of, drift and its end, is marked to be announced.
 pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> State {
-    // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let now = server::clock();
     with(|table| {
         let Some(slot) = table.slot(role) else { return State::Unknown };
         let before = State::from_byte(slot.state);

@@ -124,7 +124,7 @@ pub struct Failure {
 }
 
 /// What came of a request.
-pub type Outcome<'a> = Result<&'a Contents, &'a Failure>;
+pub type Outcome<'a> = Result<&'a Contents, Failure>;
 
 /// What a request that has ended means to the one who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,7 +215,7 @@ impl<'a> Store<'a> {
         let has_failed = asking.may_believe_failure(&entry);
         let is_unreachable = has_failed && entry.unreachable != 0;
         let may_be_stale = has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now);
-        let is_in_flight = entry.flight_began != 0 && now.0 < entry.flight_until;
+        let is_in_flight = is_in_flight(&entry, now);
         let failed_for_us = has_failed && entry.failed >= asking.arrived.0;
         if is_unreachable && may_be_stale && (is_in_flight || now.0 < entry.retry || failed_for_us) {
             self.table.at(place).hits += 1;
@@ -247,9 +247,8 @@ impl<'a> Store<'a> {
 
     /// Begins a request.
     fn take_off(&mut self, place: Place, asking: &Asking, now: Moment) -> Ticket {
-        let generation = self.table.next_generation();
+        let generation = self.renumber(place);
         let entry = self.table.at(place);
-        entry.generation = generation;
         entry.flight_owner = asking.owner;
         entry.flight_began = now.0.max(1);
         entry.flight_until = (now + asking.patience.min(LONGEST) + GRACE).0;
@@ -275,9 +274,8 @@ impl<'a> Store<'a> {
             Ok(contents) => {
                 let same = self.version_at(place) == contents.version_id;
                 let changed = !same && !self.table.peek(place).value.is_empty();
-                self.put(place, contents, began);
                 let news = self.table.peek(place).failures > 0;
-                self.succeeded(place, now);
+                self.put(place, contents, began, now);
                 self.confirm(place, doubted && same, now);
                 Finish::Kept { news, changed }
             }
@@ -311,22 +309,14 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn succeeded(&mut self, place: Place, now: Moment) {
-        let entry = self.table.at(place);
-        entry.answered = now.0;
-        entry.failed = 0;
-        entry.failures = 0;
-        self.table.set_error(place, Chain::default());
-    }
-
     fn confirm(&mut self, place: Place, confirmed: bool, now: Moment) {
         let entry = self.table.at(place);
         entry.confirmations = if confirmed { entry.confirmations.saturating_add(1) } else { 0 };
         entry.recheck = if confirmed { (now + pause_after_confirmations(entry.confirmations)).0 } else { 0 };
     }
 
-    /// Keeps a value, as long as there is room.
-    fn put(&mut self, place: Place, contents: &Contents, asked: Moment) {
+    /// Keeps a value that was asked for at `asked` and came now, as long as there is room.
+    fn put(&mut self, place: Place, contents: &Contents, asked: Moment, now: Moment) {
         self.clear(place);
         let about = [&*contents.version_id, &*contents.arn, &*contents.name].join("\0");
         let about = self.table.keep(about.as_bytes(), Some(place));
@@ -335,22 +325,30 @@ impl<'a> Store<'a> {
         self.table.set_value(place, value.unwrap_or_default());
         let entry = self.table.at(place);
         entry.asked = asked.0;
-        entry.flight_began = 0;
+        entry.answered = now.0;
+        entry.failed = 0;
+        entry.failures = 0;
+        self.table.set_error(place, Chain::default());
     }
 
+    /// Wipes the value.
     fn clear(&mut self, place: Place) {
-        let generation = self.table.next_generation();
-        self.table.at(place).generation = generation;
+        self.cancel(place);
         self.table.set_value(place, Chain::default());
         self.table.set_about(place, Chain::default());
     }
 
     /// What is being asked for counts for nothing.
     fn cancel(&mut self, place: Place) {
+        self.renumber(place);
+        self.table.at(place).flight_began = 0;
+    }
+
+    /// Gives an entry a number that no ticket has.
+    fn renumber(&mut self, place: Place) -> u64 {
         let generation = self.table.next_generation();
-        let entry = self.table.at(place);
-        entry.generation = generation;
-        entry.flight_began = 0;
+        self.table.at(place).generation = generation;
+        generation
     }
 
     /// Ends a request without a word.
@@ -372,15 +370,15 @@ impl<'a> Store<'a> {
     }
 
     /// Begins requests for values that are in use and will soon be too old, at most so many, and only those
-    /// that the caller is able to ask for.
-    pub fn renew(
+    /// that the caller is able to ask for: for which `request` makes a request.
+    pub fn renew<T>(
         &mut self,
-        can_ask: impl Fn(&Key) -> bool,
+        request: impl Fn(&Key) -> Option<T>,
         timing: &Timing,
         asking: &Asking,
         most: usize,
         now: Moment,
-    ) -> Vec<(Key, Ticket)> {
+    ) -> Vec<(T, Ticket)> {
         let mut begun = Vec::new();
         for place in self.table.places() {
             let entry = *self.table.peek(place);
@@ -388,13 +386,13 @@ impl<'a> Store<'a> {
                 && timing.is_in_use(Moment(entry.used), now)
                 && now >= timing.renewal(Moment(entry.asked))
                 && (!asking.may_believe_failure(&entry) || now.0 >= entry.retry)
-                && (entry.flight_began == 0 || now.0 >= entry.flight_until);
+                && !is_in_flight(&entry, now);
             if begun.len() < most
                 && is_due
                 && let Some(key) = Key::from_bytes(&self.table.blocks().read(entry.key))
-                && can_ask(&key)
+                && let Some(request) = request(&key)
             {
-                begun.push((key, self.take_off(place, asking, now)));
+                begun.push((request, self.take_off(place, asking, now)));
             }
         }
         begun
@@ -415,8 +413,7 @@ impl<'a> Store<'a> {
                 None => {}
                 Some(None) => self.table.remove(place),
                 Some(Some(contents)) => {
-                    self.put(place, &contents, now);
-                    self.succeeded(place, now);
+                    self.put(place, &contents, now, now);
                     self.confirm(place, false, now);
                 }
             }
@@ -492,6 +489,11 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// For how long others wait at most for a request, whatever the patience of the one who asks.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// Whether a request is under way that still counts.
+fn is_in_flight(entry: &Entry, now: Moment) -> bool {
+    entry.flight_began != 0 && now.0 < entry.flight_until
+}
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)

@@ -70,7 +70,7 @@ impl Bench {
     }
 
     fn finish(&mut self, ticket: Ticket, outcome: &Came, wanted: &Wanted, now: Moment) -> Finish {
-        self.store().finish(ticket, outcome.as_ref(), wanted, &TIMING, &me(now), now)
+        self.store().finish(ticket, outcome.as_ref().map_err(Failure::clone), wanted, &TIMING, &me(now), now)
     }
 
     /// Asks and answers at once.
@@ -143,7 +143,7 @@ fn who_hardly_tries_does_not_speak_for_others() {
         let Look::Ask(ticket) = bench.look_as(&Wanted::Fresh, &lazy(at(100))[i], at(100)) else { panic!() };
         let finish = bench.store().finish(
             ticket,
-            unreachable().as_ref(),
+            unreachable().as_ref().map_err(Failure::clone),
             &Wanted::Fresh,
             &TIMING,
             &lazy(at(100))[i],
@@ -151,7 +151,7 @@ fn who_hardly_tries_does_not_speak_for_others() {
         );
         assert!(matches!(finish, Finish::Stale { .. }));
         assert!(matches!(bench.look_as(&Wanted::Fresh, &lazy(at(100))[i], at(100)), Look::Stale(_)));
-        let renewed = bench.store().renew(|_| true, &TIMING, &waiting, 16, at(100));
+        let renewed = bench.store().renew(|key| Some(key.clone()), &TIMING, &waiting, 16, at(100));
         assert_eq!(renewed.len(), 1, "nor does it keep the value from being renewed");
         bench.store().abandon(renewed[0].1);
         assert!(matches!(bench.look_as(&Wanted::Fresh, &waiting, at(100)), Look::Ask(_)));
@@ -330,7 +330,8 @@ fn refresh_asks_anew() {
 fn renewal() {
     let mut bench = Bench::new();
     bench.fill(&version("a"), at(0));
-    let renew = |bench: &mut Bench, now| bench.store().renew(|_| true, &TIMING, &me(now), 16, now);
+    let renew =
+        |bench: &mut Bench, now| bench.store().renew(|key| Some(key.clone()), &TIMING, &me(now), 16, now);
     assert!(renew(&mut bench, at(79)).is_empty());
     let begun = renew(&mut bench, at(80));
     assert_eq!(begun[0].0, Key::from_bytes(KEY.as_bytes()).unwrap());
@@ -459,7 +460,14 @@ fn at_random() {
                         sealed: vec![7; 300],
                     }),
                 };
-                let _ = store.finish(ticket, outcome.as_ref(), &Wanted::Fresh, &TIMING, &me(now), now);
+                let _ = store.finish(
+                    ticket,
+                    outcome.as_ref().map_err(Failure::clone),
+                    &Wanted::Fresh,
+                    &TIMING,
+                    &me(now),
+                    now,
+                );
             }
             _ => match store.look(&key.to_bytes(), &Wanted::Fresh, &TIMING, &me(now), now) {
                 Look::Hit(found) | Look::Stale(found) => {

@@ -27,6 +27,11 @@ impl Candidate {
         let (password, username) = (version.password()?, version.username());
         Some(Candidate { version_id: version.version_id.clone(), password, username })
     }
+
+    /// Whether it is a role's by name and password.
+    pub fn is_of(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
+        self.username.as_deref() == Some(role) && is_right(&self.password)
+    }
 }
 
 impl Versions {

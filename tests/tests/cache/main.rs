@@ -12,4 +12,5 @@ mod password_changes;
 mod reconnecting;
 mod renewal;
 mod rotation;
+mod sharing;
 mod storm;

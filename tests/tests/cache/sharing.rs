@@ -1,63 +1,34 @@
 //! What sessions cannot do to each other by way of the cache.
 
+use crate::ground::{Ground, PATIENCE, holds, put, secret};
 use postgres::Client;
-use secretlink_e2e::{
-    Cluster, ClusterBuilder, Fault, Moto, SecretsApi, SecretsRelay, Stage, eventually, unique,
-};
-use std::sync::OnceLock;
+use secretlink_e2e::{Cluster, Fault, Stage, eventually, unique};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// By when what happens on its own has happened, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(40);
-
-/// The Secrets Manager of all tests. Never dropped: guardians end it with the process.
-fn moto() -> &'static Moto {
-    static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(Moto::start)
+/// A server that tries as often as by default.
+fn ground(setting: &str) -> Ground {
+    Ground::with(|local| local.conf("secretlink.max_attempts = 3").conf(setting))
 }
 
-fn api() -> SecretsApi {
-    moto().secrets()
-}
-
-/// A server with a cache, and its way to Secrets Manager.
-struct Ground {
-    local: Cluster,
-    relay: SecretsRelay,
-}
-
-impl Ground {
-    fn with(adjust: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
-        let relay = SecretsRelay::to(moto());
-        let local = adjust(Cluster::local_with_endpoint(&relay.endpoint()).preload(true)).start();
-        Self { local, relay }
-    }
-
-    /// A session whose entries in the cache the refresh worker leaves alone: it asks under another name.
-    fn session(&self) -> Client {
-        let mut client = self.local.connect("postgres", "postgres");
-        client
-            .batch_execute("SET secretlink.role_session_name = 'test'; SET statement_timeout = '60s'")
-            .unwrap();
-        client
-    }
-}
-
-fn get(client: &mut Client, secret: &str) -> String {
-    client.query_one("SELECT get_secret_string($1)", &[&secret]).unwrap_or_else(|e| panic!("{e:?}")).get(0)
+/// A session whose entries in the cache the refresh worker leaves alone: it asks under another name.
+fn session(ground: &Ground) -> Client {
+    let mut client = ground.session();
+    client.batch_execute("SET secretlink.role_session_name = 'test'; SET statement_timeout = '60s'").unwrap();
+    client
 }
 
 #[test]
 fn who_hardly_tries_does_not_make_others_use_an_old_value() {
-    let ground = Ground::with(|local| local.conf("secretlink.cache_ttl = 1"));
-    let secret = unique("hardly");
-    api().create_secret(&secret, "old");
-    let (mut hasty, mut thorough) = (ground.session(), ground.session());
+    let ground = ground("secretlink.cache_ttl = 1");
+    let secret = secret("old");
+    let (mut hasty, mut thorough) = (session(&ground), session(&ground));
     hasty.batch_execute("SET secretlink.max_attempts = 1; SET secretlink.request_timeout = '1h'").unwrap();
-    assert_eq!((get(&mut hasty, &secret), get(&mut thorough, &secret)), ("old".into(), "old".into()));
-    api().put_secret_value(&secret, "new", &["AWSCURRENT"]);
+    for session in [&mut hasty, &mut thorough] {
+        holds(session, &secret, "old");
+    }
+    put(&secret, "new");
     let asked = AtomicUsize::new(0);
     ground.relay.rule(&secret, move |_| match asked.fetch_add(1, Ordering::SeqCst) % 2 {
         0 => Fault::Refuse(400, "ThrottlingException"),
@@ -68,29 +39,29 @@ fn who_hardly_tries_does_not_make_others_use_an_old_value() {
         let state: String = thorough.query_one(age, &[&secret]).unwrap().get(0);
         if state == "stale" { Ok(()) } else { Err(state) }
     });
-    assert_eq!(get(&mut hasty, &secret), "old", "once is not often enough");
+    // Once is not often enough.
+    holds(&mut hasty, &secret, "old");
     // Within the second for which nobody would try again.
     ground.relay.pass(&secret);
-    assert_eq!(get(&mut thorough, &secret), "new");
+    holds(&mut thorough, &secret, "new");
 }
 
 #[test]
 fn a_cache_that_is_too_small_for_all_serves_all() {
     // Room for two.
-    let ground = Ground::with(|local| local.conf("secretlink.cache_size = 2"));
-    let secrets: Vec<_> = (0..8).map(|_| unique("crowd")).collect();
+    let ground = ground("secretlink.cache_size = 2");
+    let secrets: Vec<_> = (0..8).map(|number| secret(&format!("value {number}"))).collect();
     for secret in &secrets {
-        api().create_secret(secret, secret);
         ground.relay.rule(secret, |_| Fault::Delay(Duration::from_millis(300)));
     }
     thread::scope(|scope| {
-        for secret in &secrets {
-            let mut session = ground.session();
-            scope.spawn(move || assert_eq!(get(&mut session, secret), *secret));
+        for (number, secret) in secrets.iter().enumerate() {
+            let mut session = session(&ground);
+            scope.spawn(move || holds(&mut session, secret, &format!("value {number}")));
         }
     });
     for secret in &secrets {
-        assert_eq!(ground.relay.count(secret, "GetSecretValue"), 1, "pushed out is not asked for again");
+        assert_eq!(ground.asked(secret), 1, "pushed out is not asked for again");
     }
 }
 
