@@ -3,10 +3,12 @@
 use pgrx::prelude::*;
 use secretlink_aws::Check;
 
-use crate::backend::{WaitEvent, io, server};
+use crate::backend::process::wait::WaitEvent;
+use crate::backend::process::{io, server};
 use crate::error::Error;
-use crate::password::states;
-use crate::{gucs, secrets_manager};
+use crate::secrets::client;
+use crate::settings;
+use crate::sync::states;
 
 /// The version of this library.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -17,9 +19,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Only if the I/O thread cannot be had.
 pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
     let mut checks = vec![versions(), preloaded(), worker()];
-    match gucs::aws_settings() {
+    match settings::aws_settings() {
         Ok(settings) => {
-            let client = secrets_manager::client_with(settings);
+            let client = client::with(settings);
             let work = async move { client.check(secret_id.as_deref()).await };
             checks.extend(io::run(WaitEvent::SecretsManager, work)?);
         }

@@ -9,7 +9,7 @@ use secretlink_remote::error::ConnectError;
 use std::time::Duration;
 use thiserror::Error;
 
-use crate::password::error::PasswordError;
+use crate::sync::error::PasswordError;
 
 /// An error of a SQL function. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]

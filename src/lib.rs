@@ -6,23 +6,22 @@
 
 mod api;
 mod backend;
-mod cache;
 mod check;
+mod connect;
 mod connections;
-mod destination;
 mod error;
-mod foreign_server;
-mod gucs;
-mod password;
-mod secret_conninfo;
-mod secret_login;
-mod secrets_manager;
+mod secrets;
+
+mod settings;
 mod stats;
-mod used_secret;
-mod worker;
+mod sync;
+mod workers;
 
 use pgrx::prelude::*;
 use zeroizing_alloc::ZeroAlloc;
+
+use crate::backend::catalog::role_hooks;
+use crate::backend::process::server;
 
 /// Wipes every Rust allocation when it is freed, so that buffers in which a secret passed through
 /// the HTTP client, the TLS library or the SDK do not outlive it.
@@ -38,16 +37,16 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 #[allow(non_snake_case)]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    gucs::init();
-    if backend::server::is_preloading() {
-        if backend::server::is_binary_upgrade() {
+    settings::init();
+    if server::is_preloading() {
+        if server::is_binary_upgrade() {
             // Labels are put back; that is all.
-            backend::role_hooks::register_labels();
+            role_hooks::register_labels();
         } else {
             stats::init();
-            cache::init();
-            password::init();
-            worker::init();
+            secrets::cache::init();
+            sync::init();
+            workers::init();
         }
     } else {
         stats::init();

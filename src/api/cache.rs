@@ -5,11 +5,11 @@ use pgrx::prelude::*;
 use std::time::Duration;
 
 use super::{bigint, required};
-use crate::backend::report::OrRaise;
-use crate::backend::server;
+use crate::backend::process::report::OrRaise;
+use crate::backend::process::server;
 use crate::backend::text::Text;
-use crate::cache::{self, Told};
-use crate::gucs;
+use crate::secrets::cache::{self, Told};
+use crate::settings;
 
 /// Reads a secret again, whatever is cached of it. Returns the version id now cached.
 #[pg_extern(volatile, parallel_restricted)]
@@ -53,7 +53,7 @@ fn secret_cache_entries() -> TableIterator<
         name!(last_error, Option<Text>),
     ),
 > {
-    let (now, timing) = (cache::now(), gucs::cache_timing());
+    let (now, timing) = (cache::now(), settings::cache_timing());
     let given = |text: String| (!text.is_empty()).then_some(Text(text));
     TableIterator::new(cache::list().into_iter().map(move |entry| {
         let has_value = entry.version_id.is_some();

@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 use secretlink_aws::Check;
 
 use super::required;
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
 use crate::backend::text::Text;
 
 type Rows = TableIterator<

@@ -5,7 +5,7 @@ use secretlink_core::Report;
 use secretlink_remote::conninfo::Options;
 
 use super::required;
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
 use crate::connections::{self, ConnectionName, SecretRequest};
 use crate::error::Error;

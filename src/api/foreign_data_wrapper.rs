@@ -3,9 +3,9 @@
 use pgrx::prelude::*;
 use secretlink_remote::conninfo::OptionOf;
 
-use crate::backend::foreign_server::OptionList;
-use crate::backend::report::OrRaise;
-use crate::foreign_server;
+use crate::backend::catalog::foreign_servers::OptionList;
+use crate::backend::process::report::OrRaise;
+use crate::connect::foreign_server;
 
 /// contrib dblink's validator, for wrappers made with it.
 #[pg_extern(volatile, parallel_safe, strict)]

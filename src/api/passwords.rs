@@ -2,10 +2,10 @@
 
 use pgrx::prelude::*;
 
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
 use crate::backend::text::{RoleName, Text};
 use crate::error::Error;
-use crate::password::roles;
+use crate::sync::roles;
 
 use super::required;
 

@@ -7,11 +7,11 @@ use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
 use super::required;
-use crate::backend::report::{HiddenStatement, OrRaise};
+use crate::backend::process::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
-use crate::cache::{ForgetAtEnd, Request, Wanted};
 use crate::error::Error;
-use crate::secrets_manager;
+use crate::secrets::cache::{ForgetAtEnd, Request, Wanted};
+use crate::secrets::client;
 
 /// Postgres counts time from 2000-01-01 (timestamp.h).
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
@@ -83,7 +83,7 @@ fn describe_secret(
 > {
     let secret = required(secret_id, "secret_id")
         .and_then(|id| Ok(SecretId::parse(&id)?))
-        .and_then(|id| secrets_manager::call(|client| async move { client.describe_secret(&id).await }))
+        .and_then(|id| client::call(|client| async move { client.describe_secret(&id).await }))
         .or_raise();
     TableIterator::new(secret.versions.into_iter().map(move |version| {
         (
@@ -124,7 +124,7 @@ fn create_secret(
         };
         // That there was none may have been told to somebody.
         let _forget = ForgetAtEnd(new.name.clone());
-        secrets_manager::call(|client| async move { client.create_secret(new).await })
+        client::call(|client| async move { client.create_secret(new).await })
     };
     let _hidden = HiddenStatement::begin();
     Text(create().or_raise())
@@ -144,7 +144,7 @@ fn put_secret_value(
         let stages =
             stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
         let _forget = ForgetAtEnd(id.as_str().to_owned());
-        secrets_manager::call(|client| async move { client.put_secret_value(&id, value, stages, None).await })
+        client::call(|client| async move { client.put_secret_value(&id, value, stages, None).await })
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())

@@ -9,8 +9,9 @@ use std::cell::Cell;
 
 use super::pending::{Pending, Step};
 use super::{LastError, Origin, Session, count_rows, pass_on};
-use crate::backend::report::RawReport;
-use crate::backend::{WaitEvent, io};
+use crate::backend::process::io;
+use crate::backend::process::report::RawReport;
+use crate::backend::process::wait::WaitEvent;
 use crate::error::Error;
 
 /// What reading the next result gave.

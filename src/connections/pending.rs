@@ -8,7 +8,8 @@ use secretlink_remote::request::Request;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{WaitEvent, io};
+use crate::backend::process::io;
+use crate::backend::process::wait::WaitEvent;
 use crate::error::Error;
 
 /// How long to wait for the end of an answer whose last result has been read. The server sends both

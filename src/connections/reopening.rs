@@ -9,13 +9,13 @@ use secretlink_remote::status::Loss;
 use std::rc::Rc;
 
 use super::{Session, Target, keep};
-use crate::backend::report::RawReport;
-use crate::destination::Destination;
+use crate::backend::process::report::RawReport;
+use crate::connect::conninfo::Given;
+use crate::connect::destination::Destination;
+use crate::connect::foreign_server::ServerUse;
+use crate::connect::login;
 use crate::error::Error;
-use crate::foreign_server::ServerUse;
-use crate::secret_conninfo::Given;
-use crate::secret_login;
-use crate::used_secret::UsedSecret;
+use crate::secrets::watch::UsedSecret;
 
 /// From what a session was made. Never what a secret said: that is read again each time.
 pub(super) enum Source {
@@ -46,7 +46,7 @@ impl SecretRequest {
     }
 
     fn open(&self) -> Result<Session, Error> {
-        secret_login::open(&self.secret_id, &Identity::default(), self.options.clone(), Given::Arguments)
+        login::open(&self.secret_id, &Identity::default(), self.options.clone(), Given::Arguments)
     }
 }
 

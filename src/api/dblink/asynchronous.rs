@@ -4,10 +4,10 @@ use pgrx::prelude::*;
 
 use super::query::{LastResult, collect_next};
 use super::{named, named_for_query, ok};
-use crate::backend::arguments::Arguments;
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
+use crate::backend::result::arguments::Arguments;
+use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::{ServerText, Text};
-use crate::backend::tuplestore::RowSink;
 use crate::connections;
 use crate::error::Error;
 

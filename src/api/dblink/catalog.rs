@@ -4,8 +4,8 @@
 
 use pgrx::prelude::*;
 
-use crate::backend::relation::{self, Column, KeyNumbers, KeyValues, Relation, literal};
-use crate::backend::report::OrRaise;
+use crate::backend::catalog::relation::{self, Column, KeyNumbers, KeyValues, Relation, literal};
+use crate::backend::process::report::OrRaise;
 use crate::backend::text::ServerText;
 use crate::error::Error;
 

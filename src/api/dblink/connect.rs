@@ -3,10 +3,10 @@
 use pgrx::prelude::*;
 
 use super::ok;
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
 use crate::backend::text::ServerText;
+use crate::connect::destination::Destination;
 use crate::connections::{self, ConnectionName};
-use crate::destination::Destination;
 use crate::error::Error;
 
 #[pg_extern(name = "dblink_connect", volatile, parallel_restricted, strict)]

@@ -7,10 +7,10 @@ use pgrx::prelude::*;
 
 use super::query::{LastResult, collect};
 use super::{named_for_query, ok, unnamed_for_query};
-use crate::backend::arguments::Arguments;
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
+use crate::backend::result::arguments::Arguments;
+use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::ServerText;
-use crate::backend::tuplestore::RowSink;
 use crate::connections::{self, Cursors, Target};
 use crate::error::Error;
 

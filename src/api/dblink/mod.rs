@@ -10,8 +10,8 @@ mod notify;
 mod query;
 
 use crate::backend::text::ServerText;
+use crate::connect::destination::Destination;
 use crate::connections::{self, ConnectionName, Target};
-use crate::destination::Destination;
 use crate::error::Error;
 
 /// An open connection of that name.

@@ -5,7 +5,7 @@ use secretlink_core::{Report, SqlState};
 use secretlink_remote::error::QueryError;
 
 use super::named;
-use crate::backend::report::{OrRaise, RawReport};
+use crate::backend::process::report::{OrRaise, RawReport};
 use crate::backend::text::{self, ServerText};
 use crate::connections::{self, Target};
 

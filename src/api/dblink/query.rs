@@ -6,11 +6,11 @@ use secretlink_remote::error::QueryError;
 use secretlink_remote::request::Request;
 
 use super::{named_or_made, unnamed_for_query};
-use crate::backend::arguments::Arguments;
-use crate::backend::guc_scope::GucScope;
-use crate::backend::report::OrRaise;
+use crate::backend::process::report::OrRaise;
+use crate::backend::result::arguments::Arguments;
+use crate::backend::result::guc_scope::GucScope;
+use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::ServerText;
-use crate::backend::tuplestore::RowSink;
 use crate::connections::{self, NextResult, Target};
 use crate::error::Error;
 

@@ -1,0 +1,160 @@
+//! The backend's I/O thread: started at first use, ended with the backend.
+
+use pgrx::{pg_guard, pg_sys};
+use secretlink_core::channel::{Receiver, TryRecv};
+use secretlink_core::io_thread::IoThread;
+use secretlink_core::shared_task::Drive;
+use std::cell::OnceCell;
+use std::future::Future;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use crate::backend::process::fd::ExternalFd;
+use crate::backend::process::wait::{WaitEvent, Waiter};
+use crate::error::Error;
+
+/// How long remote servers are given, when the backend exits, to hear that their queries are to
+/// stop and that we are gone. A local network needs milliseconds; beyond this the sockets are just
+/// closed.
+const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// The thread and what it takes to wait for it.
+struct Io {
+    thread: IoThread,
+    waiter: Waiter,
+}
+
+thread_local! {
+    // Leaked, so that nothing is destroyed behind Postgres's back when the process ends: the exit
+    // callback ends the thread in order.
+    static IO: OnceCell<&'static Io> = const { OnceCell::new() };
+}
+
+fn io() -> Result<&'static Io, Error> {
+    IO.with(|cell| {
+        if let Some(io) = cell.get() {
+            return Ok(*io);
+        }
+        let thread = IoThread::start().map_err(Error::IoThreadStart)?;
+        let waiter = Waiter::new(thread.waker().clone(), None);
+        // SAFETY: `end_io_thread` is a callback of the right type; it is registered once, since the
+        // cell below is filled in the same breath.
+        unsafe { pg_sys::on_proc_exit(Some(end_io_thread), pg_sys::Datum::from(0)) };
+        let io: &'static Io = Box::leak(Box::new(Io { thread, waiter }));
+        Ok(*cell.get_or_init(|| io))
+    })
+}
+
+/// Runs at every kind of exit but SIGKILL and SIGQUIT, which close the sockets by ending the
+/// process. It only waits for the thread, and not longer than the grace; it raises nothing.
+///
+/// # Safety
+/// For Postgres to call, at exit. It uses neither argument.
+#[pg_guard]
+unsafe extern "C-unwind" fn end_io_thread(_code: i32, _arg: pg_sys::Datum) {
+    if let Some(io) = IO.with(|cell| cell.get().copied()) {
+        io.thread.stop(EXIT_GRACE);
+    }
+}
+
+/// The I/O thread, for what starts work there and does not wait for it.
+///
+/// # Errors
+/// If it could not be started.
+pub fn thread() -> Result<&'static IoThread, Error> {
+    Ok(&io()?.thread)
+}
+
+/// Runs `work` on the I/O thread and waits for its result. An interrupt drops the work.
+///
+/// # Errors
+/// If the thread could not be started, or the work panicked.
+pub fn run<T, F>(event: WaitEvent, work: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let io = io()?;
+    let mut pending = io.thread.submit(work);
+    received(io.waiter.recv(&mut pending.answer, event, None))
+}
+
+/// Waits for the next item of a channel that the I/O thread feeds.
+///
+/// # Errors
+/// If the sender went away, which it does without a last word only when it panicked.
+pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, Error> {
+    received(io()?.waiter.recv(from, event, None))
+}
+
+fn received<T>(received: TryRecv<T>) -> Result<T, Error> {
+    match received {
+        TryRecv::Item(item) => Ok(item),
+        TryRecv::Closed | TryRecv::Empty => Err(Error::IoThreadPanicked),
+    }
+}
+
+/// What waiting for a session takes that the backend drives itself.
+#[derive(Default)]
+pub struct Driver {
+    waiter: OnceCell<Waiter>,
+}
+
+impl Driver {
+    /// As [`recv`], doing meanwhile what the I/O thread would have to do for it: no hand-over between
+    /// threads. `session` is the work and its socket; when it has to go back to the I/O thread it is
+    /// `None` afterwards.
+    ///
+    /// # Errors
+    /// As [`recv`].
+    pub fn recv<T>(
+        &self,
+        event: WaitEvent,
+        session: &mut Option<(Drive<'_>, RawFd)>,
+        from: &mut Receiver<T>,
+    ) -> Result<T, Error> {
+        let io = io()?;
+        if let Some((drive, socket)) = session
+            && let Some(waiter) = self.waiter(io, *socket)
+        {
+            match waiter.recv_driving(drive, from, event) {
+                TryRecv::Empty => {}
+                other => return received(other),
+            }
+        }
+        *session = None;
+        recv(event, from)
+    }
+
+    /// `None` if there are too many descriptors to have one more, for what can be done without.
+    fn waiter(&self, io: &Io, socket: RawFd) -> Option<&Waiter> {
+        if self.waiter.get().is_none() {
+            ExternalFd::acquire().ok()?;
+        }
+        Some(self.waiter.get_or_init(|| Waiter::new(io.thread.waker().clone(), Some(socket))))
+    }
+}
+
+/// Waits for the next item for `limit` at most; `None` if none came.
+///
+/// # Errors
+/// As [`recv`].
+pub fn recv_within<T>(event: WaitEvent, from: &mut Receiver<T>, limit: Duration) -> Result<Option<T>, Error> {
+    match io()?.waiter.recv(from, event, Some(Instant::now() + limit)) {
+        TryRecv::Empty => Ok(None),
+        other => received(other).map(Some),
+    }
+}
+
+/// Runs `work` on the I/O thread, which must have been started, where nothing may fail and interrupts
+/// are held off: after a commit. Waits until `deadline` at the latest, and not once somebody has asked
+/// this backend to stop what it does. `None` if the result did not come; the work is dropped then.
+pub fn run_uninterrupted<T, F>(event: WaitEvent, deadline: Instant, work: F) -> Option<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let io = IO.with(|cell| cell.get().copied())?;
+    let mut pending = io.thread.submit(work);
+    io.waiter.recv_uninterrupted(&mut pending.answer, event, deadline)
+}

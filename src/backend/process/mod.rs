@@ -1,0 +1,13 @@
+//! The process that the code runs in: waiting, raising, transactions, memory that processes share, and
+//! background workers.
+
+pub mod fd;
+pub mod io;
+pub mod report;
+pub mod server;
+pub mod shared_memory;
+pub mod shared_words;
+pub mod transaction;
+pub mod user;
+pub mod wait;
+pub mod worker;

@@ -1,0 +1,6 @@
+//! From what was asked for to an open session.
+
+pub mod conninfo;
+pub mod destination;
+pub mod foreign_server;
+pub mod login;

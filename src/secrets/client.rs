@@ -1,0 +1,57 @@
+//! The Secrets Manager client of this backend.
+
+use secretlink_aws::{SecretsManager, Settings};
+use std::cell::RefCell;
+use std::future::Future;
+
+use crate::backend::process::io;
+use crate::backend::process::wait::WaitEvent;
+use crate::error::Error;
+use crate::settings;
+use crate::stats;
+
+/// How many clients are kept: one for each region and role of the foreign servers that a session uses,
+/// and one for the settings.
+const KEPT: usize = 8;
+
+thread_local! {
+    static CLIENTS: RefCell<Vec<SecretsManager>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The client for the settings as they are now.
+///
+/// # Errors
+/// A setting that was refused.
+pub fn current() -> Result<SecretsManager, Error> {
+    Ok(with(settings::aws_settings()?))
+}
+
+/// The client for these settings. Kept from call to call, since finding region and credentials takes
+/// time.
+pub fn with(settings: Settings) -> SecretsManager {
+    CLIENTS.with_borrow_mut(|clients| {
+        let kept = clients.iter().position(|client| *client.settings() == settings);
+        let client = kept.map(|place| clients.remove(place));
+        // The one used last comes last, and the first is let go.
+        if client.is_none() && clients.len() == KEPT {
+            clients.remove(0);
+        }
+        let client = client.unwrap_or_else(|| SecretsManager::new(settings).recorded_by(stats::recorder()));
+        clients.push(client.clone());
+        client
+    })
+}
+
+/// Runs one call on the I/O thread and waits for it.
+///
+/// # Errors
+/// Those of the call, and a setting that was refused.
+pub fn call<T, E, F, Fut>(request: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    E: Into<Error> + Send + 'static,
+    F: FnOnce(SecretsManager) -> Fut,
+    Fut: Future<Output = Result<T, E>> + Send + 'static,
+{
+    io::run(WaitEvent::SecretsManager, request(current()?))?.map_err(Into::into)
+}

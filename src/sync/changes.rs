@@ -1,0 +1,200 @@
+//! What the current transaction has done to roles.
+
+use pgrx::pg_sys;
+use secretlink_core::Secret;
+use secretlink_versions::PendingStack;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+
+use super::error::PasswordError;
+use super::notice::Notice;
+use super::target;
+use crate::backend::catalog::roles::{self, Role};
+use crate::backend::process::report::{HiddenStatement, OrRaise, RawReport};
+use crate::backend::process::transaction;
+use crate::backend::process::user;
+use crate::backend::text::from_catalog;
+use crate::error::Error;
+use crate::settings::{self, HashedPassword, PasswordSync};
+
+/// What was done to one role by one command.
+enum Event {
+    /// Created, altered or renamed.
+    Changed {
+        role: pg_sys::Oid,
+        /// As it was before; `None` for a new one.
+        before: Option<Role>,
+        /// The password that the command named, in the encoding of the database.
+        password: Option<Secret>,
+    },
+    /// Made by `create_role_with_secret`.
+    SecretWanted { role: pg_sys::Oid },
+    /// Its label changed.
+    Labelled { role: pg_sys::Oid },
+    /// Dropped.
+    Dropped { role: pg_sys::Oid },
+}
+
+impl Event {
+    fn role(&self) -> pg_sys::Oid {
+        match self {
+            Event::Changed { role, .. }
+            | Event::SecretWanted { role }
+            | Event::Labelled { role }
+            | Event::Dropped { role } => *role,
+        }
+    }
+}
+
+/// What the transaction as a whole has done to a role.
+#[derive(Default)]
+pub struct RoleChange {
+    /// Whether it was created, altered or renamed.
+    pub changed: bool,
+    /// As it was before; `None` for a new one, or one that was not changed.
+    pub before: Option<Role>,
+    /// Passwords it was given, the last one first, in the encoding of the database.
+    pub passwords: Vec<Secret>,
+    /// Whether its label changed.
+    pub labelled: bool,
+    /// Whether it must get a new secret.
+    pub secret_wanted: bool,
+    /// Whether it was dropped.
+    pub dropped: bool,
+}
+
+thread_local! {
+    static EVENTS: RefCell<PendingStack<Event>> = const { RefCell::new(PendingStack::new()) };
+    /// The password of the command that is running.
+    static PASSWORD: RefCell<Option<Secret>> = const { RefCell::new(None) };
+}
+
+fn remember(event: Event) {
+    let level = transaction::level();
+    EVENTS.with_borrow_mut(|events| events.push(level, event));
+}
+
+/// The password hook. Sends nothing: what counts is known only when the transaction commits.
+pub fn on_password(name: &CStr, password: &CStr, hashed: bool) {
+    let settings = settings::password_settings();
+    if settings.mode == PasswordSync::Off {
+        return;
+    }
+    let _hidden = HiddenStatement::begin();
+    if !hashed {
+        let password = Secret::new(password.to_bytes());
+        PASSWORD.with_borrow_mut(|running| *running = Some(password));
+    } else if settings.hashed == HashedPassword::Reject {
+        // Said at once where it is known already. A role that is labelled later in the transaction is
+        // found at its end.
+        let role = roles::find(name).and_then(roles::by_oid);
+        let secret = match &role {
+            Some(role) => target::of(role),
+            None => target::by_template(name),
+        };
+        if secret.or_raise().is_some() {
+            let role = from_catalog(name);
+            RawReport::new(&PasswordError::Hashed { role }).raise();
+        }
+    }
+}
+
+/// A role was created.
+pub fn on_created(role: pg_sys::Oid) {
+    remember(Event::Changed { role, before: None, password: PASSWORD.take() });
+}
+
+/// A role was altered or renamed; the catalog still shows it as it was.
+pub fn on_altered(role: pg_sys::Oid) {
+    remember(Event::Changed { role, before: roles::by_oid(role), password: PASSWORD.take() });
+}
+
+/// A role is about to be dropped. Its secret may be somebody's still, so it is left alone.
+pub fn on_dropped(oid: pg_sys::Oid) {
+    // With a template, a role that never had a password is none that has a secret.
+    if let Some(role) = roles::by_oid(oid)
+        && (role.hash.is_some() || roles::label(oid).is_some())
+        && let Ok(Some(secret)) = target::of(&role)
+    {
+        let notice = Notice::Dropped { role: role.display(), secret: secret.as_str().into() };
+        RawReport::new(&notice).emit(pgrx::PgLogLevel::NOTICE);
+    }
+    remember(Event::Dropped { role: oid });
+}
+
+/// `SECURITY LABEL FOR secretlink ON ROLE`.
+pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
+    let check = || -> Result<(), Error> {
+        if !user::is_superuser() {
+            return Err(PasswordError::LabelNotPermitted.into());
+        }
+        match label {
+            Some(label) => target::check_label(role, &from_catalog(label)),
+            None => Ok(()),
+        }
+    };
+    check().or_raise();
+    labelled(role);
+}
+
+/// `SECURITY LABEL FOR secretlink` on anything else.
+pub fn on_label_elsewhere() {
+    RawReport::new(&PasswordError::NotARole).raise();
+}
+
+/// A role's label has changed.
+pub fn labelled(role: pg_sys::Oid) {
+    remember(Event::Labelled { role });
+}
+
+/// A role is to get a new secret when the transaction commits.
+pub fn secret_wanted(role: pg_sys::Oid) {
+    remember(Event::SecretWanted { role });
+}
+
+/// A subtransaction became part of its parent.
+pub fn on_subtransaction_committed(level: i32) {
+    EVENTS.with_borrow_mut(|events| events.release(level));
+}
+
+/// A subtransaction was rolled back.
+pub fn on_subtransaction_aborted(level: i32) {
+    PASSWORD.take();
+    EVENTS.with_borrow_mut(|events| events.roll_back_to(level));
+}
+
+/// Forgets everything.
+pub fn clear() {
+    PASSWORD.take();
+    EVENTS.with_borrow_mut(|events| drop(events.take()));
+}
+
+/// Whether no role was touched, as in nearly every transaction.
+pub fn is_empty() -> bool {
+    EVENTS.with_borrow(PendingStack::is_empty)
+}
+
+/// Takes out what was done, in the order of the roles' OIDs.
+pub fn take() -> Vec<(pg_sys::Oid, RoleChange)> {
+    PASSWORD.take();
+    let mut changes = BTreeMap::<u32, RoleChange>::new();
+    for event in EVENTS.with_borrow_mut(PendingStack::take) {
+        let change = changes.entry(event.role().to_u32()).or_default();
+        match event {
+            Event::Changed { before, password, .. } => {
+                if !change.changed {
+                    change.before = before;
+                }
+                change.changed = true;
+                if let Some(password) = password {
+                    change.passwords.insert(0, password);
+                }
+            }
+            Event::SecretWanted { .. } => change.secret_wanted = true,
+            Event::Labelled { .. } => change.labelled = true,
+            Event::Dropped { .. } => change.dropped = true,
+        }
+    }
+    changes.into_iter().map(|(role, change)| (pg_sys::Oid::from_u32(role), change)).collect()
+}

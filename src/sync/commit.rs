@@ -1,0 +1,487 @@
+//! The end of a transaction that has changed roles: staging before the commit, promotion after it.
+//!
+//! | what ends early | what then holds |
+//! |---|---|
+//! | error, cancel or timeout while staging | the transaction is rolled back; `AWSCURRENT` was not touched |
+//! | the backend or the server dies before the commit is on disk | the same; a version left at `AWSPENDING` does not verify, and the worker takes the label away |
+//! | it dies after the commit, before or during promotion | `AWSPENDING` holds the committed password; the worker, which looks at every synced role when it starts, promotes it |
+//! | promotion fails or takes too long | the same, with a WARNING; the role stays in doubt in shared memory |
+//! | a request arrives after its sender gave up | staging: a version that nobody takes for the password; promotion: see [`promote`] |
+
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_core::{Report, Secret, side_by_side};
+use secretlink_versions::{
+    Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_all_versions,
+    unlabelled, write,
+};
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::time::{Duration, Instant};
+
+use super::changes::{self, RoleChange};
+use super::error::PasswordError;
+use super::notice::Notice;
+use super::states::{self, State};
+use super::target;
+use crate::backend::catalog::roles::{self, Role};
+use crate::backend::process::io;
+use crate::backend::process::report::{HiddenStatement, OrRaise, RawReport};
+use crate::backend::process::server;
+use crate::backend::process::transaction::{self, StatementTimeout};
+use crate::backend::process::wait::WaitEvent;
+use crate::backend::text::password_from_server;
+use crate::error::Error;
+use crate::secrets::{cache, client};
+use crate::settings::{self, HashedPassword, PasswordSettings, PasswordSync};
+
+/// What is to be done when the transaction has committed.
+#[derive(Default)]
+struct Outcome {
+    promotions: Vec<Promotion>,
+    settled: Vec<Settled>,
+    /// Roles for the worker to look at.
+    doubted: Vec<pg_sys::Oid>,
+    /// Roles that are gone or not synced any more.
+    forgotten: Vec<pg_sys::Oid>,
+    /// What promotes, made while failing was possible.
+    with: Option<(SecretsManager, Duration)>,
+}
+
+struct Promotion {
+    oid: pg_sys::Oid,
+    role: String,
+    secret: SecretId,
+    staged: Staged,
+    /// What was written.
+    value: Option<Secret>,
+}
+
+struct Settled {
+    oid: pg_sys::Oid,
+    state: State,
+    version_id: Option<String>,
+    error: Option<String>,
+}
+
+thread_local! {
+    static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
+    /// Roles for which something may have been written to Secrets Manager.
+    static BEGUN: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A role whose secret must change with this transaction.
+struct Work {
+    role: Role,
+    before: Option<Role>,
+    change: Change,
+    /// The secret that a renamed role had under its old name, where a template names secrets.
+    moved_from: Option<SecretId>,
+}
+
+impl Work {
+    /// Whether this was the role's password before the transaction.
+    fn was_right(&self, password: &Secret) -> bool {
+        self.before.as_ref().is_some_and(|before| before.verify(password))
+    }
+
+    fn role(&self) -> String {
+        self.change.role.clone()
+    }
+
+    fn secret(&self) -> String {
+        self.change.secret.as_str().to_owned()
+    }
+
+    fn not_staged(&self, obstacle: Obstacle) -> PasswordError {
+        PasswordError::NotStaged { role: self.role(), secret: self.secret(), obstacle: Box::new(obstacle) }
+    }
+}
+
+/// Stages the new passwords of synced roles. Raises ERROR where one cannot be, and with it aborts the
+/// transaction.
+pub fn before_commit() {
+    if !changes::is_empty() {
+        let _hidden = HiddenStatement::begin();
+        stage().or_raise();
+    }
+}
+
+fn stage() -> Result<(), Error> {
+    transaction::see_own_changes();
+    let settings = settings::password_settings();
+    let _limit = StatementTimeout::resume();
+    let changes = changes::take();
+    lock(changes.iter().map(|(role, _)| role));
+    let mut outcome = Outcome::default();
+    let mut works = Vec::new();
+    for (oid, change) in changes {
+        works.extend(consider(oid, change, &settings, &mut outcome)?);
+    }
+    if !works.is_empty() {
+        server::show_activity(ACTIVITY);
+        transaction::force_synchronous_commit();
+        // In one order, as the roles.
+        let mut secrets: Vec<_> = works.iter().map(|work| work.change.secret.as_str()).collect();
+        secrets.sort_unstable();
+        for secret in secrets {
+            transaction::lock_versions(secret, true);
+        }
+        BEGUN.set(works.iter().map(|work| work.role.oid).collect());
+        for work in &works {
+            states::begin(work.role.oid);
+        }
+        bring_in(works, &settings, &mut outcome)?;
+    }
+    OUTCOME.set(Some(outcome));
+    Ok(())
+}
+
+/// What is shown instead of the statement, which has the password in it and lasts longer than Postgres
+/// expects.
+const ACTIVITY: &CStr = c"<password change of a synced role>";
+
+/// Waits until nobody else is changing these roles or their labels: whoever comes second sees what the
+/// first has done, and it is the second whose last word counts.
+fn lock<'a>(roles: impl Iterator<Item = &'a pg_sys::Oid>) {
+    // They come by OID, so that two transactions do not wait for each other.
+    for role in roles {
+        if !transaction::lock_role(*role, false) {
+            server::show_activity(ACTIVITY);
+            transaction::lock_role(*role, true);
+        }
+    }
+    transaction::see_changes_of_others();
+}
+
+/// What one role's change asks for.
+fn consider(
+    oid: pg_sys::Oid,
+    change: RoleChange,
+    settings: &PasswordSettings,
+    outcome: &mut Outcome,
+) -> Result<Option<Work>, Error> {
+    let role = if change.dropped { None } else { roles::by_oid(oid) };
+    let Some(role) = role else {
+        outcome.forgotten.push(oid);
+        return Ok(None);
+    };
+    let off = settings.mode == PasswordSync::Off && !change.secret_wanted;
+    let secret = match target::of(&role) {
+        // A template that gives no name is no reason to refuse what is not synced.
+        Err(_) if off => None,
+        secret => secret?,
+    };
+    let Some(secret) = secret else {
+        outcome.forgotten.push(oid);
+        return Ok(None);
+    };
+    if off {
+        outcome.doubted.push(oid);
+        return Ok(None);
+    }
+    let name = role.display();
+    let had_hash = change.before.as_ref().and_then(|before| before.hash.as_ref());
+    let mut work = Change {
+        role: name.clone(),
+        renamed_from: None,
+        secret,
+        password: None,
+        missing: missing(&change, settings),
+    };
+    let mut moved_from = None;
+    if let Some(before) = &change.before
+        && before.name != role.name
+    {
+        work.renamed_from = Some(before.display());
+        moved_from = target::of(&Role { name: before.name.clone(), ..role.clone() })?
+            .filter(|old| *old != work.secret);
+    }
+
+    if role.hash.is_none() {
+        if change.changed && had_hash.is_some() {
+            let notice = Notice::NoPassword { role: name, secret: work.secret.as_str().into() };
+            RawReport::new(&notice).emit(PgLogLevel::WARNING);
+        }
+        outcome.settled.push(Settled { oid, state: State::NoPassword, version_id: None, error: None });
+        return Ok(None);
+    }
+    if change.changed && (role.hash.as_ref() != had_hash || !change.passwords.is_empty()) {
+        match find_password(&role, &change.passwords) {
+            Ok(password) => work.password = Some(password),
+            // The plain text is known to nobody: nothing can be stored.
+            Err(error) if settings.hashed == HashedPassword::Reject => return Err(error.into()),
+            Err(error) => {
+                not_stored(oid, &work, &error, outcome);
+                return Ok(None);
+            }
+        }
+    } else if work.renamed_from.is_none() {
+        if change.labelled {
+            outcome.doubted.push(oid);
+        }
+        return Ok(None);
+    }
+    Ok(Some(Work { before: change.before, role, change: work, moved_from }))
+}
+
+fn missing(change: &RoleChange, settings: &PasswordSettings) -> Missing {
+    if !change.secret_wanted && !settings.create_missing {
+        return Missing::Refuse;
+    }
+    let fields = NewFields {
+        host: settings::advertised_host().unwrap_or_else(server::host_name),
+        port: server::port(),
+        dbname: server::database_name(),
+    };
+    if change.secret_wanted { Missing::MustCreate(fields) } else { Missing::Create(fields) }
+}
+
+/// Of the passwords that the transaction has named, the one that will be in force, as clients send it.
+/// The catalog decides: whatever was rolled back, overwritten or hashed by somebody else is not it.
+fn find_password(role: &Role, passwords: &[Secret]) -> Result<Secret, PasswordError> {
+    let Some(password) = passwords.iter().find(|password| role.verify(password)) else {
+        return Err(PasswordError::Hashed { role: role.display() });
+    };
+    let sent = password_from_server(password.expose());
+    if sent == *password || role.verify(&sent) {
+        Ok(sent)
+    } else {
+        Err(PasswordError::Encoding { role: role.display() })
+    }
+}
+
+/// `secretlink.password_sync = warn`, or a rename that changes nothing for the worse: the change is
+/// kept, and said not to be in the secret.
+fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &mut Outcome) {
+    let mut reason = error.to_string();
+    if let Some(detail) = error.detail() {
+        reason = detail;
+    }
+    let (role, secret) = (change.role.clone(), change.secret.as_str().into());
+    let (reason_told, hint) = (reason.clone(), error.hint());
+    let notice = match &change.renamed_from {
+        Some(from) if change.password.is_none() => {
+            Notice::NotRenamed { from: from.clone(), role, secret, reason: reason_told, hint }
+        }
+        _ => Notice::NotStored { role, secret, reason: reason_told, hint },
+    };
+    RawReport::new(&notice).emit(PgLogLevel::WARNING);
+    outcome.settled.push(Settled { oid, state: State::Drifted, version_id: None, error: Some(reason) });
+}
+
+/// Brings the changes into Secrets Manager, as far as that is done before the commit. With `strict`,
+/// nothing is written unless everything can be.
+fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Outcome) -> Result<(), Error> {
+    // Without its secret, nobody would know the password that was made for a role.
+    let strict = |work: &Work| {
+        settings.mode == PasswordSync::Strict || matches!(work.change.missing, Missing::MustCreate(_))
+    };
+    let client = client::current()?;
+    let aws = client.until(Instant::now() + client.settings().request_timeout);
+    outcome.with = Some((client, settings.promote_timeout));
+
+    let ids = works.iter().map(|work| work.change.secret.clone()).collect();
+    let versions = read_all(&aws, ids)?;
+    find_moved(&aws, &mut works)?;
+    find_renamed(&aws, &mut works, &versions)?;
+
+    let mut plans = Vec::new();
+    for (work, versions) in works.into_iter().zip(versions) {
+        let planned = versions
+            .map_err(Obstacle::from)
+            .and_then(|versions| plan(&work.change, versions.as_ref(), |p| work.was_right(p)));
+        match planned {
+            Ok(Plan::Nothing { version_id }) => outcome.settled.push(Settled {
+                oid: work.role.oid,
+                state: State::InSync,
+                version_id: Some(version_id),
+                error: None,
+            }),
+            Ok(plan) => plans.push((work, plan)),
+            Err(error) if strict(&work) && !matches!(error, Obstacle::NothingToRename { .. }) => {
+                return Err(work.not_staged(error).into());
+            }
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
+        }
+    }
+
+    let (works, plans): (Vec<Work>, Vec<Plan>) = plans.into_iter().unzip();
+    let values: Vec<_> = plans.iter().map(|plan| plan.value().cloned()).collect();
+    let requests: Vec<_> = works.iter().map(|work| work.change.clone()).zip(plans).collect();
+    let written = io::run(WaitEvent::SecretsManager, async move {
+        side_by_side(requests, |(change, plan)| {
+            let aws = aws.clone();
+            async move { write(&aws, &change, plan).await }
+        })
+        .await
+    })?;
+    for ((work, value), written) in works.iter().zip(values).zip(written) {
+        match written {
+            Ok(staged) => {
+                let notice = Notice::Staged {
+                    role: work.role(),
+                    secret: work.secret(),
+                    version_id: staged.version_id.clone(),
+                };
+                RawReport::new(&notice).emit(PgLogLevel::LOG);
+                outcome.promotions.push(Promotion {
+                    oid: work.role.oid,
+                    role: work.role(),
+                    secret: work.change.secret.clone(),
+                    staged,
+                    value,
+                });
+            }
+            Err(error) if strict(work) => return Err(work.not_staged(error).into()),
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
+        }
+    }
+    Ok(())
+}
+
+fn read_all(
+    aws: &SecretsManager,
+    ids: Vec<SecretId>,
+) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+    io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids))
+}
+
+/// A renamed role whose secret goes by its name takes its password along to the new secret.
+fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
+    let mut moved: Vec<_> =
+        works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
+    let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
+    for (work, versions) in moved.iter_mut().zip(read_all(aws, ids)?) {
+        let found =
+            versions?.and_then(|versions| versions.of_role(work.change.name_before(), |p| work.was_right(p)));
+        work.change.password = found.map(|candidate| candidate.password);
+    }
+    Ok(())
+}
+
+/// A rename that was committed, and whose version was neither promoted nor has kept its label, must not be
+/// lost with the next change: the secret still has the former name.
+fn find_renamed(
+    aws: &SecretsManager,
+    works: &mut [Work],
+    versions: &[Result<Option<Versions>, AwsError>],
+) -> Result<(), Error> {
+    for (work, versions) in works.iter_mut().zip(versions) {
+        let Ok(Some(versions)) = versions else { continue };
+        let name = work.change.name_before().to_owned();
+        let Some(former) = versions.other_name(&name, |password| work.was_right(password)) else { continue };
+        let (aws, id, then) = (aws.clone(), work.change.secret.clone(), versions.clone());
+        let found = io::run(WaitEvent::SecretsManager, async move { unlabelled(&aws, &id, &then).await })??;
+        if found.iter().any(|c| c.is_of(&name, |password| work.was_right(password))) {
+            work.change.renamed_from = Some(former);
+        }
+    }
+    Ok(())
+}
+
+/// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a
+/// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
+pub fn after_commit() {
+    let Some(outcome) = OUTCOME.take() else { return };
+    BEGUN.take();
+    let _hidden = HiddenStatement::begin();
+    let mut for_worker = !outcome.doubted.is_empty();
+    for oid in outcome.forgotten {
+        states::forget(oid);
+    }
+    for oid in outcome.doubted {
+        states::doubt(oid);
+    }
+    for settled in outcome.settled {
+        states::settled(settled.oid, settled.state, settled.version_id.as_deref(), settled.error.as_deref());
+        for_worker |= settled.state == State::Drifted;
+    }
+    if let Some((client, timeout)) = outcome.with
+        && !outcome.promotions.is_empty()
+    {
+        for_worker |= !promote_all(&client, timeout, outcome.promotions);
+    }
+    if for_worker || states::any_to_announce() {
+        states::wake_worker();
+    }
+}
+
+/// Returns whether everything got through.
+fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promotion>) -> bool {
+    // The new passwords are in force from now on, whenever AWSCURRENT follows.
+    for Promotion { secret, staged, value, .. } in &promotions {
+        cache::changed(client.settings(), secret, &staged.version_id, value.as_ref());
+    }
+    let deadline = Instant::now() + timeout;
+    let aws = client.until(deadline);
+    let requests = promotions.iter().map(|p| (p.secret.clone(), p.staged.clone())).collect();
+    let results = io::run_uninterrupted(WaitEvent::SecretsManager, deadline, async move {
+        side_by_side(requests, |(secret, staged): (SecretId, Staged)| {
+            let aws = aws.clone();
+            async move { promote(&aws, &secret, &staged.version_id, staged.current.as_deref()).await }
+        })
+        .await
+    });
+    let mut results = results.map(Vec::into_iter);
+    let mut all = true;
+    for promotion in promotions {
+        let (role, secret) = (promotion.role, promotion.secret.as_str().to_owned());
+        let version_id = promotion.staged.version_id;
+        let error = match results.as_mut().and_then(Iterator::next) {
+            Some(Ok(())) => {
+                // What somebody has read in between says otherwise.
+                cache::changed(client.settings(), &promotion.secret, &version_id, promotion.value.as_ref());
+                states::settled(promotion.oid, State::InSync, Some(&version_id), None);
+                RawReport::ascii(&Notice::Promoted { role, secret, version_id }).emit(PgLogLevel::LOG);
+                continue;
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "it took too long, or was cancelled".to_owned(),
+        };
+        all = false;
+        states::settled(promotion.oid, State::Pending, Some(&version_id), Some(&error));
+        let notice = Notice::NotPromoted { role, secret, version_id, reason: super::error::sentence(&error) };
+        RawReport::ascii(&notice).emit(PgLogLevel::WARNING);
+    }
+    all
+}
+
+/// The transaction was rolled back: nothing is to be promoted. What was staged, or may have been, is
+/// for the worker to clear.
+pub fn after_abort() {
+    changes::clear();
+    OUTCOME.take();
+    let begun = BEGUN.take();
+    for role in &begun {
+        // What the worker may have read of the secret in the meantime does not count.
+        states::doubt_twice(*role);
+    }
+    if !begun.is_empty() {
+        states::wake_worker();
+    }
+}
+
+/// A prepared transaction may be committed by any session at any time, or never: its passwords cannot
+/// be staged.
+pub fn before_prepare() {
+    if !changes::is_empty() {
+        refuse_prepare().or_raise();
+    }
+}
+
+fn refuse_prepare() -> Result<(), Error> {
+    transaction::see_own_changes();
+    let settings = settings::password_settings();
+    for (oid, change) in changes::take() {
+        let mut outcome = Outcome::default();
+        let work = consider(oid, change, &settings, &mut outcome)?;
+        // Nor can the worker be told of what else happened to a synced role.
+        let told = !outcome.settled.is_empty() || !outcome.doubted.is_empty();
+        if work.is_some() || (told && settings.mode != PasswordSync::Off) {
+            let role = roles::by_oid(oid).map(|role| role.display()).unwrap_or_default();
+            return Err(PasswordError::Prepared { role }.into());
+        }
+    }
+    Ok(())
+}

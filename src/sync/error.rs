@@ -1,0 +1,118 @@
+//! What password sync reports.
+
+use secretlink_core::{Report, SqlState};
+use secretlink_versions::{NoRandomness, Obstacle, TemplateError};
+use thiserror::Error;
+
+/// An error of password sync, raised by the statement or the commit that it prevents; a WARNING where
+/// `secretlink.password_sync` is `warn`.
+#[derive(Debug, Error)]
+pub enum PasswordError {
+    #[error("password of role \"{role}\" cannot be stored in secret \"{secret}\"")]
+    NotStaged { role: String, secret: String, obstacle: Box<Obstacle> },
+    #[error(
+        "role \"{role}\" has the name of its secret from secretlink.sync_secret_template, which cannot be used"
+    )]
+    Template { role: String, problem: TemplateError },
+    #[error("password of synced role \"{role}\" was given as a hash")]
+    Hashed { role: String },
+    #[error("password of role \"{role}\" cannot be synced")]
+    Encoding { role: String },
+    #[error("cannot PREPARE a transaction that changes synced role \"{role}\"")]
+    Prepared { role: String },
+
+    #[error("secretlink must be loaded with \"shared_preload_libraries\"")]
+    NotPreloaded,
+    #[error("secretlink provides labels for roles only")]
+    NotARole,
+    #[error("permission denied to set a security label of secretlink")]
+    LabelNotPermitted,
+    #[error("permission denied to sync role \"{0}\"")]
+    NotAdmin(String),
+    #[error("secret \"{secret}\" is already in use for role \"{role}\"")]
+    SecretInUse { secret: String, role: String },
+    #[error("security label is too long")]
+    LabelTooLong,
+    #[error("role \"{0}\" is not synced")]
+    NotSynced(String),
+    #[error("password sync is off")]
+    SyncIsOff,
+    #[error("password length {0} is out of range")]
+    PasswordLength(i32),
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+impl Report for PasswordError {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new(match self {
+            PasswordError::NotStaged { obstacle, .. } => return obstacle.sqlstate(),
+            PasswordError::Template { .. }
+            | PasswordError::LabelTooLong
+            | PasswordError::PasswordLength(_) => "22023",
+            // invalid_password
+            PasswordError::Hashed { .. } | PasswordError::Encoding { .. } => "28P01",
+            PasswordError::Prepared { .. } | PasswordError::NotARole => "0A000",
+            PasswordError::NotPreloaded | PasswordError::NotSynced(_) | PasswordError::SyncIsOff => "55000",
+            PasswordError::LabelNotPermitted | PasswordError::NotAdmin(_) => "42501",
+            PasswordError::SecretInUse { .. } => "42710",
+            PasswordError::NoRandomness(_) => "58000",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            PasswordError::NotStaged { obstacle, .. } => {
+                let reason = sentence(&obstacle.to_string());
+                match obstacle.detail() {
+                    Some(detail) => format!("{reason} {detail}"),
+                    None => reason,
+                }
+            }
+            PasswordError::Template { problem, .. } => problem.to_string(),
+            PasswordError::Hashed { .. } => {
+                "A secret holds the password itself, which cannot be had from its hash.".into()
+            }
+            PasswordError::Encoding { .. } => {
+                "Clients send a password in UTF-8, and in this database's encoding it has other bytes.".into()
+            }
+            PasswordError::LabelNotPermitted => {
+                "Who labels a role decides which secret is overwritten.".into()
+            }
+            PasswordError::NotAdmin(_) => "It takes admin rights over that role.".into(),
+            PasswordError::LabelTooLong => "It has at most 1000 bytes.".into(),
+            PasswordError::PasswordLength(_) => "It is a number from 16 to 256.".into(),
+            _ => return None,
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            PasswordError::NotStaged { obstacle, .. } => return obstacle.hint(),
+            PasswordError::Hashed { .. } => {
+                "Use ALTER ROLE ... PASSWORD with the password itself; psql's \\password sends a hash. If another library checks passwords, load it before secretlink.".into()
+            }
+            PasswordError::Encoding { .. } => {
+                "Use ASCII characters only, or change the password in a database whose encoding is UTF8.".into()
+            }
+            PasswordError::Prepared { .. } => "Change synced roles in a transaction of their own.".into(),
+            PasswordError::NotPreloaded => {
+                "Add secretlink to shared_preload_libraries in postgresql.conf, and restart the server.".into()
+            }
+            PasswordError::LabelNotPermitted => {
+                "Use sync_role, for which EXECUTE can be granted, or ask a superuser.".into()
+            }
+            PasswordError::SyncIsOff => "Set secretlink.password_sync to strict.".into(),
+            PasswordError::SecretInUse { .. } => "Use one secret for each role.".into(),
+            PasswordError::NotSynced(_) => "Use sync_role to name the secret of a role.".into(),
+            _ => return None,
+        })
+    }
+}
+
+/// A message as a sentence of its own.
+pub fn sentence(message: &str) -> String {
+    let mut characters = message.chars();
+    let first = characters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", characters.as_str())
+}

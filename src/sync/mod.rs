@@ -1,0 +1,36 @@
+//! Password sync, the half that runs in the backend: hooks, the transaction's end, and settling what a
+//! crash or an outage left. The other half is the crate `secretlink-versions`.
+
+mod changes;
+mod commit;
+pub mod error;
+pub mod notice;
+pub mod roles;
+pub mod settle;
+pub mod states;
+pub mod target;
+
+use crate::backend::catalog::role_hooks;
+use crate::backend::process::{shared_memory, transaction};
+
+/// Installs hooks and shared memory. To be called while the library is preloaded: what only some
+/// sessions had would miss the changes that others make.
+pub fn init() {
+    shared_memory::install(states::request, states::attach);
+    role_hooks::install(role_hooks::Handlers {
+        password: changes::on_password,
+        created: changes::on_created,
+        altered: changes::on_altered,
+        dropped: changes::on_dropped,
+        labelled: changes::on_labelled,
+        not_a_role: changes::on_label_elsewhere,
+    });
+    transaction::register(transaction::Callbacks {
+        before_commit: commit::before_commit,
+        after_commit: commit::after_commit,
+        after_abort: commit::after_abort,
+        before_prepare: commit::before_prepare,
+        subtransaction_committed: changes::on_subtransaction_committed,
+        subtransaction_aborted: changes::on_subtransaction_aborted,
+    });
+}

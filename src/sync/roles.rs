@@ -1,0 +1,182 @@
+//! What the SQL functions of password sync do.
+
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_aws::SecretId;
+use secretlink_versions::{Obstacle, check_versions, random_password};
+
+use super::error::{PasswordError, sentence};
+use super::notice::Notice;
+use super::states::{self, RoleState, State};
+use super::{changes, settle, target};
+use crate::backend::catalog::roles::{self, Role};
+use crate::backend::process::report::RawReport;
+use crate::backend::text::{RoleName, to_server};
+use crate::error::Error;
+use crate::secrets::client;
+use crate::settings::{self, PasswordSync};
+
+/// Lengths of a made-up password.
+const PASSWORD_LENGTHS: std::ops::RangeInclusive<i32> = 16..=256;
+
+fn preloaded() -> Result<(), Error> {
+    if states::are_shared() { Ok(()) } else { Err(PasswordError::NotPreloaded.into()) }
+}
+
+/// The role of this name, if the current user may administer it.
+fn administered(name: &RoleName) -> Result<Role, Error> {
+    let oid = roles::oid_of(name);
+    let role = roles::by_oid(oid).ok_or_else(|| PasswordError::NotSynced(name.display()))?;
+    if roles::may_administer(oid) { Ok(role) } else { Err(PasswordError::NotAdmin(role.display()).into()) }
+}
+
+/// Ties a role to a secret.
+///
+/// # Errors
+/// If the library is not preloaded, the user has no rights over the role, or the secret is not one
+/// that may be written.
+pub fn sync(name: &RoleName, secret: &str) -> Result<(), Error> {
+    preloaded()?;
+    let role = administered(name)?;
+    let id = SecretId::parse(secret)?;
+    target::check_label(role.oid, secret)?;
+    if settings::password_settings().mode != PasswordSync::Off {
+        check_secret(&role, &id)?;
+    }
+    set_label(role.oid, Some(secret));
+    Ok(())
+}
+
+/// Says at once what would only show when the password is changed next.
+fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
+    let settings = settings::password_settings();
+    let (name, shown) = (role.display(), secret.as_str().to_owned());
+    match may_be_written(secret.clone())? {
+        Ok(()) => {}
+        Err(Obstacle::Missing { .. }) if settings.create_missing && secret.region().is_none() => {
+            RawReport::new(&Notice::WillBeCreated { secret: shown }).emit(PgLogLevel::NOTICE);
+            return Ok(());
+        }
+        Err(obstacle) if settings.mode == PasswordSync::Warn && obstacle.is_outage() => {
+            let reason = sentence(&obstacle.to_string());
+            RawReport::new(&Notice::NotSeen { role: name, secret: shown, reason }).emit(PgLogLevel::WARNING);
+            return Ok(());
+        }
+        Err(obstacle) => {
+            let obstacle = Box::new(obstacle);
+            return Err(PasswordError::NotStaged { role: name, secret: shown, obstacle }.into());
+        }
+    }
+    if settle::look(role, secret)? == State::Drifted {
+        RawReport::new(&Notice::NotTheSame { role: name, secret: shown }).emit(PgLogLevel::NOTICE);
+    }
+    Ok(())
+}
+
+/// Asks Secrets Manager what stands in the way of a new version, if anything.
+fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, Error> {
+    client::call(|aws| async move { Ok::<_, Error>(check_versions(&aws, &secret).await) })
+}
+
+/// Unties a role from its secret. Where a template would name one, an empty label says that none is
+/// meant.
+///
+/// # Errors
+/// If the user has no rights over the role.
+pub fn unsync(name: &RoleName) -> Result<(), Error> {
+    let role = administered(name)?;
+    let templated = target::by_template(&role.name)?.is_some();
+    set_label(role.oid, templated.then_some(""));
+    Ok(())
+}
+
+fn set_label(role: pg_sys::Oid, label: Option<&str>) {
+    roles::set_label(role, label.map(to_server).as_deref());
+    changes::labelled(role);
+}
+
+/// How a role and its secret stand to each other, by asking Secrets Manager.
+///
+/// # Errors
+/// If the role is not synced.
+pub fn check(name: &RoleName) -> Result<State, Error> {
+    let oid = roles::oid_of(name);
+    let not_synced = || Error::from(PasswordError::NotSynced(name.display()));
+    let role = roles::by_oid(oid).ok_or_else(not_synced)?;
+    let secret = target::of(&role)?.ok_or_else(not_synced)?;
+    let state = match settle::look(&role, &secret) {
+        Ok(state) => state,
+        Err(Error::Aws(error)) => {
+            let (role, secret) = (role.display(), secret.as_str().to_owned());
+            let reason = sentence(&error.to_string());
+            RawReport::new(&Notice::NotSeen { role, secret, reason }).emit(PgLogLevel::WARNING);
+            return Ok(State::Unknown);
+        }
+        Err(error) => return Err(error),
+    };
+    // The worker makes sure, and does what is to be done: a change of this very role may be under way.
+    if states::get(oid).is_none_or(|known| known.state != state) {
+        states::doubt(oid);
+        states::wake_worker();
+    }
+    Ok(state)
+}
+
+/// A row of `role_sync`.
+pub struct Row {
+    /// The role.
+    pub role: RoleName,
+    /// Its secret, if it could be told.
+    pub secret: Option<String>,
+    /// What is known of it.
+    pub known: RoleState,
+}
+
+/// Every synced role.
+pub fn all() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (role, label) in roles::with_password_or_label() {
+        let (secret, problem) = match target::by_label(&role, label) {
+            Ok(None) => continue,
+            Ok(Some(secret)) => (Some(secret.as_str().to_owned()), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut known = states::get(role.oid).unwrap_or_default();
+        if role.hash.is_none() {
+            known.state = State::NoPassword;
+        }
+        known.last_error = problem.or(known.last_error);
+        rows.push(Row { role: RoleName(role.name), secret, known });
+    }
+    rows.sort_by(|a, b| a.role.0.cmp(&b.role.0));
+    rows
+}
+
+/// Makes a role with a random password, and a secret for it when the transaction commits.
+///
+/// # Errors
+/// If the library is not preloaded, the length is out of range, or there is such a secret already.
+pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<(), Error> {
+    preloaded()?;
+    let id = SecretId::parse(secret)?;
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|_| PASSWORD_LENGTHS.contains(&length))
+        .ok_or(PasswordError::PasswordLength(length))?;
+    if settings::password_settings().mode == PasswordSync::Off {
+        // Nobody would ever know the password.
+        return Err(PasswordError::SyncIsOff.into());
+    }
+    target::check_label(pg_sys::InvalidOid, secret)?;
+    match may_be_written(id)? {
+        Ok(()) | Err(Obstacle::Missing { .. }) => {}
+        Err(obstacle) => {
+            let (role, secret, obstacle) = (name.display(), secret.to_owned(), Box::new(obstacle));
+            return Err(PasswordError::NotStaged { role, secret, obstacle }.into());
+        }
+    }
+    let password = random_password(length).map_err(PasswordError::from)?;
+    let oid = roles::create_with_password(name, &password);
+    set_label(oid, Some(secret));
+    changes::secret_wanted(oid);
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Finds out which version of a role's secret holds its password, and makes that one current.
+//!
+//! The secret is read without a lock, since AWS may take its time; whoever changes the role in between
+//! counts its generation up, and then this look does not count. What is done about it, one short call,
+//! is done under the role's lock.
+
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_core::Report;
+use secretlink_versions::{
+    Candidate, Versions, clear_pending, promote_found, read_all_versions, read_versions, unlabelled,
+};
+
+use super::error::sentence;
+use super::notice::Notice;
+use super::states::{self, State};
+use super::target;
+use crate::backend::catalog::roles::{self, Role};
+use crate::backend::process::io;
+use crate::backend::process::report::RawReport;
+use crate::backend::process::transaction::{in_transaction, lock_role, lock_versions};
+use crate::backend::process::wait::WaitEvent;
+use crate::error::Error;
+use crate::secrets::{cache, client};
+
+/// How many secrets are read at the same time.
+const AT_ONCE: usize = 16;
+
+/// A role to look at.
+struct Doubt {
+    oid: pg_sys::Oid,
+    role: String,
+    secret: SecretId,
+    generation: Option<u32>,
+}
+
+/// What a secret was found to hold.
+enum Finding {
+    /// The password is in this version, which is `AWSCURRENT`.
+    Current(String),
+    /// It is in this version, which is not.
+    Elsewhere(String),
+    /// It is nowhere.
+    Nowhere,
+}
+
+/// Looks for the version that is a role's, at the labels first.
+fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, Error> {
+    let (id, then) = (secret.clone(), versions.clone());
+    let more = || client::call(|aws| async move { unlabelled(&aws, &id, &then).await });
+    let name = role.display();
+    let elsewhere = |candidate: Candidate| Finding::Elsewhere(candidate.version_id);
+    let found = versions.of_role(&name, |password| role.verify(password));
+    match found {
+        Some(found) if !versions.is_current(&found.version_id) => Ok(elsewhere(found)),
+        // A rename leaves the password as it is: if the name is another one, the version with the new
+        // name may have lost its label. Or somebody has chosen another name for the secret.
+        Some(found) if found.username.as_ref().is_some_and(|username| *username != name) => {
+            let renamed = |c: &Candidate| c.is_of(&name, |password| role.verify(password));
+            Ok(more()?.into_iter().find(renamed).map_or(Finding::Current(found.version_id), elsewhere))
+        }
+        Some(found) => Ok(Finding::Current(found.version_id)),
+        None => {
+            let found = more()?.into_iter().find(|candidate| role.verify(&candidate.password));
+            Ok(found.map_or(Finding::Nowhere, elsewhere))
+        }
+    }
+}
+
+/// How a role and its secret stand to each other now. Changes nothing.
+///
+/// # Errors
+/// If the secret cannot be read.
+pub fn look(role: &Role, secret: &SecretId) -> Result<State, Error> {
+    if role.hash.is_none() {
+        return Ok(State::NoPassword);
+    }
+    let id = secret.clone();
+    let versions = client::call(|aws| async move { read_versions(&aws, &id).await })?;
+    let Some(versions) = versions else { return Ok(State::Drifted) };
+    Ok(match find(role, secret, &versions)? {
+        Finding::Current(_) => State::InSync,
+        Finding::Elsewhere(_) => State::Pending,
+        Finding::Nowhere => State::Drifted,
+    })
+}
+
+/// Every synced role of the server.
+pub fn synced_roles() -> Vec<pg_sys::Oid> {
+    in_transaction(|| {
+        roles::with_password_or_label()
+            .into_iter()
+            .filter_map(|(role, label)| {
+                let synced = matches!(target::by_label(&role, label), Ok(Some(_)));
+                synced.then_some(role.oid)
+            })
+            .collect()
+    })
+}
+
+/// How a pass over the roles in doubt went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Each was looked at.
+    Done,
+    /// Some were being changed just then.
+    SomeBusy,
+}
+
+/// Settles every role in doubt, as far as Secrets Manager can be reached. For the background worker:
+/// there must be no transaction.
+///
+/// # Errors
+/// If no call could even be tried.
+pub fn settle_doubts() -> Result<Pass, Error> {
+    let mut pass = Pass::Done;
+    let doubts = doubts();
+    for chunk in doubts.chunks(AT_ONCE) {
+        let client = client::current()?;
+        let found = read(&client, chunk)?;
+        let mut any_answer = false;
+        for (doubt, versions) in chunk.iter().zip(found) {
+            match versions {
+                Ok(versions) => {
+                    any_answer = true;
+                    if !in_transaction(|| settle(doubt, versions.as_ref())) {
+                        pass = Pass::SomeBusy;
+                    }
+                }
+                Err(error) => {
+                    any_answer |= !error.is_unreachable();
+                    not_reconciled(doubt, &error);
+                }
+            }
+        }
+        // The others would not fare better, and would each take as long.
+        if !any_answer {
+            break;
+        }
+    }
+    Ok(pass)
+}
+
+/// The roles in doubt with their secrets. A role that is gone, or not synced any more, is forgotten.
+fn doubts() -> Vec<Doubt> {
+    let in_doubt = states::in_doubt();
+    if in_doubt.is_empty() {
+        return Vec::new();
+    }
+    in_transaction(|| {
+        let mut roles: std::collections::HashMap<_, _> = roles::with_password_or_label()
+            .into_iter()
+            .map(|(role, label)| (role.oid, (role, label)))
+            .collect();
+        let mut doubts = Vec::new();
+        for oid in in_doubt {
+            let secret = roles.remove(&oid).map(|(role, label)| (target::by_label(&role, label), role));
+            match secret {
+                Some((Ok(Some(secret)), role)) if role.hash.is_some() => {
+                    let generation = states::generation(oid);
+                    doubts.push(Doubt { oid, role: role.display(), secret, generation });
+                }
+                Some((Ok(Some(_)), _)) => {
+                    states::settled(oid, State::NoPassword, None, None);
+                }
+                Some((Err(error), _)) => {
+                    states::failed(oid, &sentence(&error.to_string()));
+                }
+                // A role that a running transaction creates is not to be seen yet.
+                Some((Ok(None), _)) | None => {
+                    if lock_role(oid, false) {
+                        states::forget(oid);
+                    }
+                }
+            }
+        }
+        doubts
+    })
+}
+
+fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+    let ids = doubts.iter().map(|doubt| doubt.secret.clone()).collect();
+    io::run(WaitEvent::SecretsManager, read_all_versions(client.clone(), ids))
+}
+
+/// Settles one role by what was read of its secret. `false` if a transaction is changing the role, or has
+/// since: it settles the role itself or leaves it in doubt.
+fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
+    if !lock_role(doubt.oid, false)
+        || !lock_versions(doubt.secret.as_str(), false)
+        || states::generation(doubt.oid) != doubt.generation
+    {
+        return false;
+    }
+    match (roles::by_oid(doubt.oid), versions) {
+        (None, _) => {}
+        (Some(role), _) if role.hash.is_none() => {
+            states::settled(doubt.oid, State::NoPassword, None, None);
+        }
+        (Some(_), None) => drifted(doubt, Some("The secret does not exist.")),
+        (Some(role), Some(versions)) => {
+            if let Err(error) = act(doubt, &role, versions) {
+                not_reconciled(doubt, &error);
+            }
+        }
+    }
+    true
+}
+
+fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
+    let found = find(role, &doubt.secret, versions)?;
+    let (id, then) = (doubt.secret.clone(), versions.clone());
+    let (version_id, is_current) = match found {
+        Finding::Current(version_id) => (version_id, true),
+        Finding::Elsewhere(version_id) => (version_id, false),
+        Finding::Nowhere => {
+            drifted(doubt, None);
+            return Ok(());
+        }
+    };
+    let version = version_id.clone();
+    client::call(|aws| async move {
+        if !is_current {
+            promote_found(&aws, &id, &then, &version).await?;
+        }
+        clear_pending(&aws, &id, &then, &version).await
+    })?;
+    // What somebody has read meanwhile may be from before a promotion, be it one that nobody waited for.
+    cache::forget(doubt.secret.as_str());
+    let before = states::settled(doubt.oid, State::InSync, Some(&version_id), None);
+    if !is_current || before == State::Drifted {
+        log(&Notice::Reconciled {
+            role: doubt.role.clone(),
+            secret: doubt.secret.as_str().into(),
+            version_id,
+        });
+    }
+    Ok(())
+}
+
+fn drifted(doubt: &Doubt, reason: Option<&str>) {
+    let reason = reason.unwrap_or("No version of the secret holds the role's password.");
+    if states::settled(doubt.oid, State::Drifted, None, Some(reason)) != State::Drifted {
+        log(&Notice::Drifted { role: doubt.role.clone(), secret: doubt.secret.as_str().into() });
+    }
+}
+
+fn not_reconciled(doubt: &Doubt, error: &dyn Report) {
+    let reason = sentence(&error.to_string());
+    if states::failed(doubt.oid, &reason) {
+        let secret = doubt.secret.as_str().into();
+        log(&Notice::NotReconciled { role: doubt.role.clone(), secret, reason });
+    }
+}
+
+/// To the server's log. The worker has no client.
+fn log(notice: &Notice) {
+    RawReport::new(notice).emit(PgLogLevel::LOG);
+}

@@ -1,0 +1,20 @@
+//! Background workers, one file for each job.
+
+mod notify;
+mod reconcile;
+mod refresh;
+
+use pgrx::bgworkers::BgWorkerStartTime;
+
+use crate::backend::process::worker;
+use crate::settings;
+
+/// Registers what runs all the time. To be called while the library is preloaded.
+pub fn init() {
+    // It changes secrets: on a standby only from its promotion on.
+    worker::register("secretlink", "secretlink_reconcile", BgWorkerStartTime::RecoveryFinished);
+    if settings::cache_size() > 0 {
+        // It serves all who can connect.
+        worker::register("secretlink cache", "secretlink_refresh", BgWorkerStartTime::ConsistentState);
+    }
+}

@@ -1,0 +1,62 @@
+//! Settles the roles whose secret is in doubt: all synced ones when the server starts, and later those
+//! that a transaction could not settle itself.
+
+use pgrx::{PgLogLevel, pg_guard, pg_sys};
+use std::time::Duration;
+
+use super::notify;
+use crate::backend::process::report::RawReport;
+use crate::backend::process::{server, worker};
+use crate::settings::{self, PasswordSync};
+use crate::sync::{settle, states};
+
+/// When to look again at a role that was being changed: most often by a transaction that woke us up, and
+/// holds its locks for a moment more.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The worker's main function. It ends by an ERROR or a signal, and is then started again.
+///
+/// # Safety
+/// For Postgres to call, as the main function of a background worker.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
+    worker::begin(None);
+    server::at_exit(end);
+    states::set_worker(worker::latch());
+    // The template that all synced roles were looked for with, once they were.
+    let mut looked_with = None;
+    // Those of them that still have to wait for a place.
+    let mut unseen = Vec::new();
+    loop {
+        // Whoever wakes us up from here on is not forgotten while we wait for Secrets Manager.
+        states::take_woken();
+        let mut next = settings::reconcile_interval();
+        if settings::password_settings().mode != PasswordSync::Off {
+            let template = Some(settings::sync_secret_template());
+            if states::take_overflowed() || looked_with != template {
+                unseen = settle::synced_roles();
+                looked_with = template;
+            }
+            let waiting = unseen.len();
+            states::doubt_as_many(&mut unseen);
+            if (1..waiting).contains(&unseen.len()) {
+                next = Duration::ZERO;
+            }
+            match settle::settle_doubts() {
+                Ok(settle::Pass::Done) => {}
+                Ok(settle::Pass::SomeBusy) => next = next.min(SOON),
+                Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
+            }
+        }
+        notify::start_if_needed();
+        worker::wait(if states::take_woken() { Duration::ZERO } else { next });
+    }
+}
+
+/// # Safety
+/// For Postgres to call, at exit. It uses neither argument.
+#[pg_guard]
+unsafe extern "C-unwind" fn end(_code: i32, _arg: pg_sys::Datum) {
+    states::set_worker(std::ptr::null_mut());
+}
