@@ -19,7 +19,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Only if the I/O thread cannot be had.
 pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
     let mut checks = vec![versions(), preloaded(), worker()];
-    match settings::aws_settings() {
+    match settings::aws::current() {
         Ok(settings) => {
             let client = client::with(settings);
             let work = async move { client.check(secret_id.as_deref()).await };

@@ -53,7 +53,7 @@ fn secret_cache_entries() -> TableIterator<
         name!(last_error, Option<Text>),
     ),
 > {
-    let (now, timing) = (cache::now(), settings::cache_timing());
+    let (now, timing) = (cache::now(), settings::cache::timing());
     let given = |text: String| (!text.is_empty()).then_some(Text(text));
     TableIterator::new(cache::list().into_iter().map(move |entry| {
         let has_value = entry.version_id.is_some();

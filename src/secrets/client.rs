@@ -23,7 +23,7 @@ thread_local! {
 /// # Errors
 /// A setting that was refused.
 pub fn current() -> Result<SecretsManager, Error> {
-    Ok(with(settings::aws_settings()?))
+    Ok(with(settings::aws::current()?))
 }
 
 /// The client for these settings. Kept from call to call, since finding region and credentials takes

@@ -16,7 +16,8 @@ use crate::backend::process::transaction;
 use crate::backend::process::user;
 use crate::backend::text::from_catalog;
 use crate::error::Error;
-use crate::settings::{self, HashedPassword, PasswordSync};
+use crate::settings;
+use crate::settings::sync::{HashedPassword, PasswordSync};
 
 /// What was done to one role by one command.
 enum Event {
@@ -77,7 +78,7 @@ fn remember(event: Event) {
 
 /// The password hook. Sends nothing: what counts is known only when the transaction commits.
 pub fn on_password(name: &CStr, password: &CStr, hashed: bool) {
-    let settings = settings::password_settings();
+    let settings = settings::sync::current();
     if settings.mode == PasswordSync::Off {
         return;
     }

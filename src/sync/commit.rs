@@ -33,7 +33,8 @@ use crate::backend::process::wait::WaitEvent;
 use crate::backend::text::password_from_server;
 use crate::error::Error;
 use crate::secrets::{cache, client};
-use crate::settings::{self, HashedPassword, PasswordSettings, PasswordSync};
+use crate::settings;
+use crate::settings::sync::{HashedPassword, PasswordSettings, PasswordSync};
 
 /// What is to be done when the transaction has committed.
 #[derive(Default)]
@@ -109,7 +110,7 @@ pub fn before_commit() {
 
 fn stage() -> Result<(), Error> {
     transaction::see_own_changes();
-    let settings = settings::password_settings();
+    let settings = settings::sync::current();
     let _limit = StatementTimeout::resume();
     let changes = changes::take();
     lock(changes.iter().map(|(role, _)| role));
@@ -230,7 +231,7 @@ fn missing(change: &RoleChange, settings: &PasswordSettings) -> Missing {
         return Missing::Refuse;
     }
     let fields = NewFields {
-        host: settings::advertised_host().unwrap_or_else(server::host_name),
+        host: settings::sync::advertised_host().unwrap_or_else(server::host_name),
         port: server::port(),
         dbname: server::database_name(),
     };
@@ -472,7 +473,7 @@ pub fn before_prepare() {
 
 fn refuse_prepare() -> Result<(), Error> {
     transaction::see_own_changes();
-    let settings = settings::password_settings();
+    let settings = settings::sync::current();
     for (oid, change) in changes::take() {
         let mut outcome = Outcome::default();
         let work = consider(oid, change, &settings, &mut outcome)?;

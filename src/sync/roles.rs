@@ -13,7 +13,8 @@ use crate::backend::process::report::RawReport;
 use crate::backend::text::{RoleName, to_server};
 use crate::error::Error;
 use crate::secrets::client;
-use crate::settings::{self, PasswordSync};
+use crate::settings;
+use crate::settings::sync::PasswordSync;
 
 /// Lengths of a made-up password.
 const PASSWORD_LENGTHS: std::ops::RangeInclusive<i32> = 16..=256;
@@ -39,7 +40,7 @@ pub fn sync(name: &RoleName, secret: &str) -> Result<(), Error> {
     let role = administered(name)?;
     let id = SecretId::parse(secret)?;
     target::check_label(role.oid, secret)?;
-    if settings::password_settings().mode != PasswordSync::Off {
+    if settings::sync::current().mode != PasswordSync::Off {
         check_secret(&role, &id)?;
     }
     set_label(role.oid, Some(secret));
@@ -48,7 +49,7 @@ pub fn sync(name: &RoleName, secret: &str) -> Result<(), Error> {
 
 /// Says at once what would only show when the password is changed next.
 fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
-    let settings = settings::password_settings();
+    let settings = settings::sync::current();
     let (name, shown) = (role.display(), secret.as_str().to_owned());
     match may_be_written(secret.clone())? {
         Ok(()) => {}
@@ -162,7 +163,7 @@ pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<
         .ok()
         .filter(|_| PASSWORD_LENGTHS.contains(&length))
         .ok_or(PasswordError::PasswordLength(length))?;
-    if settings::password_settings().mode == PasswordSync::Off {
+    if settings::sync::current().mode == PasswordSync::Off {
         // Nobody would ever know the password.
         return Err(PasswordError::SyncIsOff.into());
     }

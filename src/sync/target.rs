@@ -42,7 +42,7 @@ pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>,
 /// # Errors
 /// If the template gives no name.
 pub fn by_template(name: &CStr) -> Result<Option<SecretId>, Error> {
-    let Some(template) = settings::sync_secret_template() else { return Ok(None) };
+    let Some(template) = settings::sync::secret_template() else { return Ok(None) };
     match template.expand(name.to_bytes(), &server::cluster_name()) {
         Ok(secret) => Ok(Some(SecretId::parse(&secret)?)),
         Err(problem) => Err(PasswordError::Template { role: from_catalog(name), problem }.into()),

@@ -13,7 +13,7 @@ use crate::settings;
 pub fn init() {
     // It changes secrets: on a standby only from its promotion on.
     worker::register("secretlink", "secretlink_reconcile", BgWorkerStartTime::RecoveryFinished);
-    if settings::cache_size() > 0 {
+    if settings::cache::size() > 0 {
         // It serves all who can connect.
         worker::register("secretlink cache", "secretlink_refresh", BgWorkerStartTime::ConsistentState);
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::notify;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::{server, worker};
-use crate::settings::{self, PasswordSync};
+use crate::settings;
+use crate::settings::sync::PasswordSync;
 use crate::sync::{settle, states};
 
 /// When to look again at a role that was being changed: most often by a transaction that woke us up, and
@@ -31,9 +32,9 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     loop {
         // Whoever wakes us up from here on is not forgotten while we wait for Secrets Manager.
         states::take_woken();
-        let mut next = settings::reconcile_interval();
-        if settings::password_settings().mode != PasswordSync::Off {
-            let template = Some(settings::sync_secret_template());
+        let mut next = settings::sync::reconcile_interval();
+        if settings::sync::current().mode != PasswordSync::Off {
+            let template = Some(settings::sync::secret_template());
             if states::take_overflowed() || looked_with != template {
                 unseen = settle::synced_roles();
                 looked_with = template;

@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// How long to wait between two looks: short beside the time that is left of a value when it is due.
 fn pause() -> Duration {
-    match settings::cache_timing().ttl {
+    match settings::cache::timing().ttl {
         // Nothing is ever renewed: it is asked for each time.
         Duration::ZERO => LONGEST,
         ttl => (ttl / 20).clamp(Duration::from_millis(100), LONGEST),

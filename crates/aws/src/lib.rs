@@ -8,7 +8,6 @@ mod call;
 mod check;
 mod config;
 mod credentials;
-mod database_secret;
 mod error;
 mod http;
 mod operation;
@@ -16,18 +15,17 @@ mod proxy;
 mod recorder;
 mod region;
 mod role;
-mod secret_id;
-mod secret_value;
+mod secret;
 mod secrets_manager;
 mod settings;
 
 pub use check::Check;
-pub use database_secret::DatabaseSecret;
 pub use error::AwsError;
 pub use operation::Operation;
 pub use recorder::{Outcome, Recorder};
-pub use secret_id::SecretId;
-pub use secret_value::{
+pub use secret::database::DatabaseSecret;
+pub use secret::id::SecretId;
+pub use secret::value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
 pub use secrets_manager::SecretsManager;

@@ -17,8 +17,8 @@ use secretlink_core::Secret;
 use crate::call::Call;
 use crate::operation::Operation;
 use crate::recorder::Recorder;
-use crate::secret_id::check_name;
-use crate::secret_value::{
+use crate::secret::id::check_name;
+use crate::secret::value::{
     NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
 };
 use crate::{AwsError, SecretId, Settings, config, http, region};

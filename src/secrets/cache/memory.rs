@@ -24,8 +24,8 @@ static SEALER: OnceLock<Sealer> = OnceLock::new();
 pub fn init() {
     // Here, so that all processes inherit one key.
     let has_key = sealer().is_ok();
-    if has_key && settings::cache_size() > 0 {
-        shared_memory::install(|| SHARED.request(settings::cache_size()), || SHARED.attach());
+    if has_key && settings::cache::size() > 0 {
+        shared_memory::install(|| SHARED.request(settings::cache::size()), || SHARED.attach());
     }
 }
 
@@ -48,7 +48,7 @@ pub fn with<R>(f: impl FnOnce(&mut Store<'_>) -> R) -> Option<R> {
         return SHARED.with(work).flatten();
     }
     OWN.with_borrow_mut(|own| {
-        work(own.get_or_insert_with(|| vec![0; settings::cache_size() / size_of::<u64>()]))
+        work(own.get_or_insert_with(|| vec![0; settings::cache::size() / size_of::<u64>()]))
     })
 }
 

@@ -72,7 +72,7 @@ impl Request {
     /// If the id cannot be one, or a setting was refused.
     pub fn new(secret_id: &str, version: VersionSelector, identity: &Identity) -> Result<Request, Error> {
         let id = SecretId::parse(secret_id)?;
-        let settings = settings::aws_settings()?.with(identity);
+        let settings = settings::aws::current()?.with(identity);
         let stage = match (&version.stage, &version.version_id) {
             (Some(stage), _) => stage.clone(),
             (None, Some(_)) => String::new(),
@@ -117,7 +117,7 @@ impl Request {
     /// As AWS says, or has just said to somebody else.
     pub fn get(&self, wanted: &Wanted) -> Result<Sealed, Error> {
         let key = self.key.to_bytes();
-        let timing = settings::cache_timing();
+        let timing = settings::cache::timing();
         let asking = asking(&self.settings);
         let mut has_waited = false;
         loop {

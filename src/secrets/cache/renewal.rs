@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 /// # Errors
 /// If nothing could even be tried.
 pub fn renew() -> Result<bool, Error> {
-    let (settings, timing) = (settings::aws_settings()?, settings::cache_timing());
+    let (settings, timing) = (settings::aws::current()?, settings::cache::timing());
     let asking = asking(&settings);
     let request = |key: &_| Request::of_key(key, &settings);
     let begun = memory::with(|store| store.renew(request, &timing, &asking, AT_ONCE, memory::now()));

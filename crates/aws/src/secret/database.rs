@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use secretlink_core::Secret;
 
-use crate::secret_value::parse_json;
+use crate::secret::value::parse_json;
 use crate::{AwsError, SecretValue};
 
 /// What a secret says about a database (Secrets Manager user guide, "JSON structure of AWS Secrets

@@ -1,0 +1,331 @@
+//! The kinds of settings. Each setting is a static that holds everything Postgres is told of it.
+
+use pgrx::guc::GucEnum;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::backend::process::server;
+
+/// Who may set a setting, and where.
+#[derive(Clone, Copy)]
+pub(super) enum Context {
+    /// Anybody, for one session.
+    Anybody,
+    /// Superusers, and roles to which a superuser has granted it.
+    Superusers,
+    /// The configuration file, for the whole server. A reload is enough.
+    Reload,
+    /// The configuration file. If the library is preloaded, only a restart brings the new value.
+    SharedMemory,
+}
+
+impl Context {
+    fn for_postgres(self) -> GucContext {
+        match self {
+            Context::Anybody => GucContext::Userset,
+            Context::Superusers => GucContext::Suset,
+            Context::Reload => GucContext::Sighup,
+            // Shared memory is asked for once. Without it, each session makes its own at first use.
+            Context::SharedMemory if server::is_preloading() => GucContext::Postmaster,
+            Context::SharedMemory => GucContext::Sighup,
+        }
+    }
+}
+
+/// What every setting has.
+struct About {
+    name: &'static CStr,
+    context: Context,
+    /// What it is, in a line: `pg_settings.short_desc`.
+    short: &'static CStr,
+    /// The rest: `pg_settings.extra_desc`.
+    long: &'static CStr,
+}
+
+/// A setting that can tell whether it has a value other than the built-in one.
+pub(super) trait Given: Sync {
+    /// The name of the setting.
+    fn name(&self) -> &'static CStr;
+    /// Whether somebody who may has given it a value.
+    fn is_given(&self) -> bool;
+}
+
+/// A text. An empty text means unset, as with Postgres's own settings.
+pub(super) struct Text {
+    about: About,
+    value: GucSetting<Option<CString>>,
+    flags: GucFlags,
+    check: pg_sys::GucStringCheckHook,
+}
+
+impl Text {
+    /// A text that is unset until somebody sets it.
+    pub(super) const fn unset(
+        name: &'static CStr,
+        context: Context,
+        short: &'static CStr,
+        long: &'static CStr,
+    ) -> Text {
+        let value = GucSetting::<Option<CString>>::new(None);
+        let about = About { name, context, short, long };
+        Text { about, value, flags: GucFlags::empty(), check: None }
+    }
+
+    /// The setting with a value from the beginning.
+    pub(super) const fn or(self, default: &'static CStr) -> Text {
+        Text { value: GucSetting::<Option<CString>>::new(Some(default)), ..self }
+    }
+
+    /// The setting, shown to superusers only.
+    pub(super) const fn hidden(self) -> Text {
+        Text { flags: GucFlags::SUPERUSER_ONLY, ..self }
+    }
+
+    /// The setting, with a hook that guc.c asks about every new value.
+    pub(super) const fn checked(self, hook: GuardedHook) -> Text {
+        Text { check: Some(hook.0), ..self }
+    }
+
+    pub(super) fn define(&'static self) {
+        let About { name, context, short, long } = self.about;
+        let context = context.for_postgres();
+        // SAFETY: a check hook is guarded, see `GuardedHook`, and there are no others.
+        unsafe {
+            GucRegistry::define_string_guc_with_hooks(
+                name,
+                short,
+                long,
+                &self.value,
+                context,
+                self.flags,
+                self.check,
+                None,
+                None,
+            );
+        }
+    }
+
+    pub(super) fn get(&self) -> Option<String> {
+        self.c_string().map(|text| text.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn c_string(&self) -> Option<CString> {
+        self.value.get().filter(|text| !text.is_empty())
+    }
+}
+
+/// How guc.c asks whether a text will do.
+pub(super) type CheckText =
+    unsafe extern "C-unwind" fn(*mut *mut c_char, *mut *mut c_void, pg_sys::GucSource::Type) -> bool;
+
+/// A hook that lets no panic out.
+pub(super) struct GuardedHook(CheckText);
+
+impl GuardedHook {
+    /// # Safety
+    /// The function is guarded against panics, as by `#[pg_guard]`, and sound with what guc.c gives it.
+    pub(super) const unsafe fn new(hook: CheckText) -> GuardedHook {
+        GuardedHook(hook)
+    }
+}
+
+impl Given for Text {
+    fn name(&self) -> &'static CStr {
+        self.about.name
+    }
+
+    fn is_given(&self) -> bool {
+        self.value.get().is_some()
+    }
+}
+
+/// A whole number.
+pub(super) struct Number {
+    about: About,
+    value: GucSetting<i32>,
+    range: RangeInclusive<i32>,
+    unit: GucFlags,
+}
+
+impl Number {
+    /// A number without a unit.
+    pub(super) const fn new(
+        name: &'static CStr,
+        context: Context,
+        short: &'static CStr,
+        long: &'static CStr,
+        default: i32,
+        range: RangeInclusive<i32>,
+    ) -> Number {
+        let about = About { name, context, short, long };
+        Number { about, value: GucSetting::<i32>::new(default), range, unit: GucFlags::empty() }
+    }
+
+    /// The setting, in milliseconds.
+    pub(super) const fn in_milliseconds(mut self) -> Number {
+        self.unit = GucFlags::UNIT_MS;
+        self
+    }
+
+    /// The setting, in seconds.
+    pub(super) const fn in_seconds(mut self) -> Number {
+        self.unit = GucFlags::UNIT_S;
+        self
+    }
+
+    /// The setting, in kilobytes.
+    pub(super) const fn in_kilobytes(mut self) -> Number {
+        self.unit = GucFlags::UNIT_KB;
+        self
+    }
+
+    pub(super) fn define(&'static self) {
+        let About { name, context, short, long } = self.about;
+        let (least, most) = (*self.range.start(), *self.range.end());
+        let context = context.for_postgres();
+        GucRegistry::define_int_guc(name, short, long, &self.value, least, most, context, self.unit);
+    }
+
+    /// The number. No setting of ours can be negative.
+    pub(super) fn get(&self) -> u32 {
+        u32::try_from(self.value.get()).unwrap_or(0)
+    }
+
+    pub(super) fn seconds(&self) -> Duration {
+        Duration::from_secs(self.get().into())
+    }
+
+    pub(super) fn milliseconds(&self) -> Duration {
+        Duration::from_millis(self.get().into())
+    }
+}
+
+/// On or off.
+pub(super) struct Switch {
+    about: About,
+    value: GucSetting<bool>,
+}
+
+impl Switch {
+    pub(super) const fn new(
+        name: &'static CStr,
+        context: Context,
+        short: &'static CStr,
+        long: &'static CStr,
+        default: bool,
+    ) -> Switch {
+        let about = About { name, context, short, long };
+        Switch { about, value: GucSetting::<bool>::new(default) }
+    }
+
+    pub(super) fn define(&'static self) {
+        self.define_with(None);
+    }
+
+    fn define_with(&'static self, check: pg_sys::GucBoolCheckHook) {
+        let About { name, context, short, long } = self.about;
+        let context = context.for_postgres();
+        // SAFETY: the only hook, `GivenSwitch::see`, does nothing that panics.
+        unsafe {
+            GucRegistry::define_bool_guc_with_hooks(
+                name,
+                short,
+                long,
+                &self.value,
+                context,
+                GucFlags::default(),
+                check,
+                None,
+                None,
+            );
+        }
+    }
+
+    pub(super) fn get(&self) -> bool {
+        self.value.get()
+    }
+}
+
+/// A switch that remembers whether it was given: it has a value in any case. `N` is a number of its own
+/// for each, below [`GIVEN_SWITCHES`].
+pub(super) struct GivenSwitch<const N: usize>(pub(super) Switch);
+
+/// How many such switches there are.
+const GIVEN_SWITCHES: usize = 2;
+
+static GIVEN: [AtomicBool; GIVEN_SWITCHES] = [const { AtomicBool::new(false) }; GIVEN_SWITCHES];
+
+impl<const N: usize> GivenSwitch<N> {
+    pub(super) fn define(&'static self) {
+        self.0.define_with(Some(Self::see));
+    }
+
+    pub(super) fn get(&self) -> bool {
+        self.0.get()
+    }
+
+    /// guc.c asks only about values of those who may give one.
+    unsafe extern "C-unwind" fn see(
+        _value: *mut bool,
+        _extra: *mut *mut c_void,
+        source: pg_sys::GucSource::Type,
+    ) -> bool {
+        GIVEN[N].fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
+        true
+    }
+}
+
+impl<const N: usize> Given for GivenSwitch<N> {
+    fn name(&self) -> &'static CStr {
+        self.0.about.name
+    }
+
+    fn is_given(&self) -> bool {
+        GIVEN[N].load(Relaxed)
+    }
+}
+
+/// One of several words.
+pub(super) struct Choice<T: GucEnum + 'static> {
+    about: About,
+    value: GucSetting<T>,
+}
+
+impl<T: GucEnum + 'static> Choice<T> {
+    pub(super) const fn new(
+        name: &'static CStr,
+        context: Context,
+        short: &'static CStr,
+        long: &'static CStr,
+        default: T,
+    ) -> Choice<T> {
+        let about = About { name, context, short, long };
+        Choice { about, value: GucSetting::<T>::new(default) }
+    }
+
+    pub(super) fn define(&'static self) {
+        let About { name, context, short, long } = self.about;
+        let context = context.for_postgres();
+        GucRegistry::define_enum_guc(name, short, long, &self.value, context, GucFlags::default());
+    }
+
+    pub(super) fn get(&self) -> T {
+        self.value.get()
+    }
+}
+
+/// The settings of one subject, each written once, and `define`, which defines them all.
+macro_rules! settings {
+    ($($setting:ident: $kind:ty = $value:expr;)+) => {
+        $(static $setting: $kind = $value;)+
+
+        /// Defines the settings of this subject.
+        pub(super) fn define() {
+            $($setting.define();)+
+        }
+    };
+}
+pub(super) use settings;

@@ -1,0 +1,167 @@
+//! Settings of password sync.
+
+use pgrx::{PostgresGucEnum, pg_guard, pg_sys};
+use secretlink_versions::SecretTemplate;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::time::Duration;
+
+use super::kind::{Choice, Context, GuardedHook, Number, Switch, Text, settings};
+use crate::backend::process::report::set_check_detail;
+
+settings! {
+    PASSWORD_SYNC: Choice<PasswordSync> = Choice::new(
+        c"secretlink.password_sync",
+        Context::Superusers,
+        c"What happens when a synced role's new password cannot be stored in its secret.",
+        c"strict: the change fails. warn: it is kept and the role is reported as drifted. off: secrets are not touched.",
+        PasswordSync::Strict,
+    );
+    HASHED_PASSWORD: Choice<HashedPassword> = Choice::new(
+        c"secretlink.hashed_password",
+        Context::Superusers,
+        c"What happens when a synced role is given a password that is hashed already.",
+        c"reject: the change fails. warn: it is kept and the role is reported as drifted.",
+        HashedPassword::Reject,
+    );
+    PROMOTE_TIMEOUT: Number = Number::new(
+        c"secretlink.promote_timeout",
+        Context::Superusers,
+        c"Longest time a commit waits until AWSCURRENT has moved to the new password.",
+        c"If it has not by then, the background worker goes on.",
+        5_000,
+        1..=60_000,
+    )
+    .in_milliseconds();
+    CREATE_MISSING_SECRETS: Switch = Switch::new(
+        c"secretlink.create_missing_secrets",
+        Context::Superusers,
+        c"Creates the secret of a synced role if there is none when its password is set.",
+        c"",
+        true,
+    );
+    ADVERTISED_HOST: Text = Text::unset(
+        c"secretlink.advertised_host",
+        Context::Reload,
+        c"Host name of this server in secrets that it creates.",
+        c"Unset, the operating system's host name.",
+    );
+    SYNC_SECRET_TEMPLATE: Text = Text::unset(
+        c"secretlink.sync_secret_template",
+        Context::Reload,
+        c"Name of the secret of each role that has no security label of secretlink.",
+        c"{role} and {cluster} stand for the role's name and for cluster_name. Unset, only labelled roles are synced.",
+    )
+    .checked(TEMPLATE_HOOK);
+    RECONCILE_INTERVAL: Number = Number::new(
+        c"secretlink.reconcile_interval",
+        Context::Reload,
+        c"Time between two looks of the background worker at roles whose secret is in doubt.",
+        c"",
+        60,
+        1..=86_400,
+    )
+    .in_seconds();
+    NOTIFY_DATABASE: Text = Text::unset(
+        c"secretlink.notify_database",
+        Context::Reload,
+        c"Database in which NOTIFY secretlink tells of roles that drift or are repaired.",
+        c"Empty, nothing is sent.",
+    )
+    .or(c"postgres");
+}
+
+/// `secretlink.password_sync`: what a change of a synced role's password does when it cannot be
+/// brought into the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum PasswordSync {
+    /// It fails.
+    #[name = c"strict"]
+    Strict,
+    /// It is kept, with a WARNING, and the role is reported as drifted.
+    #[name = c"warn"]
+    Warn,
+    /// Secrets are not touched at all.
+    #[name = c"off"]
+    Off,
+}
+
+/// `secretlink.hashed_password`: what to do about a password that comes as a hash, which no secret can
+/// hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+pub enum HashedPassword {
+    /// The change fails.
+    #[name = c"reject"]
+    Reject,
+    /// It is kept, with a WARNING, and the role is reported as drifted.
+    #[name = c"warn"]
+    Warn,
+}
+
+// SAFETY: it has #[pg_guard], and reads nothing but its argument.
+const TEMPLATE_HOOK: GuardedHook = unsafe { GuardedHook::new(check_template) };
+
+/// Refuses a template that could not name secrets.
+///
+/// # Safety
+/// For guc.c to call, with the address of a C string or of a null pointer.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_template(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as promised.
+    let text = unsafe { (!(*value).is_null()).then(|| CStr::from_ptr(*value).to_string_lossy()) };
+    match text {
+        Some(text) if !text.is_empty() => match SecretTemplate::parse(&text) {
+            Ok(_) => true,
+            Err(error) => {
+                set_check_detail(&error.to_string());
+                false
+            }
+        },
+        _ => true,
+    }
+}
+
+/// The settings that shape one change of a password.
+pub struct PasswordSettings {
+    /// `secretlink.password_sync`
+    pub mode: PasswordSync,
+    /// `secretlink.hashed_password`
+    pub hashed: HashedPassword,
+    /// `secretlink.promote_timeout`
+    pub promote_timeout: Duration,
+    /// `secretlink.create_missing_secrets`
+    pub create_missing: bool,
+}
+
+/// The settings that shape one change of a password, as they are now.
+pub fn current() -> PasswordSettings {
+    PasswordSettings {
+        mode: PASSWORD_SYNC.get(),
+        hashed: HASHED_PASSWORD.get(),
+        promote_timeout: PROMOTE_TIMEOUT.milliseconds(),
+        create_missing: CREATE_MISSING_SECRETS.get(),
+    }
+}
+
+/// `secretlink.sync_secret_template`, which was checked when it was set.
+pub fn secret_template() -> Option<SecretTemplate> {
+    SYNC_SECRET_TEMPLATE.get().and_then(|text| SecretTemplate::parse(&text).ok())
+}
+
+/// `secretlink.advertised_host`
+pub fn advertised_host() -> Option<String> {
+    ADVERTISED_HOST.get()
+}
+
+/// `secretlink.reconcile_interval`
+pub fn reconcile_interval() -> Duration {
+    RECONCILE_INTERVAL.seconds()
+}
+
+/// `secretlink.notify_database`
+pub fn notify_database() -> Option<CString> {
+    NOTIFY_DATABASE.c_string()
+}
