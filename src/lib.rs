@@ -21,7 +21,7 @@ use pgrx::prelude::*;
 use zeroizing_alloc::ZeroAlloc;
 
 use crate::backend::catalog::role_hooks;
-use crate::backend::process::server;
+use crate::backend::process::{panics, server};
 
 /// Wipes every Rust allocation when it is freed, so that buffers in which a secret passed through
 /// the HTTP client, the TLS library or the SDK do not outlive it.
@@ -37,6 +37,7 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 #[allow(non_snake_case)]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    panics::init();
     settings::init();
     if server::is_preloading() {
         if server::is_binary_upgrade() {

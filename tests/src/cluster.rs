@@ -31,6 +31,7 @@ pub struct Cluster {
     server: Option<Server>,
     port: u16,
     listen_on_tcp: bool,
+    address_space: Option<u64>,
     environment: Vec<(String, String)>,
     tls: Option<TlsFiles>,
     app_password: Option<String>,
@@ -231,6 +232,9 @@ impl Cluster {
             .stderr(log)
             // Its own group: a Ctrl-C in the terminal must not stop it before its clients.
             .process_group(0);
+        if let Some(bytes) = self.address_space {
+            limit_address_space(&mut command, bytes);
+        }
         let mut postmaster =
             OsUser::for_servers().apply(&mut command).spawn().expect("cannot run the postgres program");
         let guardian = Guardian::of_process(postmaster.id(), "QUIT");
@@ -254,6 +258,18 @@ impl Cluster {
             }
             sleep(POLL);
         }
+    }
+}
+
+fn limit_address_space(command: &mut Command, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: between fork and exec only what is safe in a signal handler may be called; setrlimit is a
+    // plain system call, and reading errno is nothing.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_AS, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
     }
 }
 

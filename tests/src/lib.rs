@@ -9,6 +9,7 @@ mod cluster;
 mod db_error;
 mod gateway;
 mod guardian;
+mod hostile_server;
 mod http_message;
 mod memory;
 mod moto;
@@ -30,10 +31,15 @@ mod template;
 mod tls;
 mod witness;
 
+/// The messages of a server, as it should send them.
+#[path = "../../fuzz/src/server.rs"]
+pub mod server_messages;
+
 pub use cluster::{Cluster, ClusterBuilder, StopMode};
 pub use db_error::db_error;
 pub use gateway::Gateway;
 pub use guardian::Guardian;
+pub use hostile_server::{HostileServer, HostileSession};
 pub use memory::MemoryHit;
 pub use moto::Moto;
 pub use never_answers::NeverAnswers;

@@ -91,6 +91,11 @@ impl Process {
         self.status_bytes("VmRSS")
     }
 
+    /// Resident memory that is neither a file nor shared, in bytes: the heap above all.
+    pub fn anonymous_bytes(self) -> u64 {
+        self.status_bytes("RssAnon")
+    }
+
     /// Resident memory that it has written to and shares with nobody, in bytes.
     pub fn private_bytes(self) -> u64 {
         let rollup = fs::read_to_string(self.file("smaps_rollup")).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 pub mod fd;
 pub mod io;
+pub mod panics;
 pub mod report;
 pub mod server;
 pub mod shared_memory;

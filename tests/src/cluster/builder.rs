@@ -17,6 +17,7 @@ pub struct ClusterBuilder {
     hba: Vec<String>,
     environment: Vec<(String, String)>,
     listen_on_tcp: bool,
+    address_space: Option<u64>,
     preload: bool,
     demo_tables: bool,
     server_names: Vec<String>,
@@ -97,6 +98,7 @@ impl ClusterBuilder {
             hba: Vec::new(),
             environment: ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             listen_on_tcp: false,
+            address_space: None,
             preload: false,
             demo_tables: false,
             server_names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
@@ -137,6 +139,13 @@ impl ClusterBuilder {
     /// Also listen on 127.0.0.1.
     pub fn tcp(mut self) -> Self {
         self.listen_on_tcp = true;
+        self
+    }
+
+    /// Give the postmaster, and each of its children, so many bytes of address space and no more, as
+    /// `ulimit -v` does: what goes beyond it fails as where memory has run out.
+    pub fn address_space(mut self, bytes: u64) -> Self {
+        self.address_space = Some(bytes);
         self
     }
 
@@ -191,6 +200,7 @@ impl ClusterBuilder {
             server: None,
             port: 0,
             listen_on_tcp: self.listen_on_tcp,
+            address_space: self.address_space,
             environment: self.environment,
             tls,
             app_password: (self.flavour == Flavour::Remote).then(random_password),

@@ -1,13 +1,10 @@
 //! A server whose values in binary are none of their types.
 
 use crate::cluster::cluster;
+use secretlink_e2e::server_messages as server;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-
-#[path = "../../../fuzz/src/server.rs"]
-#[allow(dead_code)] // what it says in other cases
-mod server;
 
 /// Plays a server for one session: whatever is asked, the answer is one row with `value` in a column of
 /// type `type_oid`. Requests to cancel are refused.

@@ -1,0 +1,167 @@
+//! A remote server that says what a test wants it to say, message by message.
+
+use std::io::{Read, Result, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::server_messages;
+
+/// How long a client may take to say something, or to take what is said.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server on 127.0.0.1 that plays a script with whoever connects, each session on a thread of its own.
+/// It ends when dropped.
+#[derive(Debug)]
+pub struct HostileServer {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// One session of a [`HostileServer`], and its client's socket.
+#[derive(Debug)]
+pub struct HostileSession {
+    stream: TcpStream,
+}
+
+impl HostileServer {
+    /// Start one that plays `script` with each client, from the first byte on. An error ends the session:
+    /// the client has gone.
+    pub fn start(script: impl Fn(&mut HostileSession) -> Result<()> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port on loopback");
+        let address = listener.local_addr().expect("no local address");
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, script) = (Arc::clone(&stop), Arc::new(script));
+        let acceptor = thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                let script = Arc::clone(&script);
+                thread::spawn(move || {
+                    stream.set_read_timeout(Some(PATIENCE))?;
+                    stream.set_write_timeout(Some(PATIENCE))?;
+                    script(&mut HostileSession { stream })
+                });
+            }
+        });
+        Self { address, stop, acceptor: Some(acceptor) }
+    }
+
+    /// Start one that lets everybody in without a password and then plays `script` for each query that
+    /// comes by the simple protocol. Requests to cancel are not heard.
+    pub fn after_login(
+        script: impl Fn(&mut HostileSession, &[u8]) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(move |session| {
+            session.log_in()?;
+            loop {
+                match session.hear()? {
+                    (b'Q', sql) => script(session, &sql)?,
+                    (b'X', _) => return Ok(()),
+                    _ => {}
+                }
+            }
+        })
+    }
+
+    /// A connection string for it, without TLS.
+    pub fn conninfo(&self) -> String {
+        format!("host=127.0.0.1 port={} user=u dbname=d sslmode=disable", self.address.port())
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+}
+
+impl HostileSession {
+    /// Take the startup packet, whatever is in it, and let the client in.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn log_in(&mut self) -> Result<()> {
+        self.hear_startup()?;
+        self.say(&server_messages::authentication(0, b""))?;
+        self.say(&server_messages::session())
+    }
+
+    /// Take the startup packet.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn hear_startup(&mut self) -> Result<Vec<u8>> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        self.body(length)
+    }
+
+    /// The next message: its type and what is in it.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn hear(&mut self) -> Result<(u8, Vec<u8>)> {
+        let mut header = [0; 5];
+        self.stream.read_exact(&mut header)?;
+        let [tag, length @ ..] = header;
+        Ok((tag, self.body(length)?))
+    }
+
+    fn body(&mut self, length: [u8; 4]) -> Result<Vec<u8>> {
+        let mut body = vec![0; (u32::from_be_bytes(length) as usize).saturating_sub(4)];
+        self.stream.read_exact(&mut body)?;
+        Ok(body)
+    }
+
+    /// Say these bytes.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn say(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Say a message of this type that holds `head`, then `fill` over and over, then `tail`: `length` bytes
+    /// in all. It is never in memory as a whole.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn say_long(&mut self, tag: u8, head: &[u8], fill: u8, length: usize, tail: &[u8]) -> Result<()> {
+        let claimed = u32::try_from(length + 4).expect("the length of a message has 32 bits");
+        self.say(&[&[tag], &claimed.to_be_bytes()[..], head].concat())?;
+        let chunk = vec![fill; 1 << 20];
+        let mut left = length - head.len() - tail.len();
+        while left > 0 {
+            let now = left.min(chunk.len());
+            self.say(&chunk[..now])?;
+            left -= now;
+        }
+        self.say(tail)
+    }
+
+    /// Say the same over and over until the client has gone.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn say_for_ever(&mut self, bytes: &[u8]) -> Result<()> {
+        let many = bytes.repeat((64 * 1024 / bytes.len().max(1)).max(1));
+        loop {
+            self.say(&many)?;
+        }
+    }
+}
+
+impl Drop for HostileServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the acceptor from `accept`.
+        let _ = TcpStream::connect_timeout(&self.address, PATIENCE);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
