@@ -26,7 +26,8 @@ pub use recorder::{Outcome, Recorder};
 pub use secret::database::DatabaseSecret;
 pub use secret::id::SecretId;
 pub use secret::value::{
-    NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
+    NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
+    VersionSelector,
 };
 pub use secrets_manager::SecretsManager;
 pub use settings::{Identity, Settings};

@@ -10,17 +10,19 @@ pub enum Operation {
     CreateSecret,
     PutSecretValue,
     UpdateSecretVersionStage,
+    RotateSecret,
 }
 
 impl Operation {
     /// All of them, in the order in which they are declared.
-    pub const ALL: [Operation; 6] = [
+    pub const ALL: [Operation; 7] = [
         Operation::GetSecretValue,
         Operation::DescribeSecret,
         Operation::ListSecretVersionIds,
         Operation::CreateSecret,
         Operation::PutSecretValue,
         Operation::UpdateSecretVersionStage,
+        Operation::RotateSecret,
     ];
 
     /// AWS's name for it.
@@ -37,6 +39,7 @@ impl Operation {
             Operation::CreateSecret => "secretsmanager:CreateSecret",
             Operation::PutSecretValue => "secretsmanager:PutSecretValue",
             Operation::UpdateSecretVersionStage => "secretsmanager:UpdateSecretVersionStage",
+            Operation::RotateSecret => "secretsmanager:RotateSecret",
         }
     }
 

@@ -19,7 +19,8 @@ use crate::operation::Operation;
 use crate::recorder::Recorder;
 use crate::secret::id::check_name;
 use crate::secret::value::{
-    NewSecret, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion, VersionSelector,
+    NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
+    VersionSelector,
 };
 use crate::{AwsError, SecretId, Settings, config, http, region};
 
@@ -243,6 +244,14 @@ impl SecretsManager {
                 owning_service: output.owning_service,
                 primary_region: output.primary_region,
                 deleted: time(output.deleted_date),
+                rotation_enabled: output.rotation_enabled.unwrap_or(false),
+                rotation_lambda_arn: output.rotation_lambda_arn.filter(|arn| !arn.is_empty()),
+                rotation_rules: output.rotation_rules.map(|rules| RotationRules {
+                    schedule: rules.schedule_expression,
+                    duration: rules.duration,
+                    after_days: rules.automatically_after_days,
+                }),
+                next_rotation: time(output.next_rotation_date),
                 versions: output.version_ids_to_stages.unwrap_or_default(),
             })
         })
@@ -288,6 +297,41 @@ impl SecretsManager {
                 .set_move_to_version_id(to.map(str::to_owned));
             let output = request.customize().interceptor(call.observer()).send().await;
             output.map(drop).map_err(|error| call.failed(error))
+        })
+        .await
+    }
+
+    /// Has AWS rotate a secret that it or a Lambda function rotates (API reference, RotateSecret): at once,
+    /// as a version of this id, or, with `rules`, from now on by a schedule of AWS's. Returns the id of the
+    /// new version.
+    ///
+    /// # Errors
+    /// [`AwsError::InvalidRequest`] if it is not set up for that; else as
+    /// [`SecretsManager::get_secret_value`].
+    pub async fn rotate_secret(
+        &self,
+        id: &SecretId,
+        version_id: &str,
+        rules: Option<&RotationRules>,
+    ) -> Result<String, AwsError> {
+        let call = Call::new(Operation::RotateSecret, id.as_str());
+        self.in_time(&call, async {
+            let client = self.client(&call, id.region()).await?;
+            let rules_type = rules.map(|rules| {
+                aws_sdk_secretsmanager::types::RotationRulesType::builder()
+                    .set_schedule_expression(rules.schedule.clone())
+                    .set_duration(rules.duration.clone())
+                    .set_automatically_after_days(rules.after_days)
+                    .build()
+            });
+            let request = client
+                .rotate_secret()
+                .secret_id(id.as_str())
+                .client_request_token(version_id)
+                .set_rotation_rules(rules_type)
+                .rotate_immediately(rules.is_none());
+            let output = request.customize().interceptor(call.observer()).send().await;
+            output.map_err(|error| call.failed(error))?.version_id.ok_or_else(|| call.incomplete())
         })
         .await
     }

@@ -92,7 +92,8 @@ fn operations_have_the_names_that_aws_gives_them() {
             "ListSecretVersionIds",
             "CreateSecret",
             "PutSecretValue",
-            "UpdateSecretVersionStage"
+            "UpdateSecretVersionStage",
+            "RotateSecret"
         ]
     );
 }

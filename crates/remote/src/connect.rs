@@ -104,7 +104,9 @@ impl Connection {
 /// reason that is ours. 57P03 (starting up, shutting down) is the server's.
 fn ends_search(reason: &AttemptError) -> bool {
     match reason {
-        AttemptError::Server(message) => message.sqlstate.is_none_or(|s| s != SqlState::new("57P03")),
+        AttemptError::Server(message) | AttemptError::AfterLogin { message, .. } => {
+            message.sqlstate.is_none_or(|s| s != SqlState::new("57P03"))
+        }
         AttemptError::Resolve(..)
         | AttemptError::Io(_)
         | AttemptError::Timeout
@@ -198,7 +200,10 @@ impl Attempt<'_> {
                 Ok(connection) => return Ok(connection),
                 Err(reason) => {
                     // What encryption could be the reason for; pg_hba.conf has hostssl and hostnossl.
-                    let retry = matches!(reason, AttemptError::Server(_) | AttemptError::Tls(_));
+                    let retry = matches!(
+                        reason,
+                        AttemptError::Server(_) | AttemptError::AfterLogin { .. } | AttemptError::Tls(_)
+                    );
                     reasons.push(reason);
                     if !retry {
                         break;
@@ -282,7 +287,13 @@ impl Attempt<'_> {
         );
         let mut key = None;
         loop {
-            match auth::next(connection.framed()).await? {
+            let message = match auth::next(connection.framed()).await {
+                Err(AttemptError::Server(message)) => {
+                    return Err(AttemptError::AfterLogin { message, password_used });
+                }
+                message => message?,
+            };
+            match message {
                 Message::BackendKeyData(body) => {
                     connection.set_backend_pid(body.process_id());
                     key = Some(CancelKey {

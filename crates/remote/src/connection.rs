@@ -41,6 +41,9 @@ const PARAMETERS: [&str; 5] =
 /// The longest query: what fits a message, whose length is signed and counts itself and a NUL.
 const MAX_QUERY: usize = i32::MAX as usize - 5;
 
+/// The most rows that [`Connection::rows`] takes.
+const MAX_ROWS: usize = 10_000;
+
 /// What does not change while a session lasts.
 #[derive(Clone, Debug)]
 pub struct ConnectionFacts {
@@ -528,22 +531,46 @@ impl Connection {
 
     /// Runs a query for one value during login.
     async fn ask(&mut self, sql: &[u8]) -> Result<Option<Vec<u8>>, AttemptError> {
+        let rows = self.rows(sql).await?;
+        Ok(rows.into_iter().next_back().and_then(|row| row.into_iter().next_back()?))
+    }
+
+    /// Runs one query string whose result is small, and returns all its rows as text. Not for a session
+    /// that somebody else drives: dropping the future leaves the answer unread.
+    ///
+    /// # Errors
+    /// The server's own error, after which the session goes on; or that it is lost.
+    pub async fn rows(&mut self, sql: &[u8]) -> Result<Vec<Vec<Option<Vec<u8>>>>, AttemptError> {
         put_query(self.framed.outgoing(), sql);
         self.framed.flush().await?;
-        let mut answer = None;
+        let mut answer = Vec::new();
+        let mut failed = None;
         loop {
             match self.framed.next().await? {
                 Incoming::Rows(mut rows) => {
-                    rows.next_row(|_, value| answer = value.map(|v| v.bytes().to_vec()))
-                        .map_err(|_| AttemptError::Protocol("login"))?;
+                    if answer.len() + rows.remaining() > MAX_ROWS {
+                        return Err(AttemptError::Protocol("a query"));
+                    }
+                    while rows.remaining() > 0 {
+                        let mut row = Vec::new();
+                        rows.next_row(|_, value| row.push(value.map(|v| v.bytes().to_vec())))
+                            .map_err(|_| AttemptError::Protocol("a query"))?;
+                        answer.push(row);
+                    }
                 }
                 Incoming::Message(Message::ErrorResponse(body)) => {
-                    return Err(ServerMessage::parse(body.fields())?.into());
+                    let message = ServerMessage::parse(body.fields())?;
+                    let fatal = matches!(message.severity.as_slice(), b"FATAL" | b"PANIC");
+                    failed = Some(message.into());
+                    if fatal {
+                        break;
+                    }
                 }
-                Incoming::Message(Message::ReadyForQuery(_)) => return Ok(answer),
+                Incoming::Message(Message::ReadyForQuery(_)) => break,
                 _ => {}
             }
         }
+        failed.map_or(Ok(answer), Err)
     }
 
     /// Marks the session as of no more use: it is closed without another word.

@@ -40,6 +40,9 @@ pub enum AttemptError {
     Timeout,
     #[error("{0}")]
     Server(Box<ServerMessage>),
+    /// The server took the login for good and then refused the session, as where there are too many.
+    #[error("{message}")]
+    AfterLogin { message: Box<ServerMessage>, password_used: bool },
     #[error("server closed the connection unexpectedly")]
     Closed,
     #[error("unexpected message from the server during {0}")]
@@ -136,10 +139,18 @@ impl ConnectError {
     /// never taken for one.
     pub fn is_authentication_failure(&self) -> bool {
         self.attempts.iter().any(|attempt| match &attempt.reason {
-            AttemptError::Server(message) => {
+            AttemptError::Server(message) | AttemptError::AfterLogin { message, .. } => {
                 message.sqlstate.is_some_and(|s| matches!(s.as_str(), "28P01" | "28000"))
             }
             _ => false,
+        })
+    }
+
+    /// Whether the last server tried asked for the password and found it right, though it did not let the
+    /// session begin.
+    pub fn proved_password(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| {
+            matches!(attempt.reason, AttemptError::AfterLogin { password_used: true, .. })
         })
     }
 }

@@ -161,8 +161,27 @@ pub struct SecretStages {
     pub primary_region: Option<String>,
     /// When its deletion was asked for.
     pub deleted: Option<SystemTime>,
+    /// Whether AWS rotates it on a schedule of its own.
+    pub rotation_enabled: bool,
+    /// The Lambda function that rotates it.
+    pub rotation_lambda_arn: Option<String>,
+    /// AWS's own schedule, if it has one.
+    pub rotation_rules: Option<RotationRules>,
+    /// By when AWS will rotate it next.
+    pub next_rotation: Option<SystemTime>,
     /// The staging labels of each version that has any, by version id.
     pub versions: HashMap<String, Vec<String>>,
+}
+
+/// When AWS rotates a secret by itself (API reference, RotationRulesType).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RotationRules {
+    /// `rate(...)` or `cron(...)`.
+    pub schedule: Option<String>,
+    /// How long a window is, such as `3h`.
+    pub duration: Option<String>,
+    /// In place of a schedule: so many days after the rotation before.
+    pub after_days: Option<i64>,
 }
 
 impl SecretStages {
