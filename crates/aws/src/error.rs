@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secretlink_core::{Report, SqlState};
 
-use crate::VersionSelector;
+use crate::{TokenError, VersionSelector};
 
 /// A failed call, or a secret that is not what it was used as.
 ///
@@ -151,6 +151,10 @@ pub enum AwsError {
     #[error("secret \"{secret}\" has no password field")]
     NoPasswordField { secret: String },
 
+    /// There is no token for a login at a database.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+
     /// A connection field has the wrong type or a value that cannot be one.
     #[error("field \"{field}\" of secret \"{secret}\" is not valid")]
     InvalidField { secret: String, field: &'static str, problem: &'static str },
@@ -238,6 +242,7 @@ impl Report for AwsError {
             NotJson { .. } => INVALID_JSON_TEXT,
             NotAnObject { .. } => SQL_JSON_OBJECT_NOT_FOUND,
             NoPasswordField { .. } => SQL_JSON_MEMBER_NOT_FOUND,
+            Token(error) => error.sqlstate(),
         }
     }
 
@@ -276,6 +281,7 @@ impl Report for AwsError {
                 })
             }
             NotJson { line, column, .. } => Some(format!("Line {line}, column {column}.")),
+            Token(error) => error.detail(),
             SecretNotFound { .. }
             | AlreadyExists { .. }
             | MarkedForDeletion { .. }
@@ -351,6 +357,7 @@ impl Report for AwsError {
             NotAnObject { .. } | NoPasswordField { .. } => {
                 "Such a secret is a JSON object with a \"password\", and optionally \"username\", \"host\", \"port\" and \"dbname\".".into()
             }
+            Token(error) => return error.hint(),
             InvalidSetting { .. }
             | InvalidParameter { .. }
             | InvalidRequest { .. }

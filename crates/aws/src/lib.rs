@@ -12,6 +12,7 @@ mod error;
 mod http;
 mod operation;
 mod proxy;
+mod rds_token;
 mod recorder;
 mod region;
 mod role;
@@ -22,6 +23,10 @@ mod settings;
 pub use check::Check;
 pub use error::AwsError;
 pub use operation::Operation;
+pub use rds_token::{
+    TOKEN_LIFETIME, TokenAction, TokenError, TokenSubject, dsql_cluster_host, is_aws_database_host,
+    is_dsql_cluster_id, region_of_host,
+};
 pub use recorder::{Outcome, Recorder};
 pub use secret::database::DatabaseSecret;
 pub use secret::id::SecretId;
