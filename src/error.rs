@@ -3,7 +3,7 @@
 
 use secretlink_aws::AwsError;
 use secretlink_cache::{SealError, Told};
-use secretlink_core::{Report, SqlState};
+use secretlink_core::{OutOfMemory, Report, SqlState};
 use secretlink_remote::conninfo::ConnInfoError;
 use secretlink_remote::error::ConnectError;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub enum Error {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Password(#[from] PasswordError),
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
     /// What AWS said to another backend that asked for the same secret.
     #[error(transparent)]
     Told(Told),
@@ -133,6 +135,7 @@ impl Report for Error {
             Error::Options(error) => return error.sqlstate(),
             Error::Connect(error) => return error.sqlstate(),
             Error::Password(error) => return error.sqlstate(),
+            Error::OutOfMemory(error) => return error.sqlstate(),
             Error::Told(error) => return error.sqlstate(),
             Error::Seal(_) | Error::SecretAwaited { .. } => "58000",
             Error::ConnectionString(_) | Error::TooManyFiles => "08001",
@@ -179,6 +182,7 @@ impl Report for Error {
             Error::Options(error) => return error.detail(),
             Error::Connect(error) => return error.detail(),
             Error::Password(error) => return error.detail(),
+            Error::OutOfMemory(error) => return error.detail(),
             Error::Told(error) => return error.detail(),
             Error::SecretAwaited { .. } => {
                 "Another session is asking AWS for it and has had no answer yet.".into()

@@ -18,15 +18,16 @@ mod sync;
 mod workers;
 
 use pgrx::prelude::*;
-use zeroizing_alloc::ZeroAlloc;
+use secretlink_core::memory::Allocator;
 
 use crate::backend::catalog::role_hooks;
 use crate::backend::process::{panics, server};
 
 /// Wipes every Rust allocation when it is freed, so that buffers in which a secret passed through
-/// the HTTP client, the TLS library or the SDK do not outlive it.
+/// the HTTP client, the TLS library or the SDK do not outlive it. Has a reserve for when there is no more
+/// memory.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
+static ALLOCATOR: Allocator = Allocator::new();
 
 ::pgrx::pg_module_magic!(name, version);
 

@@ -5,12 +5,14 @@
 
 pub mod channel;
 pub mod io_thread;
+pub mod memory;
 pub mod report;
 pub mod secret;
 pub mod shared_task;
 mod side_by_side;
 pub mod waker;
 
+pub use memory::OutOfMemory;
 pub use report::{Report, SqlState};
 pub use secret::Secret;
 pub use side_by_side::side_by_side;

@@ -3,9 +3,11 @@
 use pgrx::{pg_guard, pg_sys};
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::io_thread::IoThread;
+use secretlink_core::memory;
 use secretlink_core::shared_task::Drive;
 use std::cell::OnceCell;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,9 @@ use crate::error::Error;
 /// stop and that we are gone. A local network needs milliseconds; beyond this the sockets are just
 /// closed.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// What a thread needs: its stack above all.
+const THREAD: usize = 4 << 20;
 
 /// The thread and what it takes to wait for it.
 struct Io {
@@ -35,7 +40,7 @@ fn io() -> Result<&'static Io, Error> {
         if let Some(io) = cell.get() {
             return Ok(*io);
         }
-        let thread = IoThread::start().map_err(Error::IoThreadStart)?;
+        let thread = IoThread::start().map_err(not_started)?;
         let waiter = Waiter::new(thread.waker().clone(), None);
         // SAFETY: `end_io_thread` is a callback of the right type; it is registered once, since the
         // cell below is filled in the same breath.
@@ -43,6 +48,23 @@ fn io() -> Result<&'static Io, Error> {
         let io: &'static Io = Box::leak(Box::new(Io { thread, waiter }));
         Ok(*cell.get_or_init(|| io))
     })
+}
+
+/// As [`io`], for what begins: only with memory kept for its end.
+fn begin() -> Result<&'static Io, Error> {
+    memory::prepare()?;
+    io()
+}
+
+/// A thread that there is no memory for is refused with the same words (EAGAIN) as one too many.
+fn not_started(error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::OutOfMemory | ErrorKind::WouldBlock => match memory::look_for(THREAD) {
+            Err(none) => none.into(),
+            Ok(()) => Error::IoThreadStart(error),
+        },
+        _ => Error::IoThreadStart(error),
+    }
 }
 
 /// Runs at every kind of exit but SIGKILL and SIGQUIT, which close the sockets by ending the
@@ -60,21 +82,21 @@ unsafe extern "C-unwind" fn end_io_thread(_code: i32, _arg: pg_sys::Datum) {
 /// The I/O thread, for what starts work there and does not wait for it.
 ///
 /// # Errors
-/// If it could not be started.
+/// If it could not be started, or memory has run out.
 pub fn thread() -> Result<&'static IoThread, Error> {
-    Ok(&io()?.thread)
+    Ok(&begin()?.thread)
 }
 
 /// Runs `work` on the I/O thread and waits for its result. An interrupt drops the work.
 ///
 /// # Errors
-/// If the thread could not be started, or the work panicked.
+/// If the thread could not be started, the work panicked, or memory has run out.
 pub fn run<T, F>(event: WaitEvent, work: F) -> Result<T, Error>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
-    let io = io()?;
+    let io = begin()?;
     let mut pending = io.thread.submit(work);
     received(io.waiter.recv(&mut pending.answer, event, None))
 }

@@ -1,13 +1,17 @@
 //! Waiting as a backend must: for the I/O thread, the latch and the end of the postmaster at once.
 
 use pgrx::{check_for_interrupts, pg_sys};
+use secretlink_core::OutOfMemory;
 use secretlink_core::channel::{Receiver, TryRecv};
+use secretlink_core::memory;
 use secretlink_core::shared_task::Drive;
 use secretlink_core::waker::Waker;
 use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::backend::process::report::RawReport;
 
 /// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as
 /// `Extension` before).
@@ -75,6 +79,15 @@ pub(super) fn sleep(milliseconds: i64, event: WaitEvent) {
     check_for_interrupts!();
 }
 
+/// Where ERROR and FATAL leave from while this backend waits: cancel, `statement_timeout`, terminate, and
+/// memory that has run out on either thread.
+fn stop_if_asked() {
+    check_for_interrupts!();
+    if memory::is_low() {
+        RawReport::new(&OutOfMemory { bytes: None }).raise();
+    }
+}
+
 /// The set of things this backend waits for, made once, and once more for each session that it drives
 /// itself: `WaitLatchOrSocket` would make and destroy an epoll instance for each wait.
 pub(super) struct Waiter {
@@ -129,7 +142,7 @@ impl Waiter {
         until: Option<Instant>,
     ) -> TryRecv<T> {
         loop {
-            check_for_interrupts!();
+            stop_if_asked();
             self.waker.reset();
             match from.try_recv() {
                 TryRecv::Empty => {}
@@ -155,7 +168,7 @@ impl Waiter {
     ) -> TryRecv<T> {
         let began = Instant::now();
         loop {
-            check_for_interrupts!();
+            stop_if_asked();
             // What was sent before is taken first: it may be all that is wanted.
             match from.try_recv() {
                 TryRecv::Empty => {}
