@@ -148,8 +148,10 @@ impl RowSink {
             let desc = pg_sys::CreateTemplateTupleDesc(1);
             pg_sys::TupleDescInitEntry(desc, 1, c"status".as_ptr(), pg_sys::TEXTOID, -1, 0);
             self.start_store(desc, &[])?;
-            let value = pg_sys::Datum::from(pg_sys::cstring_to_text(tag.as_ptr()));
-            pg_sys::tuplestore_putvalues(self.store, self.desc, &mut { value }, &mut { false });
+            let mut value = pg_sys::Datum::from(pg_sys::cstring_to_text(tag.as_ptr()));
+            let mut is_null = false;
+            // PostgreSQL 18 takes pointers to const: a raw pointer is good for all.
+            pg_sys::tuplestore_putvalues(self.store, self.desc, &raw mut value, &raw mut is_null);
         }
         Ok(())
     }

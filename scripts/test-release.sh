@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Run `make test` inside a root of another Debian release, and so on that release's PostgreSQL:
+#
+#     scripts/test-release.sh forky        # PostgreSQL 18
+#     scripts/test-release.sh trixie       # PostgreSQL 17
+#
+# Needs root. The root and its builds are below target/releases/ and are used again the next time. The
+# Rust toolchain, its registry and the machine's CA certificates are this machine's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/env.sh
+
+release=${1:?usage: scripts/test-release.sh RELEASE [COMMAND]}
+command=${2:-make test}
+root="$ROOT/target/releases/$release"
+[ "$(id -u)" -eq 0 ] || die "debootstrap and chroot need root"
+
+# Where this machine gets Debian's packages from, so that no mirror is named here.
+mirror() {
+    apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' \
+        | sed -n 's/^Debian //p' | grep -v -- -security | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }'
+}
+
+make_root() {
+    if ! command -v debootstrap >/dev/null; then
+        say "installing debootstrap"
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends debootstrap
+    fi
+    say "making a root of Debian $release in $root"
+    rm -rf "$root.part"
+    # A debootstrap that is older than the release lacks a script of its name: trixie's serves. The
+    # releases after ours are signed with keys that this machine may lack.
+    local script=/usr/share/debootstrap/scripts/$release
+    [ -e "$script" ] || script=/usr/share/debootstrap/scripts/trixie
+    [ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
+    mkdir -p "$root.part"
+    debootstrap --variant=minbase --no-check-gpg "$release" "$root.part" "$(mirror)" "$script" >"$root.log" 2>&1 \
+        || { tail -n 20 "$root.log" >&2; die "debootstrap failed, see $root.log"; }
+    cat >"$root.part/etc/apt/apt.conf.d/90secretlink" <<'CONF'
+Acquire::Check-Valid-Until "false";
+APT::Install-Recommends "false";
+CONF
+    mv "$root.part" "$root"
+}
+
+[ -d "$root" ] || make_root
+
+toolchain=$(rustc --print sysroot)
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+# The registry alone: cargo would take the programs in its home for its own, and rustup's do not work there.
+mkdir -p "$cargo_home/registry" "$ROOT/target/tools" "$root-target/tools" "$root"/{secretlink,opt/rust,opt/cargo/registry}
+cp /etc/ssl/certs/ca-certificates.crt "$root/opt/ca-certificates.crt"
+export ROOT root toolchain cargo_home command
+# The mounts are seen by this process and its children alone, and end with them.
+exec unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
+    mount --make-rprivate /
+    mount --bind "$ROOT" "$root/secretlink"
+    mount --bind "$root-target" "$root/secretlink/target"
+    mount --bind "$ROOT/target/tools" "$root/secretlink/target/tools"
+    mount --bind -o ro "$toolchain" "$root/opt/rust"
+    mount --bind "$cargo_home/registry" "$root/opt/cargo/registry"
+    mount -t proc proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    mount --rbind /sys "$root/sys"
+    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+    cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
+    unset CARGO_TARGET_DIR PG_CONFIG PGRX_HOME RUSTUP_HOME
+    export PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export HOME=/root CARGO_HOME=/opt/cargo LC_ALL=C.UTF-8
+    exec chroot "$root" bash -euo pipefail -c "
+        cd /secretlink
+        if ! command -v make >/dev/null; then
+            apt-get update -q
+            DEBIAN_FRONTEND=noninteractive apt-get install -q -y make git ca-certificates
+        fi
+        cp /opt/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+        exec $command"'
