@@ -13,11 +13,11 @@ endif
 # What every recipe that needs Postgres or pgrx begins with.
 SETUP := . scripts/env.sh; use_postgres; use_cargo_pgrx
 
-.PHONY: help deps build install install-dev demo sandbox test bench package schema fmt lint clean
+.PHONY: help deps build install install-dev demo sandbox test test-18 test-majors bench package schema fmt lint clean
 
 help: ## Show this list
 	@echo "Usage: make <target> [PG_CONFIG=/path/to/pg_config]"; echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 deps: ## Install what is missing: Debian packages; cargo-pgrx and moto below target/
 	@scripts/deps.sh
@@ -39,6 +39,12 @@ sandbox: install-dev ## Leave the demo's servers running, to try it yourself, un
 
 test: deps ## Run everything: format, lints, unit, in-backend and end-to-end tests
 	@scripts/test.sh
+
+test-18: deps ## Run everything on PostgreSQL 18, in a root of Debian forky made for it (as root)
+	@scripts/test-release.sh forky
+
+test-majors: test test-18 ## Run everything on PostgreSQL 15, 17 and 18
+	@scripts/test-release.sh trixie
 
 bench: ## Measure against contrib dblink and boto3, side by side
 	@scripts/deps.sh bench
