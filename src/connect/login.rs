@@ -5,7 +5,7 @@
 //! that is refused may be one that was current when it was cached, or still is but will not be for long. A
 //! refusal by the remote server is what counts: an error of the network says nothing about the password.
 
-use secretlink_aws::{AwsError, Identity, VersionSelector};
+use secretlink_aws::{AwsError, Identity, VersionSelector, stage};
 use secretlink_remote::conninfo::Options;
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Login<'_> {
     /// somebody else's failures keep us from asking, once more when that is allowed. `None` if nothing
     /// works.
     fn with_another(&mut self) -> Result<Option<Session>, Error> {
-        let pending = self.current.at_stage("AWSPENDING");
+        let pending = self.current.at_stage(stage::PENDING);
         let mut waited = Duration::ZERO;
         for patient in [false, true] {
             let since = cache::now();

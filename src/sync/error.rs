@@ -1,7 +1,8 @@
 //! What password sync reports.
 
+use secretlink_core::random::NoRandomness;
 use secretlink_core::{Report, SqlState};
-use secretlink_versions::{NoRandomness, Obstacle, TemplateError};
+use secretlink_versions::{Obstacle, TemplateError};
 use thiserror::Error;
 
 /// An error of password sync, raised by the statement or the commit that it prevents; a WARNING where

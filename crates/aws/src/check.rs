@@ -17,7 +17,7 @@ use secretlink_core::Report;
 
 use crate::call::{Call, credentials_error, reason, tidy};
 use crate::operation::Operation;
-use crate::{AwsError, DatabaseSecret, SecretId, SecretsManager, Settings, VersionSelector};
+use crate::{AwsError, DatabaseSecret, SecretId, SecretsManager, Settings, VersionSelector, stage};
 
 /// A version that no secret has: Secrets Manager makes UUIDs, and ours are `secretlink-` and a UUID.
 const NO_SUCH_VERSION: &str = "secretlink-check-no-such-version-exists";
@@ -214,11 +214,11 @@ impl SecretsManager {
             let detail = format!("It is a replica; region {} has the secret itself.", tidy(primary));
             return Check::bad(ITEM, detail, "Write to the secret by its ARN in that region.");
         }
-        let holder = |stage| {
+        let holder = |label| {
             let mut versions = stages.versions.iter();
-            versions.find(|(_, held)| held.iter().any(|held| held == stage)).map(|(version, _)| version)
+            versions.find(|(_, held)| held.iter().any(|held| held == label)).map(|(version, _)| version)
         };
-        let pending = holder("AWSPENDING").filter(|pending| Some(*pending) != holder("AWSCURRENT"));
+        let pending = holder(stage::PENDING).filter(|pending| Some(*pending) != holder(stage::CURRENT));
         let rotation = pending.map_or_else(String::new, |version| {
             format!(" A rotation is not over: AWSPENDING is at version {}.", tidy(version))
         });

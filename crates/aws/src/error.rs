@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secretlink_core::{Report, SqlState};
 
-use crate::{TokenError, VersionSelector};
+use crate::{TokenError, VersionSelector, stage};
 
 /// A failed call, or a secret that is not what it was used as.
 ///
@@ -191,7 +191,7 @@ fn describe(version: &VersionSelector) -> String {
         (Some(stage), Some(id)) => format!("id \"{id}\" and stage \"{stage}\""),
         (None, Some(id)) => format!("id \"{id}\""),
         (Some(stage), None) => format!("stage \"{stage}\""),
-        (None, None) => "stage \"AWSCURRENT\"".into(),
+        (None, None) => format!("stage \"{}\"", stage::CURRENT),
     }
 }
 

@@ -19,6 +19,7 @@ mod role;
 mod secret;
 mod secrets_manager;
 mod settings;
+pub mod stage;
 
 pub use check::Check;
 pub use error::AwsError;

@@ -22,7 +22,7 @@ use crate::secret::value::{
     NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
     VersionSelector,
 };
-use crate::{AwsError, SecretId, Settings, config, http, region};
+use crate::{AwsError, SecretId, Settings, config, http, region, stage};
 
 /// The most that a secret holds, in bytes (API reference, CreateSecret and PutSecretValue, SecretString).
 const MAX_SECRET_BYTES: usize = 65_536;
@@ -104,7 +104,7 @@ impl SecretsManager {
             let client = self.client(&call, id.region()).await?;
             // Said aloud, though it is the default: the stand-in, moto, would otherwise return the version
             // that was written last as AWSCURRENT, wherever the label is now.
-            let current = || version.version_id.is_none().then(|| "AWSCURRENT".to_owned());
+            let current = || version.version_id.is_none().then(|| stage::CURRENT.to_owned());
             let request = client
                 .get_secret_value()
                 .secret_id(id.as_str())

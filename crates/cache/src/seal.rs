@@ -7,16 +7,16 @@
 //! never handles the plain text.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand::{SecureRandom, SystemRandom};
 use secretlink_core::Secret;
+use secretlink_core::random::{self, NoRandomness};
 use std::fmt;
 
 /// Something is wrong with a seal, or with the system's random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The operating system gave no random numbers.
-    #[error("could not get random numbers from the operating system")]
-    NoRandomness,
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
     /// What was to be opened was not sealed with this key, or for this purpose.
     #[error("a cached secret is damaged")]
     Broken,
@@ -38,9 +38,9 @@ impl Sealer {
     /// [`SealError::NoRandomness`].
     pub fn new() -> Result<Sealer, SealError> {
         let mut key = vec![0; AES_256_GCM.key_len()];
-        SystemRandom::new().fill(&mut key).map_err(|_| SealError::NoRandomness)?;
+        random::fill(&mut key)?;
         let key = Secret::new(key);
-        let unbound = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| SealError::NoRandomness)?;
+        let unbound = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| NoRandomness)?;
         Ok(Sealer(LessSafeKey::new(unbound)))
     }
 
@@ -50,7 +50,7 @@ impl Sealer {
     /// [`SealError::NoRandomness`].
     pub fn seal(&self, purpose: &[u8], mut value: Vec<u8>) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new().fill(&mut nonce).map_err(|_| SealError::NoRandomness)?;
+        random::fill(&mut nonce)?;
         let sealing = Nonce::assume_unique_for_key(nonce);
         self.0
             .seal_in_place_append_tag(sealing, Aad::from(purpose), &mut value)

@@ -4,8 +4,10 @@
 //! none of it depends on pgrx: the compiler keeps the rule, not a reviewer.
 
 pub mod channel;
+mod fnv;
 pub mod io_thread;
 pub mod memory;
+pub mod random;
 pub mod report;
 pub mod secret;
 pub mod shared_task;
@@ -13,6 +15,7 @@ mod side_by_side;
 pub mod waker;
 
 pub use memory::OutOfMemory;
+pub use fnv::fnv1a;
 pub use report::{Report, SqlState};
 pub use secret::Secret;
 pub use side_by_side::side_by_side;

@@ -1,5 +1,6 @@
 //! A query string, and what its sender knows about it.
 
+use secretlink_core::fnv1a;
 use std::sync::Arc;
 
 use crate::binary_type::BinaryType;
@@ -56,17 +57,14 @@ impl Request {
     /// The same for statements that differ in their numbers and strings only; by chance, and rarely,
     /// for others.
     pub(crate) fn fingerprint(&self) -> u64 {
-        // FNV-1a.
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
         let mut quoted = false;
-        for &byte in self.sql.iter() {
+        fnv1a(self.sql.iter().copied().filter(|&byte| {
             if byte == b'\'' {
                 quoted = !quoted;
-            } else if !quoted && !byte.is_ascii_digit() {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                return false;
             }
-        }
-        hash
+            !quoted && !byte.is_ascii_digit()
+        }))
     }
 }
 

@@ -6,8 +6,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use postgres_protocol::authentication::sasl::{self, ScramSha256};
-use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hmac};
+use secretlink_core::random;
 
 use crate::conninfo::ScramKeys;
 use crate::error::AttemptError;
@@ -59,9 +59,9 @@ impl<'a> Exchange<'a> {
     }
 
     pub(crate) fn with_keys(keys: &'a ScramKeys, binding: Binding) -> Result<Exchange<'a>, AttemptError> {
-        let mut random = [0; 18];
-        SystemRandom::new().fill(&mut random).map_err(|_| failed("no random numbers to be had"))?;
-        Ok(Exchange::Keys(KeyExchange::new(keys, binding, STANDARD.encode(random))))
+        let mut nonce = [0; 18];
+        random::fill(&mut nonce).map_err(|error| failed(error.to_string()))?;
+        Ok(Exchange::Keys(KeyExchange::new(keys, binding, STANDARD.encode(nonce))))
     }
 
     /// What to send: first, and after [`Exchange::prove`].

@@ -7,9 +7,10 @@
 //! which one it is can be told by the role's hash in `pg_authid`.
 
 mod obstacle;
+mod origin;
 mod pending;
 mod promotion;
-mod random;
+mod random_password;
 mod role_secret;
 mod settlement;
 mod staging;
@@ -17,9 +18,10 @@ mod template;
 mod versions;
 
 pub use obstacle::Obstacle;
+pub use origin::Origin;
 pub use pending::PendingStack;
 pub use promotion::promote;
-pub use random::{NoRandomness, random_password};
+pub use random_password::random_password;
 pub use role_secret::NewFields;
 pub use settlement::{Candidate, clear_pending, promote_found, unlabelled};
 pub use staging::{Change, Missing, Plan, Staged, plan, write};

@@ -1,9 +1,8 @@
 //! Why a password could not be brought into its secret.
 
 use secretlink_aws::AwsError;
+use secretlink_core::random::NoRandomness;
 use secretlink_core::{Report, SqlState};
-
-use crate::random::NoRandomness;
 
 /// What stands between a password and its secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,6 @@
 //! After the commit: `AWSCURRENT` moves to the version that was staged.
 
-use secretlink_aws::{AwsError, SecretId, SecretsManager};
-
-use crate::versions::CURRENT;
+use secretlink_aws::{AwsError, SecretId, SecretsManager, stage};
 
 /// How often somebody else may move `AWSCURRENT` while we are about to.
 const TRIES: usize = 4;
@@ -29,12 +27,13 @@ pub async fn promote(
     let mut moved = Ok(());
     for _ in 0..TRIES {
         if current.is_none() {
-            current = aws.stages(id).await?.holder(CURRENT).map(str::to_owned);
+            current = aws.stages(id).await?.holder(stage::CURRENT).map(str::to_owned);
             if current.as_deref() == Some(version_id) {
                 return Ok(());
             }
         }
-        moved = aws.update_secret_version_stage(id, CURRENT, current.as_deref(), Some(version_id)).await;
+        moved =
+            aws.update_secret_version_stage(id, stage::CURRENT, current.as_deref(), Some(version_id)).await;
         match moved {
             // The label is not where we thought: an earlier request of ours got through although its
             // answer did not, or somebody else moved it. The committed password is in our version.

@@ -1,12 +1,11 @@
 //! Afterwards: which version holds the password that was committed? Whoever asks verifies the
 //! candidates against `pg_authid`; here is where they come from and what is done with the answer.
 
-use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_aws::{AwsError, SecretId, SecretsManager, stage};
 use secretlink_core::Secret;
 
-use crate::promote;
-use crate::random::is_ours;
-use crate::versions::{PENDING, Version, Versions, by_id, read};
+use crate::versions::{Version, Versions, by_id, read};
+use crate::{Origin, promote};
 
 /// How many versions without a label are read in search of a password.
 const MAX_UNLABELLED: usize = 10;
@@ -47,7 +46,7 @@ impl Versions {
     }
 }
 
-/// Versions of ours without a label, newest first, that are not older than the current one.
+/// Versions of password sync without a label, newest first, that are not older than the current one.
 ///
 /// A request to stage that arrives after its sender gave up takes `AWSPENDING` from a version staged
 /// since. If that one was committed and its promotion did not get through, this is where it is found.
@@ -63,7 +62,7 @@ pub async fn unlabelled(
 ) -> Result<Vec<Candidate>, AwsError> {
     let since = versions.current.as_ref().and_then(|current| current.created);
     let mut listed = aws.list_versions(id).await?;
-    listed.retain(|v| v.stages.is_empty() && is_ours(&v.version_id) && v.created >= since);
+    listed.retain(|v| v.stages.is_empty() && Origin::of(&v.version_id) == Origin::Sync && v.created >= since);
     listed.sort_by_key(|v| std::cmp::Reverse(v.created));
     let mut found = Vec::new();
     for version in listed.into_iter().take(MAX_UNLABELLED) {
@@ -90,7 +89,7 @@ pub async fn promote_found(
     promote(aws, id, version_id, current).await
 }
 
-/// Takes `AWSPENDING` from a version of ours whose transaction did not commit, that is, not from
+/// Takes `AWSPENDING` from a version of password sync whose transaction did not commit, that is, not from
 /// `version_id`, which did. It does no harm there, but a rotation would not begin.
 ///
 /// # Errors
@@ -102,8 +101,9 @@ pub async fn clear_pending(
     version_id: &str,
 ) -> Result<(), AwsError> {
     match &versions.pending {
-        Some(pending) if pending.is_ours() && pending.version_id != version_id => {
-            let cleared = aws.update_secret_version_stage(id, PENDING, Some(&pending.version_id), None).await;
+        Some(pending) if pending.origin() == Origin::Sync && pending.version_id != version_id => {
+            let cleared =
+                aws.update_secret_version_stage(id, stage::PENDING, Some(&pending.version_id), None).await;
             match cleared {
                 // It is not there any more, which is as well.
                 Err(AwsError::InvalidParameter { .. } | AwsError::InvalidRequest { .. }) => Ok(()),

@@ -1,11 +1,11 @@
 //! Before the commit: a new password is stored as `AWSPENDING`.
 
-use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager};
+use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager, stage};
 use secretlink_core::Secret;
 
 use crate::role_secret::{NewFields, RoleSecret};
-use crate::versions::{PENDING, Version, Versions, check, check_name};
-use crate::{Obstacle, promote, random};
+use crate::versions::{Version, Versions, check, check_name};
+use crate::{Obstacle, Origin, promote};
 
 /// What a transaction is about to do to a role whose password is kept in a secret.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ pub fn plan(
     let mut base = current;
     let mut first = None;
     match &versions.pending {
-        Some(pending) if !pending.is_ours() => {
+        Some(pending) if pending.origin() != Origin::Sync => {
             if change.password.is_some() && change.password == pending.password() {
                 return Ok(Plan::Adopt(staged(pending, current)));
             }
@@ -175,13 +175,13 @@ pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<
             if let Some(first) = first {
                 promote(aws, &change.secret, &first.version_id, first.current.as_deref()).await?;
             }
-            let version_id = random::version_id()?;
-            let stages = vec![PENDING.to_owned()];
+            let version_id = Origin::Sync.new_version_id()?;
+            let stages = vec![stage::PENDING.to_owned()];
             let version_id = aws.put_secret_value(&change.secret, value, stages, Some(version_id)).await?;
             Ok(Staged { version_id, current })
         }
         Plan::Create { value } => {
-            let version_id = random::version_id()?;
+            let version_id = Origin::Sync.new_version_id()?;
             let created = aws
                 .create_secret(NewSecret {
                     name: name(change),

@@ -1,15 +1,11 @@
 //! The versions of a role's secret that matter: current and pending.
 
-use secretlink_aws::{AwsError, SecretId, SecretStages, SecretValue, SecretsManager, VersionSelector};
+use secretlink_aws::{AwsError, SecretId, SecretStages, SecretValue, SecretsManager, VersionSelector, stage};
 use secretlink_core::{Secret, side_by_side};
 use std::time::SystemTime;
 
-use crate::Obstacle;
-use crate::random::is_ours;
 use crate::role_secret::RoleSecret;
-
-pub(crate) const CURRENT: &str = "AWSCURRENT";
-pub(crate) const PENDING: &str = "AWSPENDING";
+use crate::{Obstacle, Origin};
 
 /// A secret as it stands.
 #[derive(Clone, Debug)]
@@ -46,8 +42,9 @@ impl Version {
         self.secret().ok().and_then(|secret| secret.username())
     }
 
-    pub(crate) fn is_ours(&self) -> bool {
-        is_ours(&self.version_id)
+    /// Who wrote it.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::of(&self.version_id)
     }
 }
 
@@ -78,14 +75,14 @@ impl Versions {
 /// # Errors
 /// Those of the calls.
 pub async fn read_versions(aws: &SecretsManager, id: &SecretId) -> Result<Option<Versions>, AwsError> {
-    let (stages, current) = tokio::join!(aws.stages(id), read(aws, id, by_stage(CURRENT)));
+    let (stages, current) = tokio::join!(aws.stages(id), read(aws, id, by_stage(stage::CURRENT)));
     let stages = match stages {
         Err(AwsError::SecretNotFound { .. }) => return Ok(None),
         stages => stages?,
     };
     // A secret marked for deletion can be described but not read: that is said by `check`.
     let current = if stages.deleted.is_some() { None } else { current? };
-    let pending = match stages.holder(PENDING) {
+    let pending = match stages.holder(stage::PENDING) {
         Some(holder) if current.as_ref().is_none_or(|current| current.version_id != holder) => {
             read(aws, id, by_id(holder)).await?
         }
@@ -150,8 +147,8 @@ pub(crate) fn by_id(version_id: &str) -> VersionSelector {
     VersionSelector { stage: None, version_id: Some(version_id.to_owned()) }
 }
 
-fn by_stage(stage: &str) -> VersionSelector {
-    VersionSelector { stage: Some(stage.to_owned()), version_id: None }
+fn by_stage(label: &str) -> VersionSelector {
+    VersionSelector { stage: Some(label.to_owned()), version_id: None }
 }
 
 /// A version, or `None` if it is not there (any more).

@@ -1,6 +1,7 @@
 //! The end of a transaction, and what holds while we work on it.
 
 use pgrx::{pg_guard, pg_sys};
+use secretlink_core::fnv1a;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -173,9 +174,10 @@ pub fn lock_versions(secret: &str, wait: bool) -> bool {
     lock(hash(secret), 3, wait)
 }
 
-/// FNV-1a.
-fn hash(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+/// A number for the name of a secret.
+fn hash(secret: &str) -> u32 {
+    let hash = fnv1a(secret.bytes());
+    (hash ^ (hash >> 32)) as u32
 }
 
 /// A lock on an object, told by the kind, its last number, from those that core takes on roles.

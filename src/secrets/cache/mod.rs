@@ -14,7 +14,7 @@ mod memory;
 mod notice;
 mod renewal;
 
-use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, VersionSelector};
+use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, VersionSelector, stage};
 use secretlink_cache::{Asking, Contents, Finish, Found, Key, Look, SealError};
 use secretlink_core::Secret;
 use std::time::Duration;
@@ -29,9 +29,6 @@ use crate::secrets::client;
 use crate::settings;
 use crate::stats::{self, Counter};
 pub use secretlink_cache::{Listed, Moment, Told, Wanted};
-
-/// The staging label that is meant if none is given.
-const CURRENT: &str = "AWSCURRENT";
 
 /// One version of a secret, and where and as whom it is read.
 #[derive(Clone, Debug)]
@@ -76,7 +73,7 @@ impl Request {
         let stage = match (&version.stage, &version.version_id) {
             (Some(stage), _) => stage.clone(),
             (None, Some(_)) => String::new(),
-            (None, None) => CURRENT.to_owned(),
+            (None, None) => stage::CURRENT.to_owned(),
         };
         let key = Key {
             fingerprint: settings.fingerprint(),
@@ -274,12 +271,13 @@ pub fn changed(settings: &Settings, secret: &SecretId, version_id: &str, text: O
                 if !named.is(secret.as_str()) || !key.version_id.is_empty() {
                     return None;
                 }
-                let is_it = key.fingerprint == fingerprint && key.stage == CURRENT && !named.arn.is_empty();
+                let is_it =
+                    key.fingerprint == fingerprint && key.stage == stage::CURRENT && !named.arn.is_empty();
                 let value = text.filter(|_| is_it).map(|text| SecretValue {
                     arn: named.arn.to_owned(),
                     name: named.name.to_owned(),
                     version_id: version_id.to_owned(),
-                    stages: vec![CURRENT.to_owned()],
+                    stages: vec![stage::CURRENT.to_owned()],
                     created: None,
                     body: SecretBody::String(text.clone()),
                 });
