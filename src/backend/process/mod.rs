@@ -1,6 +1,7 @@
 //! The process that the code runs in: waiting, raising, transactions, memory that processes share, and
 //! background workers.
 
+pub mod caught;
 pub mod fd;
 pub mod io;
 pub mod panics;

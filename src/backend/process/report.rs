@@ -2,18 +2,15 @@
 //!
 //! pgrx's `ErrorReport` carries message, detail and hint as UTF-8 and one of the SQLSTATEs that
 //! Postgres itself knows. A remote server may use any SQLSTATE, has context lines, and speaks the
-//! encoding of the database. So a report travels through pgrx as a place holder, and an error
-//! context callback, which Postgres calls when it completes the report (elog.c, errfinish), puts
-//! the real fields in. Core's own callbacks change fields of the report in the same way (errposition
-//! in pcb_error_callback, parse_node.c).
+//! encoding of the database. So a report goes to elog.c directly, and an ERROR is caught there and then
+//! as one of Postgres's own would be (see `caught.rs`), so that Rust is unwound.
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::errcodes::PgSqlErrorCode;
-use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::server_message::ServerMessage;
 use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 use crate::backend::text;
 
@@ -68,24 +65,44 @@ impl RawReport {
         self
     }
 
-    /// Raises ERROR, by a panic that pgrx turns into one after every Rust frame is unwound.
+    /// Raises ERROR, which leaves when every Rust frame is unwound.
     pub fn raise(self) -> ! {
-        arm(self);
-        place_holder().report(pgrx::PgLogLevel::ERROR);
+        self.report(pgrx::PgLogLevel::ERROR as c_int);
         unreachable!("a report at level ERROR does not return")
     }
 
     /// Sends a message below ERROR to the client and the log, as their levels have it.
     pub fn emit(self, level: pgrx::PgLogLevel) {
-        arm(self);
-        place_holder().report(level);
-        disarm();
+        self.report(level as c_int);
+    }
+
+    fn report(&self, level: c_int) {
+        // SAFETY: what the macro ereport does, with "%s" and a C string each. An ERROR, or a FATAL of an
+        // interrupt, leaves the closure, which has nothing to drop.
+        unsafe {
+            pg_guard_ffi_boundary(|| {
+                if !errstart(level, std::ptr::null()) {
+                    return;
+                }
+                errcode(self.sqlstate.packed());
+                errmsg_internal(c"%s".as_ptr(), self.message.as_ptr());
+                if let Some(detail) = &self.detail {
+                    errdetail_internal(c"%s".as_ptr(), detail.as_ptr());
+                }
+                if let Some(hint) = &self.hint {
+                    errhint(c"%s".as_ptr(), hint.as_ptr());
+                }
+                for line in &self.context {
+                    errcontext_msg(c"%s".as_ptr(), line.as_ptr());
+                }
+                errfinish(SOURCE.as_ptr(), 0, c"secretlink".as_ptr());
+            });
+        }
     }
 }
 
-fn place_holder() -> ErrorReport {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "secretlink", "secretlink")
-}
+/// Where reports come from, as `log_error_verbosity = verbose` shows it.
+const SOURCE: &CStr = c"secretlink";
 
 /// `Result`s of this crate at the border to SQL.
 pub trait OrRaise {
@@ -104,52 +121,11 @@ impl<T, E: Report> OrRaise for Result<T, E> {
     }
 }
 
-/// The report under way and the callback that fills it in. One at a time: reports do not nest.
-struct Armed {
-    report: RefCell<Option<RawReport>>,
-    callback: RefCell<pg_sys::ErrorContextCallback>,
-}
-
-thread_local! {
-    static ARMED: &'static Armed = Box::leak(Box::new(Armed {
-        report: RefCell::new(None),
-        callback: RefCell::new(pg_sys::ErrorContextCallback {
-            previous: std::ptr::null_mut(),
-            callback: None,
-            arg: std::ptr::null_mut(),
-        }),
-    }));
-}
-
-/// Puts our callback on top of the stack, to be called first when the next report is completed.
-fn arm(report: RawReport) {
-    ARMED.with(|armed| {
-        armed.report.replace(Some(report));
-        // SAFETY: only this thread runs Postgres. The entry is leaked memory, so it stays valid
-        // until whoever catches the ERROR puts the stack back (PG_CATCH, or the main loop), and
-        // it is not on the stack yet: a report is raised at once after `arm`, or disarmed.
-        unsafe {
-            armed.callback.replace(pg_sys::ErrorContextCallback {
-                previous: pg_sys::error_context_stack,
-                callback: Some(fill_in),
-                arg: std::ptr::null_mut(),
-            });
-            pg_sys::error_context_stack = armed.callback.as_ptr();
-        }
-    });
-}
-
-fn disarm() {
-    ARMED.with(|armed| {
-        // SAFETY: `arm` put our entry on top, and reports leave the stack as it was.
-        unsafe { pg_sys::error_context_stack = armed.callback.borrow().previous };
-    });
-}
-
-// elog.c's field setters, which pgrx keeps to itself.
-// SAFETY: declared as in elog.h. They work on the report being completed, and only error context
-// callbacks call them.
+// What pgrx keeps to itself of elog.c.
+// SAFETY: declared as in elog.h.
 unsafe extern "C-unwind" {
+    fn errstart(level: c_int, domain: *const c_char) -> bool;
+    fn errfinish(file: *const c_char, line: c_int, function: *const c_char);
     fn errcode(sqlerrcode: c_int) -> c_int;
     fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
     fn errdetail_internal(fmt: *const c_char, ...) -> c_int;
@@ -158,40 +134,13 @@ unsafe extern "C-unwind" {
     fn errhidestmt(hide_stmt: bool) -> c_int;
 }
 
-/// The error context callback.
-///
-/// # Safety
-/// For errfinish to call, with a report under way.
-unsafe extern "C-unwind" fn fill_in(_arg: *mut c_void) {
-    // No guard and no destructors: the setters below can only fail by running out of memory, where
-    // elog.c gives up on the report by itself.
-    ARMED.with(|armed| {
-        // SAFETY: `report` is only replaced by `arm`, on this thread, when no report is being
-        // completed; so nobody changes it while we read.
-        let Some(report) = (unsafe { &*armed.report.as_ptr() }) else { return };
-        // SAFETY: called by errfinish, hence with a report under way; "%s" with a C string each.
-        unsafe {
-            errcode(report.sqlstate.packed());
-            errmsg_internal(c"%s".as_ptr(), report.message.as_ptr());
-            if let Some(detail) = &report.detail {
-                errdetail_internal(c"%s".as_ptr(), detail.as_ptr());
-            }
-            if let Some(hint) = &report.hint {
-                errhint(c"%s".as_ptr(), hint.as_ptr());
-            }
-            for line in &report.context {
-                errcontext_msg(c"%s".as_ptr(), line.as_ptr());
-            }
-        }
-    });
-}
-
 /// While this lives, no report carries the statement that is running to the server's log: it may be
 /// `ALTER USER ... PASSWORD '...'`. Postgres logs the statement of every ERROR, and that of a LOG message
 /// too (`log_min_error_statement`).
 ///
 /// Reports of core's are covered as well, such as that of a cancel. When an ERROR leaves, the entry stays
-/// on the stack until whoever catches it puts the stack back, since pgrx raises it a second time.
+/// on the stack until whoever catches it puts the stack back: a panic of Rust's becomes an ERROR only when it
+/// has unwound.
 pub struct HiddenStatement(());
 
 thread_local! {
@@ -207,8 +156,8 @@ impl HiddenStatement {
     /// Begins. Not to be nested.
     pub fn begin() -> HiddenStatement {
         HIDING.with(|hiding| {
-            // SAFETY: as in `arm`. The entry is not on the stack: whoever put it there took it away, or
-            // an ERROR did.
+            // SAFETY: only this thread runs Postgres. The entry is leaked memory, and it is not on the stack:
+            // whoever put it there took it away, or an ERROR did.
             unsafe {
                 hiding.replace(pg_sys::ErrorContextCallback {
                     previous: pg_sys::error_context_stack,

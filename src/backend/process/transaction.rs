@@ -6,6 +6,8 @@ use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
+use crate::backend::process::caught;
+
 /// What is told of transactions. Levels are those of `GetCurrentTransactionNestLevel`: 1 is the
 /// transaction itself.
 #[derive(Clone, Copy)]
@@ -87,6 +89,7 @@ fn infallibly(work: fn()) {
         // SAFETY: an ERROR that pgrx caught has left its report on elog.c's stack or has not; resetting
         // that stack is right in both cases, as nobody else is completing a report here.
         unsafe { pg_sys::FlushErrorState() };
+        caught::forget();
     }
 }
 

@@ -11,6 +11,7 @@ mod errors;
 mod foreign_servers;
 mod functions;
 mod liar;
+mod local_errors;
 mod notices;
 mod notify;
 mod outcome;

@@ -11,6 +11,11 @@ pub struct Told {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub context: Option<String>,
+    pub schema: Option<String>,
+    pub table: Option<String>,
+    pub column: Option<String>,
+    pub datatype: Option<String>,
+    pub constraint: Option<String>,
 }
 
 impl Told {
@@ -23,6 +28,11 @@ impl Told {
             detail: optional(error.detail()),
             hint: optional(error.hint()),
             context: optional(error.where_()),
+            schema: optional(error.schema()),
+            table: optional(error.table()),
+            column: optional(error.column()),
+            datatype: optional(error.datatype()),
+            constraint: optional(error.constraint()),
         }
     }
 }
