@@ -128,6 +128,17 @@ pub enum Error {
     IoThreadPanicked,
 }
 
+impl Error {
+    /// Whether it is a secret that is wrong, so that another version of it may be right.
+    pub fn is_unusable_secret(&self) -> bool {
+        match self {
+            Error::FieldMissing { .. } => true,
+            Error::Aws(error) => error.is_unusable(),
+            _ => false,
+        }
+    }
+}
+
 impl Report for Error {
     fn sqlstate(&self) -> SqlState {
         SqlState::new(match self {

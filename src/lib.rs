@@ -11,6 +11,7 @@ mod connect;
 mod connections;
 mod error;
 mod secrets;
+mod session;
 
 mod settings;
 mod stats;

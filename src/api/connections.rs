@@ -7,8 +7,10 @@ use secretlink_remote::conninfo::Options;
 use super::required;
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
-use crate::connections::{self, ConnectionName, SecretRequest};
+use crate::connect::destination::Destination;
+use crate::connections;
 use crate::error::Error;
+use crate::session::name::ConnectionName;
 
 /// A connection name has room for NAMEDATALEN - 1 bytes; contrib dblink cuts a longer one silently
 /// when it is looked up, which a new function need not repeat.
@@ -96,10 +98,10 @@ impl Request {
         // The old connection of this name goes first: if anything fails from here on, nobody is to go on
         // talking to the old server by mistake.
         if connections::exists(&name) {
-            connections::disconnect(Some(&name))?;
+            connections::disconnect(&name)?;
         }
 
-        let session = SecretRequest { secret_id: secret_name, options }.connect()?;
-        connections::keep(Some(name), session).map(drop)
+        let made = Destination::with_secret(secret_name, options).connect()?;
+        connections::keep(name, made).map(drop)
     }
 }

@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 
 use super::bigint;
 use crate::backend::text::{ServerText, to_server};
-use crate::connections::{self, ConnectionName};
+use crate::connections;
 
 /// The connections of this session. The one without a name has NULL for it, since an empty name is a
 /// name like any other.
@@ -30,15 +30,16 @@ fn remote_connection() -> TableIterator<
         name!(bytes, i64),
     ),
 > {
-    TableIterator::new(connections::all().into_iter().map(|(name, session)| {
+    TableIterator::new(connections::all().into_iter().map(|(name, entry)| {
+        let session = &entry.session;
         let (facts, counts) = (session.facts(), session.status().counts());
         (
-            name.map(ConnectionName::into_text),
+            name.into_text(),
             shown(&facts.host),
             i32::from(facts.port),
             shown(&facts.dbname),
             shown(&facts.user),
-            session.secret_id().map(shown),
+            entry.recipe.secret_id().map(shown),
             facts.tls.as_ref().map(|tls| shown(tls.version)),
             facts.tls.as_ref().map(|tls| shown(&tls.cipher)),
             facts.backend_pid,

@@ -1,16 +1,16 @@
-//! Where and as whom to connect with a secret.
+//! Where and as whom to connect with one version of a secret.
 
 use secretlink_aws::{DatabaseSecret, SecretValue};
-use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::conninfo::{ConnInfo, ConnInfoError, Environment, Options};
 
-use crate::backend::process::io;
-use crate::backend::process::wait::WaitEvent;
 use crate::error::Error;
 use crate::secrets::cache::Sealed;
 
-/// Who says what is not left to the secret.
+/// Who gave the options, and so decides what is not left to a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum GivenBy {
+    /// A connection string.
+    ConnectionString,
     /// The arguments of `connect_with_secret`, whose caller may decide everything.
     Arguments,
     /// A foreign server and a user mapping. Anybody with USAGE on the server can make himself a mapping,
@@ -18,43 +18,65 @@ pub enum Given {
     Server,
 }
 
-impl Given {
+impl GivenBy {
     /// What to do about a field that the secret does not have.
     fn instead(self, field: &str) -> &'static str {
         match (self, field) {
-            (Given::Arguments, "host") => "pass remote_host",
-            (Given::Arguments, _) => "pass remote_user",
-            (Given::Server, "host") => "set it as an option of the foreign server",
-            (Given::Server, _) => "set user as an option of the user mapping",
+            (GivenBy::Server, "host") => "set it as an option of the foreign server",
+            (GivenBy::Server, _) => "set user as an option of the user mapping",
+            (_, "host") => "pass remote_host",
+            (_, _) => "pass remote_user",
+        }
+    }
+
+    /// What is wrong with options is reported as contrib dblink reports it of a connection string, but for
+    /// arguments.
+    pub fn refuse(self, error: ConnInfoError) -> Error {
+        match self {
+            GivenBy::Arguments => Error::Options(error),
+            GivenBy::ConnectionString | GivenBy::Server => Error::ConnectionString(error),
         }
     }
 }
 
-/// Opens the secret and fills in from it what is not given.
-///
-/// All on the I/O thread: this one never touches the password. This one takes signals, and the frame
-/// that a signal leaves on the stack, where nobody wipes it, has the CPU's vector registers in it and
-/// with them what was copied last.
-///
-/// # Errors
-/// If the secret leaves open what must be known, or something of it all makes no sense.
-pub fn open(secret_id: &str, sealed: Sealed, options: Options, given: Given) -> Result<ConnInfo, Error> {
-    let (secret_id, environment) = (secret_id.to_owned(), Environment::from_process());
-    io::run(WaitEvent::SecretsManager, async move {
-        complete(options, &sealed.open()?, secret_id, given, &environment)
-    })?
+/// A version of a secret that a login may be made with, for what the options leave open.
+pub struct Candidate {
+    /// The secret, as it was named.
+    pub id: String,
+    /// The version.
+    pub sealed: Sealed,
+}
+
+impl Candidate {
+    /// Fills in what is not given.
+    ///
+    /// To be called on the I/O thread, so that the backend's own thread never touches the password. That
+    /// one takes signals, and the frame that a signal leaves on the stack, where nobody wipes it, has the
+    /// CPU's vector registers in it and with them what was copied last.
+    ///
+    /// # Errors
+    /// If the secret leaves open what must be known, or something of it all makes no sense.
+    pub fn into_conninfo(
+        self,
+        options: Options,
+        given_by: GivenBy,
+        environment: &Environment,
+    ) -> Result<ConnInfo, Error> {
+        complete(options, &self.sealed.open()?, self.id, given_by, environment)
+    }
 }
 
 fn complete(
     mut options: Options,
     value: &SecretValue,
     secret_id: String,
-    given: Given,
+    given_by: GivenBy,
     environment: &Environment,
 ) -> Result<ConnInfo, Error> {
+    let refused = |error| given_by.refuse(error);
     let secret = DatabaseSecret::from_value(value)?;
     let own_credentials = options.has_credentials();
-    if given == Given::Server
+    if given_by == GivenBy::Server
         && !own_credentials
         && let Some(username) = &secret.username
         && options.has("user")
@@ -72,11 +94,11 @@ fn complete(
         if let Some(value) = value
             && !options.has(keyword)
         {
-            options.set(keyword, &value)?;
+            options.set(keyword, &value).map_err(refused)?;
         }
     }
     let missing =
-        |field| Error::FieldMissing { secret: secret_id.clone(), field, instead: given.instead(field) };
+        |field| Error::FieldMissing { secret: secret_id.clone(), field, instead: given_by.instead(field) };
     // libpq would fall back on a local socket and on the server's operating system user: neither is
     // what somebody means who connects with a secret.
     if !options.has("host") && !options.has("hostaddr") {
@@ -84,17 +106,17 @@ fn complete(
     }
     // The address belongs to the host: one of the server's environment is that of another.
     if !options.has("hostaddr") {
-        options.set("hostaddr", "")?;
+        options.set("hostaddr", "").map_err(refused)?;
     }
     if !options.has("user") {
         return Err(missing("username"));
     }
     // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
     if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
-        options.set("sslmode", "require")?;
+        options.set("sslmode", "require").map_err(refused)?;
     }
     if !own_credentials {
         options.set_password(secret.password);
     }
-    Ok(options.resolve(environment)?)
+    options.resolve(environment).map_err(refused)
 }

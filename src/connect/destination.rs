@@ -1,26 +1,30 @@
-//! Where to connect: what a connection string says, or a foreign server named in its place.
+//! Where to connect, and with what: what a connection string says, a foreign server named in its place, or a
+//! secret.
 
 use secretlink_aws::Identity;
-use secretlink_remote::conninfo::{Environment, Options};
+use secretlink_remote::conninfo::Options;
 
 use crate::backend::process::user;
 use crate::backend::text::ServerText;
-use crate::connect::conninfo::Given;
-use crate::connect::foreign_server::{self, Said, ServerUse};
+use crate::connect::conninfo::GivenBy;
+use crate::connect::credential::Credential;
+use crate::connect::foreign_server::{self, Said};
 use crate::connect::login;
-use crate::connections::{self, Session};
+use crate::connect::recipe::{Made, Recipe, Way};
 use crate::error::Error;
 
 /// Where to connect, and as whom.
 pub struct Destination {
     options: Options,
-    secret: Option<(String, Identity)>,
-    server: Option<ServerUse>,
+    given_by: GivenBy,
+    credential: Credential,
+    way: Option<Way>,
 }
 
 impl Destination {
-    /// Checked by contrib dblink's rule: who is not a superuser gives a password, so that none is picked
-    /// up from the server's own files and environment.
+    /// What a connection string says, or the foreign server of that name. Checked by contrib dblink's rule:
+    /// who is not a superuser gives a password, so that none is picked up from the server's own files and
+    /// environment.
     ///
     /// # Errors
     /// If that is broken, or the connection string makes no sense; and what can be wrong with a server.
@@ -30,7 +34,10 @@ impl Destination {
             return Destination::of_server(said);
         }
         match Options::parse(&text) {
-            Ok(options) => Destination { options, secret: None, server: None }.checked(),
+            Ok(options) => {
+                let (given_by, credential) = (GivenBy::ConnectionString, Credential::Given);
+                Destination { options, given_by, credential, way: None }.checked()
+            }
             // As in contrib: what cannot be understood gives no password.
             Err(_) if !user::is_superuser() => Err(Error::PasswordNotGiven),
             Err(error) => Err(Error::ConnectionString(error)),
@@ -42,13 +49,35 @@ impl Destination {
     /// # Errors
     /// As [`Destination::read`].
     pub fn of_server(said: Said) -> Result<Destination, Error> {
-        Destination { options: said.options, secret: said.secret, server: Some(said.by) }.checked()
+        let Said { options, credential, by } = said;
+        Destination { options, given_by: GivenBy::Server, credential, way: Some(Way::Server(by)) }.checked()
+    }
+
+    /// Where a secret leads, with what the caller of `connect_with_secret` gives besides.
+    pub fn with_secret(id: String, options: Options) -> Destination {
+        // A password is not kept.
+        let keep = !options.has_secrets();
+        let way = keep.then(|| Way::Secret { id: id.clone(), options: options.clone() });
+        let credential = Credential::Secret { id, identity: Identity::default() };
+        Destination { options, given_by: GivenBy::Arguments, credential, way }
+    }
+
+    /// Where a session was made that has gone. What a foreign server says is read again.
+    ///
+    /// # Errors
+    /// As [`Destination::read`].
+    pub fn again(way: &Way) -> Result<Destination, Error> {
+        match way {
+            Way::Secret { id, options } => Ok(Destination::with_secret(id.clone(), options.clone())),
+            Way::Server(server) => Destination::of_server(server.ask_again()?),
+        }
     }
 
     fn checked(self) -> Result<Destination, Error> {
-        match user::is_superuser() || self.options.has_credentials() || self.secret.is_some() {
-            true => Ok(self),
-            false => Err(Error::PasswordNotGiven),
+        let gives_none = matches!(self.credential, Credential::Given) && !self.options.has_credentials();
+        match gives_none && !user::is_superuser() {
+            true => Err(Error::PasswordNotGiven),
+            false => Ok(self),
         }
     }
 
@@ -56,27 +85,8 @@ impl Destination {
     ///
     /// # Errors
     /// If the secret cannot be read, or no connection be made.
-    pub fn connect(self) -> Result<Session, Error> {
-        let session = match self.secret {
-            Some((secret_id, identity)) => login::open(&secret_id, &identity, self.options, Given::Server)
-                .map_err(as_connection_string)?,
-            None => {
-                let info = self.options.resolve(&Environment::from_process());
-                let info = info.map_err(Error::ConnectionString)?;
-                connections::counted(|| Session::open(info, false))?
-            }
-        };
-        Ok(match self.server {
-            Some(server) => session.made_by(server),
-            None => session,
-        })
-    }
-}
-
-/// Where options stand for a connection string, what is wrong with them is reported as it would be there.
-fn as_connection_string(error: Error) -> Error {
-    match error {
-        Error::Options(error) => Error::ConnectionString(error),
-        error => error,
+    pub fn connect(self) -> Result<Made, Error> {
+        let (session, secret) = login::log_in(self.options, self.given_by, self.credential)?;
+        Ok(Made { session, recipe: Recipe { way: self.way, secret } })
     }
 }

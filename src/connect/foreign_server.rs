@@ -11,6 +11,7 @@ use crate::backend::catalog::changes;
 use crate::backend::catalog::foreign_servers::{ForeignOption, ForeignServer, RowVersion};
 use crate::backend::process::user;
 use crate::backend::text::ServerText;
+use crate::connect::credential::Credential;
 use crate::error::Error;
 
 /// The option of a server or user mapping that names its secret.
@@ -38,9 +39,8 @@ const THIS_LIBPQ: u16 = pgrx::pg_sys::PG_MAJORVERSION_NUM as u16;
 pub struct Said {
     /// The connection keywords.
     pub options: Options,
-    /// The secret that has whatever they leave open, and where and as whom it is read. Only servers of
-    /// our own wrapper have one.
-    pub secret: Option<(String, Identity)>,
+    /// What to log in with. Only servers of our own wrapper have a secret.
+    pub credential: Credential,
     /// By whom it was said.
     pub by: ServerUse,
 }
@@ -131,7 +131,10 @@ fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result
     };
     Ok(Said {
         options: keywords(server.options(), &mapping).map_err(Error::ConnectionString)?,
-        secret: secret_id.clone().map(|id| (id, identity(server.options()))),
+        credential: match secret_id.clone() {
+            Some(id) => Credential::Secret { id, identity: identity(server.options()) },
+            None => Credential::Given,
+        },
         by: ServerUse {
             id: server.id(),
             user,

@@ -1,139 +1,111 @@
-//! Logging in with a secret, also while it is being rotated.
-//!
-//! A rotation stages the new password as `AWSPENDING`, sets it in the database, and makes it `AWSCURRENT`
-//! (Secrets Manager user guide, "Rotation by Lambda function"; password sync does the same). So a password
-//! that is refused may be one that was current when it was cached, or still is but will not be for long. A
-//! refusal by the remote server is what counts: an error of the network says nothing about the password.
+//! Logging in: one attempt after the other, until a candidate is taken or none is left.
 
-use secretlink_aws::{AwsError, Identity, VersionSelector, stage};
-use secretlink_remote::conninfo::Options;
-use std::time::Duration;
+use pgrx::{PgLogLevel, pg_sys};
+use secretlink_core::{Report, SqlState};
+use secretlink_remote::connection::{Connection, Policy};
+use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use std::ffi::CStr;
 
-use crate::connect::conninfo::{self, Given};
-use crate::connections::{self, Session};
+use crate::backend::process::fd::ExternalFd;
+use crate::backend::process::io;
+use crate::backend::process::report::RawReport;
+use crate::backend::process::wait::WaitEvent;
+use crate::connect::conninfo::GivenBy;
+use crate::connect::credential::Credential;
+use crate::connect::secret_candidates::SecretCandidates;
 use crate::error::Error;
-use crate::secrets::cache::{self, Moment, Request, Sealed, Wanted};
 use crate::secrets::watch::UsedSecret;
+use crate::session::Session;
 use crate::stats::{self, Counter};
 
-/// Logs in with the current version of a secret, read as `identity` says and otherwise the settings. If its
-/// password is refused, with one that is newer, or else with the pending one.
+/// Logs in with a credential. Returns the secret that was used, if one was.
 ///
 /// # Errors
-/// If the secret cannot be read, or no connection be made. If no other password works either, the error is
+/// If the secret cannot be read, or no connection be made. If several candidates were tried, the error is
 /// that of the first.
-pub fn open(secret_id: &str, identity: &Identity, options: Options, given: Given) -> Result<Session, Error> {
-    let began = cache::now();
-    let generation = cache::generation();
-    let current = Request::new(secret_id, VersionSelector::default(), identity)?;
-    let sealed = current.get(&Wanted::Fresh)?;
-    let mut login = Login {
-        secret_id,
-        options,
-        given,
-        current: &current,
-        current_version: sealed.version_id.clone(),
-        tried: Vec::new(),
-    };
-    let session = connections::counted(|| login.run(sealed, began))?;
-    let version_id = login.current_version;
-    Ok(session.with_secret(UsedSecret::new(secret_id, current, version_id, generation)))
-}
-
-struct Login<'a> {
-    secret_id: &'a str,
+pub fn log_in(
     options: Options,
-    given: Given,
-    current: &'a Request,
-    /// What that turned out to be.
-    current_version: String,
-    /// The versions whose password was tried.
-    tried: Vec<String>,
-}
-
-impl Login<'_> {
-    /// Tries what the cache had for the current version, and then what else there is.
-    fn run(&mut self, sealed: Sealed, began: Moment) -> Result<Session, Error> {
-        let cached_before = sealed.asked < began;
-        let mut outcome = self.attempt(sealed);
-        if cached_before && outcome.as_ref().is_err_and(is_unusable) {
-            // Somebody may have put it right since. Whoever tries again and again does not ask each time.
-            let than = self.tried.clone();
-            let sealed = self.current.get(&Wanted::Other { than, since: began, patient: true })?;
-            self.current_version.clone_from(&sealed.version_id);
-            outcome = self.attempt(sealed);
+    given_by: GivenBy,
+    credential: Credential,
+) -> Result<(Session, Option<UsedSecret>), Error> {
+    match credential {
+        Credential::Given => {
+            let info =
+                options.resolve(&Environment::from_process()).map_err(|error| given_by.refuse(error))?;
+            Ok((counted(|| attempt(false, || Ok(info)))?, None))
         }
-        match outcome {
-            Err(error) if self.is_refused(&error) => self.with_another()?.ok_or(error),
-            outcome => outcome,
-        }
-    }
-
-    fn attempt(&mut self, sealed: Sealed) -> Result<Session, Error> {
-        self.tried.push(sealed.version_id.clone());
-        let info = conninfo::open(self.secret_id, sealed, self.options.clone(), self.given)?;
-        Session::open(info, true)
-    }
-
-    /// Whether the remote server refused the secret's password.
-    fn is_refused(&self, error: &Error) -> bool {
-        !self.options.has_credentials()
-            && matches!(error, Error::Connect(error) if error.is_authentication_failure())
-    }
-
-    /// Tries what else may be the password. At first without delay, which all sessions that a rotation has
-    /// surprised get along with, asking AWS as good as once. Then, lest the rotation has just gone on, or
-    /// somebody else's failures keep us from asking, once more when that is allowed. `None` if nothing
-    /// works.
-    fn with_another(&mut self) -> Result<Option<Session>, Error> {
-        let pending = self.current.at_stage(stage::PENDING);
-        let mut waited = Duration::ZERO;
-        for patient in [false, true] {
-            let since = cache::now();
-            for request in [self.current, &pending] {
-                let is_current = std::ptr::eq(request, self.current);
-                let is_another = |version| !self.tried.contains(&version);
-                // An AWS that does not answer is not waited for four times.
-                if waited >= request.patience() && !request.cached_version().is_some_and(is_another) {
-                    continue;
-                }
-                let wanted = Wanted::Other { than: self.tried.clone(), since, patient };
-                let began = cache::now();
-                let sealed = request.get(&wanted);
-                waited += cache::now() - began;
-                // There may be none, or nobody to ask: the refusal stands.
-                let Ok(sealed) = sealed else { continue };
-                if is_current {
-                    self.current_version.clone_from(&sealed.version_id);
-                }
-                if self.tried.contains(&sealed.version_id) {
-                    continue;
-                }
-                match self.attempt(sealed) {
-                    Ok(session) => {
-                        stats::count(Counter::ConnectionsRetried);
-                        return Ok(Some(session));
+        Credential::Secret { id, identity } => {
+            let (mut candidates, first) = SecretCandidates::begin(id, &identity, options.has_credentials())?;
+            let session = counted(|| {
+                let mut candidate = first;
+                loop {
+                    let (options, environment) = (options.clone(), Environment::from_process());
+                    let prepare = move || candidate.into_conninfo(options, given_by, &environment);
+                    match attempt(true, prepare) {
+                        Ok(session) => return Ok(session),
+                        Err(error) => candidate = candidates.after(error)?,
                     }
-                    Err(error) if self.is_refused(&error) || is_unusable(&error) => {}
-                    Err(error) => return Err(error),
                 }
+            })?;
+            if candidates.are_others() {
+                stats::count(Counter::ConnectionsRetried);
             }
+            Ok((session, Some(candidates.used())))
         }
-        Ok(None)
     }
 }
 
-/// Whether it is the secret that is wrong.
-fn is_unusable(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::FieldMissing { .. }
-            | Error::Aws(
-                AwsError::IsBinary { .. }
-                    | AwsError::NotJson { .. }
-                    | AwsError::NotAnObject { .. }
-                    | AwsError::NoPasswordField { .. }
-                    | AwsError::InvalidField { .. }
-            )
-    )
+/// One attempt. Everything from `prepare`, which may open what is sealed, to the end of the login is one
+/// task of the I/O thread, so that no password comes back to the backend in between. `protect_password`
+/// keeps the password, a secret's, from travelling unencrypted unless told so.
+fn attempt(
+    protect_password: bool,
+    prepare: impl FnOnce() -> Result<ConnInfo, Error> + Send + 'static,
+) -> Result<Session, Error> {
+    // SAFETY: returns a static C string.
+    let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
+    let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
+    let fd = ExternalFd::acquire()?;
+    let (warnings, connected) = io::run(WaitEvent::Connect, async move {
+        let info = match prepare() {
+            Ok(info) => info,
+            Err(error) => return (Vec::new(), Err(error)),
+        };
+        let connected = Connection::connect(&info, &policy).await.map_err(Error::from);
+        (info.warnings, connected)
+    })?;
+    for warning in warnings {
+        RawReport::new(&ConnInfoWarning(warning)).emit(PgLogLevel::WARNING);
+    }
+    Session::adopt(connected?, fd)
+}
+
+/// What libpq would print on stderr about a conninfo that it can use.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct ConnInfoWarning(String);
+
+impl Report for ConnInfoWarning {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new("01000")
+    }
+}
+
+/// Counts a connection as made or failed. An ERROR that unwinds, such as that of a cancel, leaves it as
+/// failed.
+fn counted(connect: impl FnOnce() -> Result<Session, Error>) -> Result<Session, Error> {
+    struct Attempt {
+        made: bool,
+    }
+
+    impl Drop for Attempt {
+        fn drop(&mut self) {
+            stats::count(if self.made { Counter::ConnectionsOpened } else { Counter::ConnectionsFailed });
+        }
+    }
+
+    let mut attempt = Attempt { made: false };
+    let session = connect()?;
+    attempt.made = true;
+    Ok(session)
 }

@@ -1,6 +1,9 @@
 //! From what was asked for to an open session.
 
 pub mod conninfo;
+pub mod credential;
 pub mod destination;
 pub mod foreign_server;
 pub mod login;
+pub mod recipe;
+mod secret_candidates;

@@ -180,6 +180,18 @@ impl AwsError {
         )
     }
 
+    /// Whether a secret was read and is not what a login needs.
+    pub fn is_unusable(&self) -> bool {
+        matches!(
+            self,
+            AwsError::IsBinary { .. }
+                | AwsError::NotJson { .. }
+                | AwsError::NotAnObject { .. }
+                | AwsError::NoPasswordField { .. }
+                | AwsError::InvalidField { .. }
+        )
+    }
+
     /// Whether Secrets Manager asked to be called less often.
     pub fn is_throttled(&self) -> bool {
         matches!(self, AwsError::Throttled { .. })

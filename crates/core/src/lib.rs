@@ -14,8 +14,8 @@ pub mod shared_task;
 mod side_by_side;
 pub mod waker;
 
-pub use memory::OutOfMemory;
 pub use fnv::fnv1a;
+pub use memory::OutOfMemory;
 pub use report::{Report, SqlState};
 pub use secret::Secret;
 pub use side_by_side::side_by_side;

@@ -11,8 +11,9 @@ use crate::backend::process::report::OrRaise;
 use crate::backend::result::arguments::Arguments;
 use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::ServerText;
-use crate::connections::{self, Cursors, Target};
+use crate::connections::Target;
 use crate::error::Error;
+use crate::session::{self, Cursors};
 
 #[pg_extern(name = "dblink_open", volatile, parallel_restricted, strict)]
 fn dblink_open_unnamed(cursorname: ServerText, sql: ServerText) -> ServerText {
@@ -42,9 +43,9 @@ fn dblink_open_named_fail(
 fn open(target: &Target, cursor: ServerText, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
     let doing = format!("while opening cursor \"{}\"", cursor.to_utf8());
     // Before anything is counted.
-    target.session.settle()?;
-    let cursors = target.session.cursors();
-    if !target.session.in_transaction() {
+    target.session().settle()?;
+    let cursors = target.session().cursors();
+    if !target.session().in_transaction() {
         if !command(target, b"BEGIN".to_vec(), &doing, fail)? {
             return Ok(error());
         }
@@ -82,7 +83,7 @@ fn close(target: &Target, cursor: ServerText, fail: bool) -> Result<ServerText, 
     if !command(target, [b"CLOSE ", cursor.0.as_slice()].concat(), &doing, fail)? {
         return Ok(error());
     }
-    let cursors = target.session.cursors();
+    let cursors = target.session().cursors();
     let before = cursors.get();
     if before.own_transaction {
         let open = before.open.saturating_sub(1);
@@ -99,7 +100,7 @@ fn command(target: &Target, sql: Vec<u8>, doing: &str, fail: bool) -> Result<boo
     match collect(target, sql, None)? {
         Ok(_) => Ok(true),
         Err(error) => {
-            connections::report_failure(&error, &target.origin, doing, fail);
+            session::report_failure(&error, &target.name, doing, fail);
             Ok(false)
         }
     }
@@ -138,7 +139,7 @@ fn fetch(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
         Ok(LastResult::Command(_)) => return Err(Error::NoSuchCursor(cursor.to_utf8())),
         Err(error) => {
             let doing = format!("while fetching from cursor \"{}\"", cursor.to_utf8());
-            connections::report_failure(&error, &target.origin, &doing, fail);
+            session::report_failure(&error, &target.name, &doing, fail);
         }
     }
     Ok(())

@@ -11,31 +11,30 @@ mod query;
 
 use crate::backend::text::ServerText;
 use crate::connect::destination::Destination;
-use crate::connections::{self, ConnectionName, Target};
+use crate::connections::{self, Target};
 use crate::error::Error;
+use crate::session::name::ConnectionName;
 
 /// An open connection of that name.
 fn named(connname: ServerText) -> Result<Target, Error> {
-    let name = ConnectionName::find(connname);
-    connections::named(&name).ok_or_else(|| Error::NotAvailable(name.display()))
+    connections::get(&ConnectionName::find(connname))
 }
 
 /// An open connection of that name, which is to run something.
 fn named_for_query(connname: ServerText) -> Result<Target, Error> {
-    let name = ConnectionName::find(connname);
-    connections::named(&name).ok_or_else(|| Error::NotAvailable(name.display()))?.for_query()
+    named(connname)?.for_query()
 }
 
 /// The connection without a name, which is to run something.
 fn unnamed_for_query() -> Result<Target, Error> {
-    connections::unnamed()?.for_query()
+    connections::get(&ConnectionName::Unnamed)?.for_query()
 }
 
 /// An open connection of that name, or else one made for this call alone, with the name taken for a
 /// connection string.
 fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(ServerText(name_or_connstr.0.clone()));
-    match connections::named(&name) {
+    match connections::find(&name) {
         Some(target) => target.for_query(),
         None => Ok(connections::transient(Destination::read(name_or_connstr)?.connect()?)),
     }

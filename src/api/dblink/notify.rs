@@ -8,6 +8,8 @@ use super::named;
 use crate::backend::process::report::{OrRaise, RawReport};
 use crate::backend::text::{self, ServerText};
 use crate::connections::{self, Target};
+use crate::session;
+use crate::session::name::ConnectionName;
 
 /// Those of the unnamed connection; none if it is not open, as in contrib.
 #[pg_extern(sql = r#"
@@ -16,7 +18,9 @@ CREATE FUNCTION dblink_get_notify(OUT notify_name text, OUT be_pid int, OUT extr
 "#)]
 fn dblink_get_notify_unnamed()
 -> TableIterator<'static, (name!(notify_name, ServerText), name!(be_pid, i32), name!(extra, ServerText))> {
-    TableIterator::new(connections::unnamed().map_or_else(|_| Vec::new(), |target| fetch(&target)))
+    TableIterator::new(
+        connections::get(&ConnectionName::Unnamed).map_or_else(|_| Vec::new(), |target| fetch(&target)),
+    )
 }
 
 /// Those of a named connection. The argument is called as in contrib.
@@ -33,7 +37,7 @@ fn dblink_get_notify_named(
 
 /// Everything that has come and was not fetched yet. When nothing more can come, that is an error.
 fn fetch(target: &Target) -> Vec<(ServerText, i32, ServerText)> {
-    let status = target.session.status();
+    let status = target.session().status();
     // Before the notifications are taken: those that came before the end are not to be missed.
     let loss = status.loss().cloned();
     let (kept, dropped) = status.inbox().take();
@@ -42,7 +46,7 @@ fn fetch(target: &Target) -> Vec<(ServerText, i32, ServerText)> {
     }
     if let (Some(loss), true) = (loss, kept.is_empty()) {
         let error = QueryError::Lost(loss.reason);
-        connections::report_failure(&error, &target.origin, "while fetching notifications", true);
+        session::report_failure(&error, &target.name, "while fetching notifications", true);
     }
     let text = |bytes: &[u8]| ServerText(text::verified(bytes).into_bytes());
     kept.into_iter().map(|n| (text(&n.channel), n.backend_pid, text(&n.payload))).collect()

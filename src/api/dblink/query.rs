@@ -11,8 +11,9 @@ use crate::backend::result::arguments::Arguments;
 use crate::backend::result::guc_scope::GucScope;
 use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::ServerText;
-use crate::connections::{self, NextResult, Target};
+use crate::connections::Target;
 use crate::error::Error;
+use crate::session::{self, NextResult};
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_named(connname: ServerText, sql: ServerText) -> ServerText {
@@ -40,7 +41,7 @@ fn exec(target: &Target, sql: ServerText, fail: bool) -> Result<ServerText, Erro
         Ok(LastResult::Command(tag)) => Ok(ServerText(tag)),
         Ok(LastResult::Rows) => Err(Error::ResultsNotAllowed),
         Err(error) => {
-            connections::report_failure(&error, &target.origin, "while executing command", fail);
+            session::report_failure(&error, &target.name, "while executing command", fail);
             Ok(ServerText(b"ERROR".to_vec()))
         }
     }
@@ -73,7 +74,7 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
     match collect(&target, sql.0, Some(&mut sink))? {
         Ok(LastResult::Rows) => {}
         Ok(LastResult::Command(tag)) => sink.status(&tag)?,
-        Err(error) => connections::report_failure(&error, &target.origin, "while executing query", fail),
+        Err(error) => session::report_failure(&error, &target.name, "while executing query", fail),
     }
     Ok(())
 }
@@ -96,7 +97,7 @@ pub(super) fn collect(
     let local_types = sink.as_deref_mut().map(RowSink::local_types).unwrap_or_default();
     let request = Request { local_types, ..Request::from(sql) };
     let mut answer = Answer::into_sink(sink);
-    let failure = target.session.query(request, &target.origin, |event| answer.take(event))?;
+    let failure = target.session().query(request, &target.name, |event| answer.take(event))?;
     Ok(answer.end(failure))
 }
 
@@ -106,7 +107,7 @@ pub(super) fn collect_next(
     sink: &mut RowSink,
 ) -> Result<Option<Result<LastResult, QueryError>>, Error> {
     let mut answer = Answer::into_sink(Some(sink));
-    Ok(match target.session.next_result(&target.origin, |event| answer.take(event))? {
+    Ok(match target.session().next_result(&target.name, |event| answer.take(event))? {
         NextResult::Complete => Some(answer.end(None)),
         NextResult::Failed(error) => Some(answer.end(Some(error))),
         NextResult::None => None,

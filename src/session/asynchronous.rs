@@ -7,8 +7,9 @@ use secretlink_remote::error::{AttemptError, QueryError};
 use secretlink_remote::request::Request;
 use std::cell::Cell;
 
+use super::name::ConnectionName;
 use super::pending::{Pending, Step};
-use super::{LastError, Origin, Session, count_rows, pass_on};
+use super::{LastError, Session, count_rows, pass_on};
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::WaitEvent;
@@ -107,7 +108,7 @@ impl Session {
     /// Those of `take`, and if a result is being read at the moment or reading it was interrupted.
     pub fn next_result(
         &self,
-        origin: &Origin,
+        name: &ConnectionName,
         mut take: impl FnMut(Event) -> Result<(), Error>,
     ) -> Result<NextResult, Error> {
         let _busy = self.occupy()?;
@@ -128,7 +129,7 @@ impl Session {
                     self.note_error(&error, &pending.sql);
                     return Ok(NextResult::Failed(error));
                 }
-                Step::Event(Event::Notice(message)) => pass_on(&message, origin),
+                Step::Event(Event::Notice(message)) => pass_on(&message, name),
                 Step::Event(event @ (Event::Complete(_) | Event::Empty)) => {
                     take(event)?;
                     return Ok(NextResult::Complete);

@@ -1,0 +1,48 @@
+//! How a session was made, to make it again.
+
+use secretlink_remote::conninfo::Options;
+
+use crate::connect::foreign_server::ServerUse;
+use crate::secrets::watch::UsedSecret;
+use crate::session::Session;
+
+/// A new session, and how it was made.
+pub struct Made {
+    /// The session.
+    pub session: Session,
+    /// How it was made.
+    pub recipe: Recipe,
+}
+
+/// How a session was made. Never what a secret said: that is read again each time.
+pub struct Recipe {
+    /// What to go by if it is lost. A connection string is not kept.
+    pub way: Option<Way>,
+    /// The secret that it logged in with.
+    pub secret: Option<UsedSecret>,
+}
+
+/// What to go by to make a session.
+pub enum Way {
+    /// `connect_with_secret`: a secret, and what else was given.
+    Secret {
+        /// The secret, as it was named.
+        id: String,
+        /// The options that the caller gave.
+        options: Options,
+    },
+    /// A foreign server, as one role uses it.
+    Server(ServerUse),
+}
+
+impl Recipe {
+    /// The name of the secret that the session logged in with, if any.
+    pub fn secret_id(&self) -> Option<&str> {
+        self.secret.as_ref().map(UsedSecret::id)
+    }
+
+    /// The secret that the session logged in with, if that has another version now.
+    pub fn new_secret(&self) -> Option<&UsedSecret> {
+        self.secret.as_ref().filter(|secret| secret.has_changed())
+    }
+}

@@ -1,0 +1,251 @@
+//! One session at a remote server: running queries, and reading what was sent before. How it was made is
+//! not known here.
+
+mod asynchronous;
+pub mod name;
+mod pending;
+
+use pgrx::PgLogLevel;
+use pgrx::datum::TimestampWithTimeZone;
+use secretlink_core::{Report, SqlState};
+use secretlink_remote::connection::{Connection, ConnectionFacts, Event};
+use secretlink_remote::error::QueryError;
+use secretlink_remote::remote::Remote;
+use secretlink_remote::request::Request;
+use secretlink_remote::row::RowBatch;
+use secretlink_remote::server_message::ServerMessage;
+use secretlink_remote::status::Status;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+pub use self::asynchronous::NextResult;
+use self::name::ConnectionName;
+use self::pending::Pending;
+use crate::backend::process::fd::ExternalFd;
+use crate::backend::process::report::RawReport;
+use crate::backend::process::wait::WaitEvent;
+use crate::backend::process::{io, user};
+use crate::backend::result::error_text::error_text;
+use crate::backend::text::ServerText;
+use crate::error::Error;
+use crate::stats::{self, Counter};
+
+/// An open session.
+pub struct Session {
+    remote: Remote,
+    busy: Cell<bool>,
+    cursors: Cell<Cursors>,
+    pending: Cell<Option<Pending>>,
+    last_error: RefCell<Option<LastError>>,
+    opened: TimestampWithTimeZone,
+    driver: io::Driver,
+    _fd: ExternalFd,
+}
+
+/// What went wrong with the last query.
+enum LastError {
+    /// With this query.
+    OfQuery(QueryError, Arc<Vec<u8>>),
+    /// It could not even be sent.
+    NotSent(String),
+}
+
+/// With how many bytes of rows at once an answer is taken for a large one.
+const MANY_ROWS: usize = 4096;
+
+/// The cursors opened by `dblink_open` in a remote transaction that it began itself.
+#[derive(Clone, Copy, Default)]
+pub struct Cursors {
+    /// Whether `dblink_open` began the transaction, so that the last `dblink_close` is to end it.
+    pub own_transaction: bool,
+    /// How many are open in it.
+    pub open: u32,
+}
+
+/// Ends the mark of a busy session, also when an ERROR unwinds.
+struct Busy<'a>(&'a Cell<bool>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl Session {
+    /// Takes over a connection. A non-superuser's must have been authenticated by a password: otherwise it
+    /// has the rights of the server's operating system user, not of who asked for it.
+    ///
+    /// # Errors
+    /// If that rule is broken.
+    pub fn adopt(connection: Connection, fd: ExternalFd) -> Result<Session, Error> {
+        let session = Session {
+            remote: Remote::adopt(io::thread()?, connection),
+            busy: Cell::new(false),
+            cursors: Cell::default(),
+            pending: Cell::default(),
+            last_error: RefCell::default(),
+            opened: pgrx::datetime::clock_timestamp(),
+            driver: io::Driver::default(),
+            _fd: fd,
+        };
+        if !user::is_superuser() && !session.remote.facts().password_used {
+            session.close()?;
+            return Err(Error::PasswordNotUsed);
+        }
+        Ok(session)
+    }
+
+    /// What does not change while the session lasts.
+    pub fn facts(&self) -> &ConnectionFacts {
+        self.remote.facts()
+    }
+
+    /// When it was made.
+    pub fn opened(&self) -> TimestampWithTimeZone {
+        self.opened
+    }
+
+    /// What it does: `idle`; `active`, with a query; `pending`, with results to be read; or `lost`.
+    pub fn state(&self) -> &'static str {
+        if self.status().loss().is_some() {
+            "lost"
+        } else if self.is_busy() {
+            "active"
+        } else if self.has_results() {
+            "pending"
+        } else {
+            "idle"
+        }
+    }
+
+    /// Whether nobody would miss more than the session if it went: nothing runs, nothing is left to be
+    /// read, and there is no transaction.
+    pub fn is_unused(&self) -> bool {
+        !self.in_transaction() && !self.busy.get() && self.settle().is_ok()
+    }
+
+    /// What can be known of the session at any time.
+    pub fn status(&self) -> &Status {
+        self.remote.status()
+    }
+
+    /// Whether the session is in a transaction, be it a failed one.
+    pub fn in_transaction(&self) -> bool {
+        self.remote.status().in_transaction()
+    }
+
+    /// The account of `dblink_open` and `dblink_close`.
+    pub fn cursors(&self) -> &Cell<Cursors> {
+        &self.cursors
+    }
+
+    /// Closes, and waits until the server has been told.
+    ///
+    /// # Errors
+    /// If the I/O thread has gone.
+    pub fn close(self) -> Result<(), Error> {
+        // A query that was sent would be cancelled if it were dropped before: as with contrib dblink, the
+        // server goes on with it.
+        let _sent = self.pending.take();
+        let mut pending = self.remote.close(io::thread()?);
+        io::recv(WaitEvent::Disconnect, &mut pending.answer)
+    }
+
+    /// Runs a query string and gives each piece of the answer to `take`, but notices, which go to
+    /// the client. Returns the remote error, if there was one.
+    ///
+    /// Whatever ends this early, an interrupt or an error of `take`, cancels the remote query.
+    ///
+    /// # Errors
+    /// Those of `take`, and if the connection is in the middle of another query, as happens when
+    /// reading a result runs a function that asks the same connection, or has a pending one.
+    pub fn query(
+        &self,
+        request: Request,
+        name: &ConnectionName,
+        mut take: impl FnMut(Event) -> Result<(), Error>,
+    ) -> Result<Option<QueryError>, Error> {
+        let _busy = self.occupy()?;
+        self.settle()?;
+        self.last_error.take();
+        let sql = request.sql.clone();
+        let mut driven = self.remote.drive();
+        let mut query = self.remote.query(io::thread()?, request);
+        let mut failure = None;
+        loop {
+            match self.driver.recv(WaitEvent::Query, &mut driven, &mut query.events)? {
+                Event::Done => {
+                    if let Some((drive, _)) = driven {
+                        drive.pause();
+                    }
+                    return Ok(failure);
+                }
+                Event::Error(error) => {
+                    self.note_error(&error, &sql);
+                    failure = Some(error);
+                }
+                Event::Notice(message) => pass_on(&message, name),
+                Event::Rows(batch) => {
+                    // More of them are better read on the I/O thread, while these are made tuples.
+                    if batch.wire_len() > MANY_ROWS {
+                        driven = None;
+                    }
+                    count_rows(&batch);
+                    take(Event::Rows(batch))?;
+                }
+                event => take(event)?,
+            }
+        }
+    }
+
+    /// Marks the session as being read.
+    fn occupy(&self) -> Result<Busy<'_>, Error> {
+        if self.busy.replace(true) { Err(Error::Busy) } else { Ok(Busy(&self.busy)) }
+    }
+
+    fn note_error(&self, error: &QueryError, sql: &Arc<Vec<u8>>) {
+        self.last_error.replace(Some(LastError::OfQuery(error.clone(), sql.clone())));
+    }
+
+    /// What went wrong with the last query, if anything, as libpq words it.
+    pub fn error_message(&self) -> Option<ServerText> {
+        self.last_error.borrow().as_ref().map(|error| match error {
+            LastError::OfQuery(error, sql) => ServerText(error_text(error, sql)),
+            LastError::NotSent(reason) => ServerText(reason.clone().into_bytes()),
+        })
+    }
+}
+
+/// Counts rows once for each batch, not for each row.
+fn count_rows(batch: &RowBatch) {
+    stats::add(Counter::RowsReceived, batch.remaining() as u64);
+    stats::add(Counter::BytesReceived, batch.wire_len() as u64);
+}
+
+/// A remote NOTICE, WARNING or the like, at its level.
+fn pass_on(message: &ServerMessage, name: &ConnectionName) {
+    let level = match message.severity.as_slice() {
+        b"WARNING" => PgLogLevel::WARNING,
+        b"INFO" => PgLogLevel::INFO,
+        b"LOG" => PgLogLevel::LOG,
+        b"DEBUG" => PgLogLevel::DEBUG1,
+        _ => PgLogLevel::NOTICE,
+    };
+    let sqlstate = message.sqlstate.unwrap_or(SqlState::new("00000"));
+    RawReport::remote(message, sqlstate).with_context(&name.describe("received")).emit(level);
+}
+
+/// What contrib dblink does with a failed remote query: ERROR, or with `fail => false` a NOTICE.
+/// `doing` is the CONTEXT line up to the connection's name, such as `while executing query`.
+pub fn report_failure(error: &QueryError, name: &ConnectionName, doing: &str, fail: bool) {
+    let report = match error {
+        QueryError::Server(message) if message.message.is_empty() => {
+            let text = b"could not obtain message string for remote error".to_vec();
+            RawReport::remote(&ServerMessage { message: text, ..*message.clone() }, error.sqlstate())
+        }
+        QueryError::Server(message) => RawReport::remote(message, error.sqlstate()),
+        _ => RawReport::new(error),
+    }
+    .with_context(&name.describe(doing));
+    if fail { report.raise() } else { report.emit(PgLogLevel::NOTICE) }
+}

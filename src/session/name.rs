@@ -1,0 +1,58 @@
+//! How a connection is called.
+
+use crate::backend::text::ServerText;
+use crate::error::Error;
+
+/// A connection's name. The one connection without a name comes before all others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectionName {
+    /// There is none.
+    Unnamed,
+    /// A name in the encoding of the database, cut to the length of an identifier as contrib dblink does.
+    Named(Vec<u8>),
+}
+
+impl ConnectionName {
+    /// The name for a new connection, with a NOTICE if it is cut.
+    pub fn create(name: ServerText) -> ConnectionName {
+        ConnectionName::Named(name.into_identifier(true).into_bytes())
+    }
+
+    /// The name of a connection that should exist.
+    pub fn find(name: ServerText) -> ConnectionName {
+        ConnectionName::Named(name.into_identifier(false).into_bytes())
+    }
+
+    /// The name in the encoding of the database, if there is one.
+    pub fn into_text(self) -> Option<ServerText> {
+        match self {
+            ConnectionName::Unnamed => None,
+            ConnectionName::Named(name) => Some(ServerText(name)),
+        }
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.clone().into_text().map(|name| name.to_utf8())
+    }
+
+    /// What a CONTEXT line says of the connection. `doing` is the line up to it.
+    pub fn describe(&self, doing: &str) -> String {
+        match self.shown() {
+            Some(name) => format!("{doing} on dblink connection named \"{name}\""),
+            None => format!("{doing} on unnamed dblink connection"),
+        }
+    }
+
+    /// What a message calls the connection.
+    pub fn subject(&self) -> String {
+        match self.shown() {
+            Some(name) => format!("connection \"{name}\""),
+            None => "unnamed connection".into(),
+        }
+    }
+
+    /// There is no such connection.
+    pub fn not_available(&self) -> Error {
+        self.shown().map_or(Error::UnnamedNotAvailable, Error::NotAvailable)
+    }
+}
