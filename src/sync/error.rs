@@ -89,6 +89,12 @@ impl Report for PasswordError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            PasswordError::NotStaged { obstacle, .. } if matches!(**obstacle, Obstacle::Aws(_)) => {
+                let first = obstacle.hint().map_or_else(String::new, |hint| hint + " ");
+                format!(
+                    "{first}To change the password and leave its secret as it is, use SET secretlink.password_sync = off."
+                )
+            }
             PasswordError::NotStaged { obstacle, .. } => return obstacle.hint(),
             PasswordError::Hashed { .. } => {
                 "Use ALTER ROLE ... PASSWORD with the password itself; psql's \\password sends a hash. If another library checks passwords, load it before secretlink.".into()

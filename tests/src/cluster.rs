@@ -1,8 +1,10 @@
 //! Throw-away Postgres clusters.
 
 mod builder;
+mod single_user;
 
 pub use builder::ClusterBuilder;
+pub use single_user::SingleUser;
 
 use crate::guardian::Guardian;
 use crate::os_user::OsUser;

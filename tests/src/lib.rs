@@ -35,7 +35,7 @@ mod witness;
 #[path = "../../fuzz/src/server.rs"]
 pub mod server_messages;
 
-pub use cluster::{Cluster, ClusterBuilder, StopMode};
+pub use cluster::{Cluster, ClusterBuilder, SingleUser, StopMode};
 pub use db_error::db_error;
 pub use gateway::Gateway;
 pub use guardian::Guardian;

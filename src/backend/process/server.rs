@@ -80,6 +80,12 @@ pub fn clock() -> pg_sys::TimestampTz {
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
+/// Whether this process is a child of a postmaster: `postgres --single` has none.
+pub fn has_postmaster() -> bool {
+    // SAFETY: reads a global.
+    unsafe { pg_sys::IsUnderPostmaster }
+}
+
 /// This process.
 pub fn process_id() -> i32 {
     // SAFETY: reads a global.

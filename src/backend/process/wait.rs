@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::process::report::RawReport;
+use crate::backend::process::server;
 
 /// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as
 /// `Extension` before).
@@ -108,13 +109,15 @@ impl Waiter {
             #[cfg(not(any(feature = "pg17", feature = "pg18")))]
             let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 4);
             let none = std::ptr::null_mut();
-            pg_sys::AddWaitEventToSet(
-                set,
-                pg_sys::WL_EXIT_ON_PM_DEATH,
-                pg_sys::PGINVALID_SOCKET,
-                none,
-                none.cast(),
-            );
+            if server::has_postmaster() {
+                pg_sys::AddWaitEventToSet(
+                    set,
+                    pg_sys::WL_EXIT_ON_PM_DEATH,
+                    pg_sys::PGINVALID_SOCKET,
+                    none,
+                    none.cast(),
+                );
+            }
             pg_sys::AddWaitEventToSet(
                 set,
                 pg_sys::WL_LATCH_SET,
