@@ -51,6 +51,8 @@ pub enum Error {
     PasswordInOptions(&'static str),
     #[error("secret \"{secret}\" has no {field} field")]
     FieldMissing { secret: String, field: &'static str, instead: &'static str },
+    #[error("could not establish connection")]
+    SecretOfOther { secret: String, username: String, error: ConnectError },
     #[error("user of the user mapping is not that of secret \"{secret}\"")]
     UserFixedBySecret { secret: String },
 
@@ -144,7 +146,7 @@ impl Report for Error {
         SqlState::new(match self {
             Error::Aws(error) => return error.sqlstate(),
             Error::Options(error) => return error.sqlstate(),
-            Error::Connect(error) => return error.sqlstate(),
+            Error::Connect(error) | Error::SecretOfOther { error, .. } => return error.sqlstate(),
             Error::Password(error) => return error.sqlstate(),
             Error::OutOfMemory(error) => return error.sqlstate(),
             Error::Told(error) => return error.sqlstate(),
@@ -191,7 +193,7 @@ impl Report for Error {
         Some(match self {
             Error::Aws(error) => return error.detail(),
             Error::Options(error) => return error.detail(),
-            Error::Connect(error) => return error.detail(),
+            Error::Connect(error) | Error::SecretOfOther { error, .. } => return error.detail(),
             Error::Password(error) => return error.detail(),
             Error::OutOfMemory(error) => return error.detail(),
             Error::Told(error) => return error.detail(),
@@ -239,6 +241,9 @@ impl Report for Error {
             Error::PasswordNotUsed => "Target server's authentication method must be changed.".into(),
             Error::FieldMissing { field, instead, .. } => {
                 format!("Add \"{field}\" to the secret, or {instead}.")
+            }
+            Error::SecretOfOther { secret, username, .. } => {
+                format!("Secret \"{secret}\" is for user \"{username}\". Leave remote_user out, or use another secret.")
             }
             Error::UserFixedBySecret { .. } => {
                 "Remove the option \"user\" from the mapping, or give it a password of its own.".into()

@@ -61,8 +61,22 @@ impl Candidate {
         options: Options,
         given_by: GivenBy,
         environment: &Environment,
-    ) -> Result<ConnInfo, Error> {
+    ) -> Result<Prepared, Error> {
         complete(options, &self.sealed.open()?, self.id, given_by, environment)
+    }
+}
+
+/// Where and as whom to connect.
+pub struct Prepared {
+    /// All of it.
+    pub info: ConnInfo,
+    /// The secret and the user that it is for, if the connection is for another one.
+    pub other_user: Option<(String, String)>,
+}
+
+impl From<ConnInfo> for Prepared {
+    fn from(info: ConnInfo) -> Prepared {
+        Prepared { info, other_user: None }
     }
 }
 
@@ -72,7 +86,7 @@ fn complete(
     secret_id: String,
     given_by: GivenBy,
     environment: &Environment,
-) -> Result<ConnInfo, Error> {
+) -> Result<Prepared, Error> {
     let refused = |error| given_by.refuse(error);
     let secret = DatabaseSecret::from_value(value)?;
     let own_credentials = options.has_credentials();
@@ -84,6 +98,10 @@ fn complete(
     {
         return Err(Error::UserFixedBySecret { secret: secret_id });
     }
+    let is_other =
+        |username: &&String| !own_credentials && options.get("user").is_some_and(|user| user != *username);
+    let other_user =
+        secret.username.as_ref().filter(is_other).map(|username| (secret_id.clone(), username.clone()));
     let from_secret = [
         ("host", secret.host),
         ("port", secret.port.map(|p| p.to_string())),
@@ -118,5 +136,6 @@ fn complete(
     if !own_credentials {
         options.set_password(secret.password);
     }
-    options.resolve(environment).map_err(refused)
+    let info = options.resolve(environment).map_err(refused)?;
+    Ok(Prepared { info, other_user })
 }

@@ -3,14 +3,14 @@
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::{Connection, Policy};
-use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::conninfo::{Environment, Options};
 use std::ffi::CStr;
 
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::WaitEvent;
-use crate::connect::conninfo::GivenBy;
+use crate::connect::conninfo::{GivenBy, Prepared};
 use crate::connect::credential::Credential;
 use crate::connect::secret_candidates::SecretCandidates;
 use crate::error::Error;
@@ -32,7 +32,7 @@ pub fn log_in(
         Credential::Given => {
             let info =
                 options.resolve(&Environment::from_process()).map_err(|error| given_by.refuse(error))?;
-            Ok((counted(|| attempt(false, || Ok(info)))?, None))
+            Ok((counted(|| attempt(false, || Ok(info.into())))?, None))
         }
         Credential::Secret { id, identity } => {
             let (mut candidates, first) = SecretCandidates::begin(id, &identity, options.has_credentials())?;
@@ -60,18 +60,23 @@ pub fn log_in(
 /// keeps the password, a secret's, from travelling unencrypted unless told so.
 fn attempt(
     protect_password: bool,
-    prepare: impl FnOnce() -> Result<ConnInfo, Error> + Send + 'static,
+    prepare: impl FnOnce() -> Result<Prepared, Error> + Send + 'static,
 ) -> Result<Session, Error> {
     // SAFETY: returns a static C string.
     let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
     let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
     let fd = ExternalFd::acquire()?;
     let (warnings, connected) = io::run(WaitEvent::Connect, async move {
-        let info = match prepare() {
-            Ok(info) => info,
+        let Prepared { info, other_user } = match prepare() {
+            Ok(prepared) => prepared,
             Err(error) => return (Vec::new(), Err(error)),
         };
-        let connected = Connection::connect(&info, &policy).await.map_err(Error::from);
+        let connected = Connection::connect(&info, &policy).await.map_err(|error| match other_user {
+            Some((secret, username)) if error.is_authentication_failure() => {
+                Error::SecretOfOther { secret, username, error }
+            }
+            _ => Error::from(error),
+        });
         (info.warnings, connected)
     })?;
     for warning in warnings {

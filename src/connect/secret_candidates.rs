@@ -127,7 +127,9 @@ impl SecretCandidates {
 
     /// Whether the remote server refused the secret's password.
     fn is_refused(&self, error: &Error) -> bool {
-        !self.given_credentials && matches!(error, Error::Connect(error) if error.is_authentication_failure())
+        !self.given_credentials
+            && matches!(error, Error::Connect(error) | Error::SecretOfOther { error, .. }
+                if error.is_authentication_failure())
     }
 
     fn other(&mut self, mut others: Others) -> Result<Candidate, Error> {

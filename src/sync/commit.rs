@@ -95,6 +95,7 @@ impl Work {
     }
 
     fn not_staged(&self, obstacle: Obstacle) -> PasswordError {
+        let obstacle = super::roles::knowing_clones(&self.change.role, obstacle);
         PasswordError::NotStaged { role: self.role(), secret: self.secret(), obstacle: Box::new(obstacle) }
     }
 }
@@ -116,18 +117,15 @@ fn stage() -> Result<(), Error> {
     lock(changes.iter().map(|(role, _)| role));
     let mut outcome = Outcome::default();
     let mut works = Vec::new();
+    let mut labelled = Vec::new();
     for (oid, change) in changes {
+        labelled.extend((change.labelled && !change.dropped).then_some(oid));
         works.extend(consider(oid, change, &settings, &mut outcome)?);
     }
+    keep_apart(&labelled, &mut works, &settings, &mut outcome)?;
     if !works.is_empty() {
         server::show_activity(ACTIVITY);
         transaction::force_synchronous_commit();
-        // In one order, as the roles.
-        let mut secrets: Vec<_> = works.iter().map(|work| work.change.secret.as_str()).collect();
-        secrets.sort_unstable();
-        for secret in secrets {
-            transaction::lock_versions(secret, true);
-        }
         BEGUN.set(works.iter().map(|work| work.role.oid).collect());
         for work in &works {
             states::begin(work.role.oid);
@@ -153,6 +151,44 @@ fn lock<'a>(roles: impl Iterator<Item = &'a pg_sys::Oid>) {
         }
     }
     transaction::see_changes_of_others();
+}
+
+/// Sees to it that no two roles share a secret. A label is checked when it is set; here is seen what a
+/// template, a rename or another session has made of it since. Who comes second sees what the first has
+/// done, since both lock the secret's names first.
+fn keep_apart(
+    labelled: &[pg_sys::Oid],
+    works: &mut Vec<Work>,
+    settings: &PasswordSettings,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    if labelled.is_empty() && works.is_empty() {
+        return Ok(());
+    }
+    let mut secrets: Vec<_> = works.iter().map(|work| work.change.secret.clone()).collect();
+    for role in labelled.iter().filter_map(|oid| roles::by_oid(*oid)) {
+        secrets.extend(target::of(&role).ok().flatten());
+    }
+    target::lock(&secrets, true);
+    transaction::see_changes_of_others();
+    let owners = target::Owners::read();
+    for refused in works.extract_if(.., |work| owners.rival(work.role.oid).is_some()) {
+        let Some(rival) = owners.rival(refused.role.oid) else { continue };
+        if is_strict(&refused, settings) {
+            return Err(rival.into());
+        }
+        not_stored(refused.role.oid, &refused.change, &rival, outcome);
+    }
+    match labelled.iter().find_map(|oid| owners.other(*oid)) {
+        Some(other) => Err(other.into()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a change that cannot be brought into its secret fails.
+fn is_strict(work: &Work, settings: &PasswordSettings) -> bool {
+    // Without its secret, nobody would know the password that was made for a role.
+    settings.mode == PasswordSync::Strict || matches!(work.change.missing, Missing::MustCreate(_))
 }
 
 /// What one role's change asks for.
@@ -274,10 +310,7 @@ fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &m
 /// Brings the changes into Secrets Manager, as far as that is done before the commit. With `strict`,
 /// nothing is written unless everything can be.
 fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Outcome) -> Result<(), Error> {
-    // Without its secret, nobody would know the password that was made for a role.
-    let strict = |work: &Work| {
-        settings.mode == PasswordSync::Strict || matches!(work.change.missing, Missing::MustCreate(_))
-    };
+    let strict = |work: &Work| is_strict(work, settings);
     let client = client::current()?;
     let aws = client.until(Instant::now() + client.settings().request_timeout);
     outcome.with = Some((client, settings.promote_timeout));
@@ -354,9 +387,10 @@ fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
         works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
     let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
     for (work, versions) in moved.iter_mut().zip(read_all(aws, ids)?) {
-        let found =
-            versions?.and_then(|versions| versions.of_role(work.change.name_before(), |p| work.was_right(p)));
-        work.change.password = found.map(|candidate| candidate.password);
+        let name = work.change.name_before();
+        let found = versions?.and_then(|versions| versions.of_role(name, |p| work.was_right(p)));
+        let own = found.filter(|candidate| candidate.may_be_of(name));
+        work.change.password = own.map(|candidate| candidate.password);
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub enum PasswordError {
     #[error("permission denied to sync role \"{0}\"")]
     NotAdmin(String),
     #[error("secret \"{secret}\" is already in use for role \"{role}\"")]
-    SecretInUse { secret: String, role: String },
+    SecretInUse { secret: String, role: String, called: Option<String> },
     #[error("security label is too long")]
     LabelTooLong,
     #[error("role \"{0}\" is not synced")]
@@ -63,13 +63,7 @@ impl Report for PasswordError {
 
     fn detail(&self) -> Option<String> {
         Some(match self {
-            PasswordError::NotStaged { obstacle, .. } => {
-                let reason = sentence(&obstacle.to_string());
-                match obstacle.detail() {
-                    Some(detail) => format!("{reason} {detail}"),
-                    None => reason,
-                }
-            }
+            PasswordError::NotStaged { obstacle, .. } => sentences(obstacle.as_ref()),
             PasswordError::Template { problem, .. } => problem.to_string(),
             PasswordError::Hashed { .. } => {
                 "A secret holds the password itself, which cannot be had from its hash.".into()
@@ -81,6 +75,9 @@ impl Report for PasswordError {
                 "Who labels a role decides which secret is overwritten.".into()
             }
             PasswordError::NotAdmin(_) => "It takes admin rights over that role.".into(),
+            PasswordError::SecretInUse { called: Some(called), .. } => {
+                format!("That role's secret is called \"{called}\", which may be the same secret.")
+            }
             PasswordError::LabelTooLong => "It has at most 1000 bytes.".into(),
             PasswordError::PasswordLength(_) => "It is a number from 16 to 256.".into(),
             _ => return None,
@@ -114,6 +111,15 @@ impl Report for PasswordError {
             PasswordError::NotSynced(_) => "Use sync_role to name the secret of a role.".into(),
             _ => return None,
         })
+    }
+}
+
+/// Message and detail of a report, as sentences.
+pub fn sentences(report: &dyn Report) -> String {
+    let message = sentence(&report.to_string());
+    match report.detail() {
+        Some(detail) => format!("{message} {detail}"),
+        None => message,
     }
 }
 

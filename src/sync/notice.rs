@@ -14,6 +14,8 @@ pub enum Notice {
     WillBeCreated { secret: String },
     #[error("secret \"{secret}\" does not hold the password of role \"{role}\"")]
     NotTheSame { role: String, secret: String },
+    #[error("secret \"{secret}\" cannot be that of role \"{role}\"")]
+    NotForRole { role: String, secret: String, reason: String, hint: Option<String> },
     #[error("could not look at secret \"{secret}\" of role \"{role}\"")]
     NotSeen { role: String, secret: String, reason: String },
 
@@ -34,7 +36,7 @@ pub enum Notice {
     #[error("reconciled role \"{role}\" and secret \"{secret}\": AWSCURRENT is version {version_id}")]
     Reconciled { role: String, secret: String, version_id: String },
     #[error("role \"{role}\" and secret \"{secret}\" have drifted apart")]
-    Drifted { role: String, secret: String },
+    Drifted { role: String, secret: String, reason: String },
     #[error("could not reconcile role \"{role}\" and secret \"{secret}\"")]
     NotReconciled { role: String, secret: String, reason: String },
 }
@@ -45,6 +47,7 @@ impl Report for Notice {
             Notice::NoPassword { .. }
             | Notice::NotTheSame { .. }
             | Notice::NotSeen { .. }
+            | Notice::NotForRole { .. }
             | Notice::NotPromoted { .. }
             | Notice::NotStored { .. }
             | Notice::NotRenamed { .. }
@@ -60,8 +63,9 @@ impl Report for Notice {
             | Notice::NotStored { reason, .. }
             | Notice::NotRenamed { reason, .. }
             | Notice::NotSeen { reason, .. }
+            | Notice::NotForRole { reason, .. }
+            | Notice::Drifted { reason, .. }
             | Notice::NotReconciled { reason, .. } => Some(reason.clone()),
-            Notice::Drifted { .. } => Some("No version of the secret holds the role's password.".into()),
             _ => None,
         }
     }
@@ -71,7 +75,9 @@ impl Report for Notice {
             Notice::NotPromoted { .. } => {
                 "The password is at AWSPENDING. The background worker moves AWSCURRENT.".into()
             }
-            Notice::NotStored { hint, .. } | Notice::NotRenamed { hint, .. } => return hint.clone(),
+            Notice::NotStored { hint, .. }
+            | Notice::NotRenamed { hint, .. }
+            | Notice::NotForRole { hint, .. } => return hint.clone(),
             Notice::WillBeCreated { .. } => "It is made when the role's password is set.".into(),
             Notice::NotTheSame { .. } | Notice::Drifted { .. } => {
                 "Set the role's password again, or store the right one in the secret.".into()

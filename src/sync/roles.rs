@@ -2,12 +2,15 @@
 
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::SecretId;
+use secretlink_core::Report;
 use secretlink_versions::{Obstacle, check_versions, random_password};
 
-use super::error::{PasswordError, sentence};
+use super::error::{PasswordError, sentence, sentences};
 use super::notice::Notice;
+use super::settle::Look;
 use super::states::{self, RoleState, State};
-use super::{changes, settle, target};
+use super::target::{self, Owners};
+use super::{changes, settle};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
 use crate::backend::text::{RoleName, to_server};
@@ -67,10 +70,35 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
             return Err(PasswordError::NotStaged { role: name, secret: shown, obstacle }.into());
         }
     }
-    if settle::look(role, secret)? == State::Drifted {
+    let look = settle::look(role, secret)?;
+    if let Some(obstacle) = look.obstacle {
+        not_for_role(role, secret, obstacle);
+    } else if look.state == State::Drifted {
         RawReport::new(&Notice::NotTheSame { role: name, secret: shown }).emit(PgLogLevel::NOTICE);
     }
     Ok(())
+}
+
+/// Says why a secret cannot be a role's, with what would stand in the way of its next password.
+fn not_for_role(role: &Role, secret: &SecretId, obstacle: Obstacle) {
+    tell_not_for_role(role, secret, &knowing_clones(&role.display(), obstacle));
+}
+
+fn tell_not_for_role(role: &Role, secret: &SecretId, why: &dyn Report) {
+    let (role, secret, hint) = (role.display(), secret.as_str().to_owned(), why.hint());
+    let notice = Notice::NotForRole { role, secret, reason: sentences(why), hint };
+    RawReport::new(&notice).emit(PgLogLevel::WARNING);
+}
+
+/// Of a secret that is for another user, says whether that one takes turns with the role.
+pub fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
+    match obstacle {
+        Obstacle::OtherUser { secret, username, .. } => {
+            let takes_turns = roles::take_turns(role, &username);
+            Obstacle::OtherUser { secret, username, takes_turns }
+        }
+        obstacle => obstacle,
+    }
 }
 
 /// Asks Secrets Manager what stands in the way of a new version, if anything.
@@ -104,8 +132,17 @@ pub fn check(name: &RoleName) -> Result<State, Error> {
     let not_synced = || Error::from(PasswordError::NotSynced(name.display()));
     let role = roles::by_oid(oid).ok_or_else(not_synced)?;
     let secret = target::of(&role)?.ok_or_else(not_synced)?;
+    if let Some(rival) = Owners::read().rival(oid) {
+        tell_not_for_role(&role, &secret, &rival);
+        return Ok(seen(oid, State::Drifted));
+    }
     let state = match settle::look(&role, &secret) {
-        Ok(state) => state,
+        Ok(Look { state, obstacle }) => {
+            if let Some(obstacle) = obstacle {
+                not_for_role(&role, &secret, obstacle);
+            }
+            state
+        }
         Err(Error::Aws(error)) => {
             let (role, secret) = (role.display(), secret.as_str().to_owned());
             let reason = sentence(&error.to_string());
@@ -114,12 +151,17 @@ pub fn check(name: &RoleName) -> Result<State, Error> {
         }
         Err(error) => return Err(error),
     };
-    // The worker makes sure, and does what is to be done: a change of this very role may be under way.
+    Ok(seen(oid, state))
+}
+
+/// The worker makes sure of what was seen, and does what is to be done: a change of this very role may be
+/// under way.
+fn seen(oid: pg_sys::Oid, state: State) -> State {
     if states::get(oid).is_none_or(|known| known.state != state) {
         states::doubt(oid);
         states::wake_worker();
     }
-    Ok(state)
+    state
 }
 
 /// A row of `role_sync`.

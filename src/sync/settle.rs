@@ -8,7 +8,8 @@ use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, SecretId, SecretsManager};
 use secretlink_core::Report;
 use secretlink_versions::{
-    Candidate, Versions, clear_pending, promote_found, read_all_versions, read_versions, unlabelled,
+    Candidate, Obstacle, Username, Versions, clear_pending, promote_found, read_all_versions, read_versions,
+    unlabelled,
 };
 
 use super::error::sentence;
@@ -18,7 +19,7 @@ use super::target;
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
-use crate::backend::process::transaction::{in_transaction, lock_role, lock_versions};
+use crate::backend::process::transaction::{in_transaction, lock_role};
 use crate::backend::process::wait::WaitEvent;
 use crate::error::Error;
 use crate::secrets::{cache, client};
@@ -42,6 +43,33 @@ enum Finding {
     Elsewhere(String),
     /// It is nowhere.
     Nowhere,
+    /// It is there, but the secret is for another user.
+    OtherUser(Username),
+}
+
+/// How a role and its secret stand to each other, and why not better.
+pub struct Look {
+    /// The state.
+    pub state: State,
+    /// What keeps the secret from being the role's, if that is it.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl From<State> for Look {
+    fn from(state: State) -> Look {
+        Look { state, obstacle: None }
+    }
+}
+
+/// That a secret is for another user than the role.
+fn other_user(secret: &SecretId, username: Username) -> Obstacle {
+    let secret = secret.as_str().to_owned();
+    match username {
+        Ok(username) => {
+            Obstacle::OtherUser { secret, username: username.unwrap_or_default(), takes_turns: false }
+        }
+        Err(problem) => Obstacle::NotUnderstood { secret, problem },
+    }
 }
 
 /// Looks for the version that is a role's, at the labels first.
@@ -52,17 +80,28 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
     let elsewhere = |candidate: Candidate| Finding::Elsewhere(candidate.version_id);
     let found = versions.of_role(&name, |password| role.verify(password));
     match found {
-        Some(found) if !versions.is_current(&found.version_id) => Ok(elsewhere(found)),
         // A rename leaves the password as it is: if the name is another one, the version with the new
-        // name may have lost its label. Or somebody has chosen another name for the secret.
-        Some(found) if found.username.as_ref().is_some_and(|username| *username != name) => {
+        // name may have lost its label. Else the secret is somebody else's, who has the same password.
+        Some(found) if !found.may_be_of(&name) => {
             let renamed = |c: &Candidate| c.is_of(&name, |password| role.verify(password));
-            Ok(more()?.into_iter().find(renamed).map_or(Finding::Current(found.version_id), elsewhere))
+            let other = Finding::OtherUser(found.username);
+            Ok(more()?.into_iter().find(renamed).map_or(other, elsewhere))
         }
+        Some(found) if !versions.is_current(&found.version_id) => Ok(elsewhere(found)),
         Some(found) => Ok(Finding::Current(found.version_id)),
         None => {
-            let found = more()?.into_iter().find(|candidate| role.verify(&candidate.password));
-            Ok(found.map_or(Finding::Nowhere, elsewhere))
+            let is_roles = |c: &Candidate| c.may_be_of(&name) && role.verify(&c.password);
+            if let Some(found) = more()?.into_iter().find(is_roles) {
+                return Ok(elsewhere(found));
+            }
+            // That it is for another user, or no secret of a user, says more than that its password is
+            // another one.
+            let username = versions.problem().map_or_else(|| versions.username(), Err);
+            Ok(if !secretlink_versions::may_be_of(&username, &name) {
+                Finding::OtherUser(username)
+            } else {
+                Finding::Nowhere
+            })
         }
     }
 }
@@ -71,17 +110,21 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
 ///
 /// # Errors
 /// If the secret cannot be read.
-pub fn look(role: &Role, secret: &SecretId) -> Result<State, Error> {
+pub fn look(role: &Role, secret: &SecretId) -> Result<Look, Error> {
     if role.hash.is_none() {
-        return Ok(State::NoPassword);
+        return Ok(State::NoPassword.into());
     }
     let id = secret.clone();
     let versions = client::call(|aws| async move { read_versions(&aws, &id).await })?;
-    let Some(versions) = versions else { return Ok(State::Drifted) };
+    let Some(versions) = versions else { return Ok(State::Drifted.into()) };
     Ok(match find(role, secret, &versions)? {
-        Finding::Current(_) => State::InSync,
-        Finding::Elsewhere(_) => State::Pending,
-        Finding::Nowhere => State::Drifted,
+        Finding::Current(_) => State::InSync.into(),
+        Finding::Elsewhere(_) => State::Pending.into(),
+        Finding::Nowhere => State::Drifted.into(),
+        Finding::OtherUser(username) => {
+            let obstacle = other_user(secret, username);
+            Look { state: State::Drifted, obstacle: Some(obstacle) }
+        }
     })
 }
 
@@ -148,17 +191,23 @@ fn doubts() -> Vec<Doubt> {
         return Vec::new();
     }
     in_transaction(|| {
-        let mut roles: std::collections::HashMap<_, _> = roles::with_password_or_label()
-            .into_iter()
-            .map(|(role, label)| (role.oid, (role, label)))
-            .collect();
+        let all = roles::with_password_or_label();
+        let owners = target::Owners::of(all.iter().cloned());
+        let mut roles: std::collections::HashMap<_, _> =
+            all.into_iter().map(|(role, label)| (role.oid, (role, label))).collect();
         let mut doubts = Vec::new();
         for oid in in_doubt {
             let secret = roles.remove(&oid).map(|(role, label)| (target::by_label(&role, label), role));
             match secret {
                 Some((Ok(Some(secret)), role)) if role.hash.is_some() => {
                     let generation = states::generation(oid);
-                    doubts.push(Doubt { oid, role: role.display(), secret, generation });
+                    let doubt = Doubt { oid, role: role.display(), secret, generation };
+                    match owners.rival(oid) {
+                        // A transaction that is changing it finds out for itself.
+                        Some(_) if !lock_role(oid, false) => {}
+                        Some(rival) => drifted(&doubt, Some(&sentence(&rival.to_string()))),
+                        None => doubts.push(doubt),
+                    }
                 }
                 Some((Ok(Some(_)), _)) => {
                     states::settled(oid, State::NoPassword, None, None);
@@ -187,7 +236,7 @@ fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<V
 /// since: it settles the role itself or leaves it in doubt.
 fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
     if !lock_role(doubt.oid, false)
-        || !lock_versions(doubt.secret.as_str(), false)
+        || !target::lock([&doubt.secret], false)
         || states::generation(doubt.oid) != doubt.generation
     {
         return false;
@@ -217,6 +266,11 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
             drifted(doubt, None);
             return Ok(());
         }
+        Finding::OtherUser(username) => {
+            let obstacle = other_user(&doubt.secret, username);
+            drifted(doubt, Some(&sentence(&obstacle.to_string())));
+            return Ok(());
+        }
     };
     let version = version_id.clone();
     client::call(|aws| async move {
@@ -241,7 +295,8 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
 fn drifted(doubt: &Doubt, reason: Option<&str>) {
     let reason = reason.unwrap_or("No version of the secret holds the role's password.");
     if states::settled(doubt.oid, State::Drifted, None, Some(reason)) != State::Drifted {
-        log(&Notice::Drifted { role: doubt.role.clone(), secret: doubt.secret.as_str().into() });
+        let (role, secret) = (doubt.role.clone(), doubt.secret.as_str().into());
+        log(&Notice::Drifted { role, secret, reason: reason.to_owned() });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 use secretlink_aws::SecretId;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
 use super::error::PasswordError;
@@ -63,13 +64,94 @@ pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), Error> {
     let secret = SecretId::parse(label)?;
     secret.check_form()?;
     // Of two sessions that link at the same time, the second sees what the first has done.
-    transaction::lock_secret(label);
+    for name in sorted_names([&secret]) {
+        transaction::lock_secret(name);
+    }
     transaction::see_changes_of_others();
-    for (other, others_label) in roles::with_password_or_label() {
-        if other.oid != role && by_label(&other, others_label).is_ok_and(|s| s.as_ref() == Some(&secret)) {
-            let error = PasswordError::SecretInUse { secret: label.to_owned(), role: other.display() };
-            return Err(error.into());
+    match Owners::read().others(role, &secret).next() {
+        Some(other) => Err(other.in_use(&secret).into()),
+        None => Ok(()),
+    }
+}
+
+/// The names that these secrets may have, in the order in which they are locked.
+fn sorted_names<'a>(secrets: impl IntoIterator<Item = &'a SecretId>) -> Vec<&'a str> {
+    let mut names: Vec<_> = secrets.into_iter().flat_map(SecretId::names).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Keeps others from changing these secrets until the end of the transaction, whatever they call them.
+/// Returns whether the locks were had; with `wait` they always are.
+pub fn lock<'a>(secrets: impl IntoIterator<Item = &'a SecretId>, wait: bool) -> bool {
+    sorted_names(secrets).into_iter().all(|name| transaction::lock_versions(name, wait))
+}
+
+/// Which role has which secret: all that are synced, as the catalogs and the settings say. AWS is not
+/// asked, so the answer is the same after a restart.
+pub struct Owners {
+    owners: Vec<Owner>,
+    by_name: HashMap<String, Vec<usize>>,
+}
+
+/// A role with its secret.
+pub struct Owner {
+    oid: pg_sys::Oid,
+    role: String,
+    secret: SecretId,
+    is_labelled: bool,
+}
+
+impl Owner {
+    /// That a secret is not to be had, since it may be this role's.
+    pub fn in_use(&self, secret: &SecretId) -> PasswordError {
+        PasswordError::SecretInUse {
+            secret: secret.as_str().to_owned(),
+            role: self.role.clone(),
+            called: (*secret != self.secret).then(|| self.secret.as_str().to_owned()),
         }
     }
-    Ok(())
+}
+
+impl Owners {
+    /// Reads the catalogs.
+    pub fn read() -> Owners {
+        Owners::of(roles::with_password_or_label())
+    }
+
+    /// Of what was read of them.
+    pub fn of(roles: impl IntoIterator<Item = (Role, Option<CString>)>) -> Owners {
+        let mut all = Owners { owners: Vec::new(), by_name: HashMap::new() };
+        for (role, label) in roles {
+            let is_labelled = label.is_some();
+            let Ok(Some(secret)) = by_label(&role, label) else { continue };
+            for name in secret.names() {
+                all.by_name.entry(name.to_owned()).or_default().push(all.owners.len());
+            }
+            all.owners.push(Owner { oid: role.oid, role: role.display(), secret, is_labelled });
+        }
+        all
+    }
+
+    /// The other roles that may have this secret.
+    fn others(&self, role: pg_sys::Oid, secret: &SecretId) -> impl Iterator<Item = &Owner> {
+        let places = secret.names().filter_map(|name| self.by_name.get(name)).flatten();
+        places.map(|place| &self.owners[*place]).filter(move |o| o.oid != role && o.secret.may_be(secret))
+    }
+
+    /// Another role that may have the same secret as this one.
+    pub fn other(&self, role: pg_sys::Oid) -> Option<PasswordError> {
+        let own = self.owners.iter().find(|owner| owner.oid == role)?;
+        let other = self.others(role, &own.secret).next()?;
+        Some(other.in_use(&own.secret))
+    }
+
+    /// What keeps a role from having its secret: another role that may have the same one. Of two, a label
+    /// goes before the template; where neither does, both are kept from it.
+    pub fn rival(&self, role: pg_sys::Oid) -> Option<PasswordError> {
+        let own = self.owners.iter().find(|owner| owner.oid == role)?;
+        let rival = self.others(role, &own.secret).find(|other| other.is_labelled || !own.is_labelled)?;
+        Some(rival.in_use(&own.secret))
+    }
 }

@@ -168,6 +168,52 @@ fn what_is_not_given_comes_from_the_secret() {
 }
 
 #[test]
+fn of_a_secret_only_what_is_used_need_be_valid() {
+    let stage = Stage::start();
+    let secrets = stage.moto.secrets();
+    let mut client = connect(&stage.local);
+    let full = full_secret(&stage).to_string();
+    let digits = "9".repeat(400);
+    let nested = format!("{}{}", "{\"a\":[".repeat(200), "]}".repeat(200));
+    for (number, odd) in
+        ["1e999", "-1E+400", &digits, &nested, "\"\\ud800\"", "\"\\udc00\\ud800\""].iter().enumerate()
+    {
+        let name = format!("odd/{number}");
+        secrets.create_secret(&name, &format!(r#"{{"x":{odd},"\ud800":{odd},{}"#, &full[1..]));
+        works(&mut client, &format!("'{name}'"));
+        // Where it is used, it is named.
+        let port = format!(r#"{{"port":{odd},{}"#, full[1..].replace("\"port\"", "\"unused\""));
+        secrets.create_secret(&format!("{name}/port"), &port);
+        let error = db_error(call(&mut client, &format!("'{name}/port'")));
+        assert_eq!(error.code().code(), "22023", "{error:?}");
+        assert!(error.message().contains("\"port\""), "{error:?}");
+    }
+    // Of several members the last one counts, as for jsonb.
+    let twice = format!(r#"{{"password":"no","port":1,"username":["no"],{}"#, &full[1..]);
+    secrets.create_secret("twice", &twice);
+    works(&mut client, "'twice'");
+}
+
+#[test]
+fn a_refused_password_of_a_secret_for_another_user_says_so() {
+    let stage = Stage::start();
+    let secrets = stage.moto.secrets();
+    stage.remote.create_login("app_clone", "of-the-clone", "scram-sha-256");
+    let secret = with(full_secret(&stage), json!({ "username": "app_clone", "password": "of-the-clone" }));
+    secrets.create_secret("clone", &secret);
+    let mut client = connect(&stage.local);
+    works(&mut client, "'clone'");
+    assert_eq!(ask(&mut client, "remote_conn", WHERE), "app_clone testdb true");
+    let error = db_error(call(&mut client, "'clone', remote_user => 'app'"));
+    assert_eq!(error.code().code(), "08001", "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("app_clone")), "{error:?}");
+    // Who gives a password of their own is told nothing of the secret's.
+    secrets.create_secret("wrong", &with(full_secret(&stage), json!({ "password": "wrong" })));
+    let error = db_error(call(&mut client, "'wrong', remote_user => 'app'"));
+    assert_eq!((error.code().code(), error.hint()), ("08001", None), "{error:?}");
+}
+
+#[test]
 fn passwords_of_every_kind_go_through_unharmed() {
     let stage = Stage::start();
     let secrets = stage.moto.secrets();

@@ -17,7 +17,9 @@ use secretlink_core::Report;
 
 use crate::call::{Call, credentials_error, reason, tidy};
 use crate::operation::Operation;
-use crate::{AwsError, DatabaseSecret, SecretId, SecretsManager, Settings, VersionSelector, stage};
+use crate::{
+    AwsError, DatabaseSecret, NotWritable, SecretId, SecretsManager, Settings, VersionSelector, stage,
+};
 
 /// A version that no secret has: Secrets Manager makes UUIDs, and ours are `secretlink-` and a UUID.
 const NO_SUCH_VERSION: &str = "secretlink-check-no-such-version-exists";
@@ -202,23 +204,22 @@ impl SecretsManager {
             Ok(stages) => stages,
             Err(error) => return Check::failed(ITEM, &error),
         };
-        if stages.deleted.is_some() {
-            let secret = id.as_str().to_owned();
-            return Check::failed(ITEM, &AwsError::MarkedForDeletion { secret });
+        match stages.writable() {
+            Ok(()) => {}
+            Err(NotWritable::Deleted) => {
+                let secret = id.as_str().to_owned();
+                return Check::failed(ITEM, &AwsError::MarkedForDeletion { secret });
+            }
+            Err(NotWritable::Owned(service)) => {
+                return Check::bad(ITEM, format!("It is managed by {}.", tidy(&service)), "");
+            }
+            Err(NotWritable::Replica(primary)) => {
+                let detail = format!("It is a replica; region {} has the secret itself.", tidy(&primary));
+                return Check::bad(ITEM, detail, "Write to the secret by its ARN in that region.");
+            }
         }
-        if let Some(service) = &stages.owning_service {
-            return Check::bad(ITEM, format!("It is managed by {}.", tidy(service)), "");
-        }
-        let own_region = stages.arn.split(':').nth(3).unwrap_or_default();
-        if let Some(primary) = stages.primary_region.as_deref().filter(|primary| *primary != own_region) {
-            let detail = format!("It is a replica; region {} has the secret itself.", tidy(primary));
-            return Check::bad(ITEM, detail, "Write to the secret by its ARN in that region.");
-        }
-        let holder = |label| {
-            let mut versions = stages.versions.iter();
-            versions.find(|(_, held)| held.iter().any(|held| held == label)).map(|(version, _)| version)
-        };
-        let pending = holder(stage::PENDING).filter(|pending| Some(*pending) != holder(stage::CURRENT));
+        let pending =
+            stages.holder(stage::PENDING).filter(|held| Some(*held) != stages.holder(stage::CURRENT));
         let rotation = pending.map_or_else(String::new, |version| {
             format!(" A rotation is not over: AWSPENDING is at version {}.", tidy(version))
         });

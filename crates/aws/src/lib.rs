@@ -30,10 +30,12 @@ pub use rds_token::{
 };
 pub use recorder::{Outcome, Recorder};
 pub use secret::database::DatabaseSecret;
+pub use secret::document::{Document, NotADocument};
 pub use secret::id::SecretId;
 pub use secret::value::{
     NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
     VersionSelector,
 };
+pub use secret::writable::NotWritable;
 pub use secrets_manager::SecretsManager;
 pub use settings::{Identity, Settings};

@@ -26,4 +26,4 @@ pub use role_secret::NewFields;
 pub use settlement::{Candidate, clear_pending, promote_found, unlabelled};
 pub use staging::{Change, Missing, Plan, Staged, plan, write};
 pub use template::{SecretTemplate, TemplateError};
-pub use versions::{Versions, check_versions, read_all_versions, read_versions};
+pub use versions::{Username, Versions, check_versions, may_be_of, read_all_versions, read_versions};

@@ -1,6 +1,6 @@
 //! Why a password could not be brought into its secret.
 
-use secretlink_aws::AwsError;
+use secretlink_aws::{AwsError, NotWritable, SecretId};
 use secretlink_core::random::NoRandomness;
 use secretlink_core::{Report, SqlState};
 
@@ -46,6 +46,24 @@ pub enum Obstacle {
         /// The secret.
         secret: String,
     },
+    /// The secret says that it is for somebody else.
+    #[error("secret \"{secret}\" is for user \"{username}\"")]
+    OtherUser {
+        /// The secret.
+        secret: String,
+        /// The user that it is for.
+        username: String,
+        /// Whether that user and the role take turns: one is the clone of the other.
+        takes_turns: bool,
+    },
+    /// The secret is neither a JSON object nor a password, by the look of it.
+    #[error("contents of secret \"{secret}\" are not understood")]
+    NotUnderstood {
+        /// The secret.
+        secret: String,
+        /// What is wrong with them, as a sentence.
+        problem: &'static str,
+    },
     /// A renamed role's password is in no version of its secret.
     #[error("secret \"{secret}\" does not hold the role's password")]
     Drifted {
@@ -64,6 +82,15 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
+    pub(crate) fn not_writable(why: NotWritable, id: &SecretId) -> Obstacle {
+        let secret = id.as_str().to_owned();
+        match why {
+            NotWritable::Owned(service) => Obstacle::Owned { secret, service },
+            NotWritable::Deleted => AwsError::MarkedForDeletion { secret }.into(),
+            NotWritable::Replica(primary_region) => Obstacle::Replica { secret, primary_region },
+        }
+    }
+
     /// Whether Secrets Manager could not be reached, or asked to be called less often.
     pub fn is_outage(&self) -> bool {
         matches!(self, Obstacle::Aws(error) if error.is_unreachable() || error.is_throttled())
@@ -77,6 +104,8 @@ impl Report for Obstacle {
             // object_not_in_prerequisite_state
             Obstacle::Owned { .. }
             | Obstacle::Replica { .. }
+            | Obstacle::OtherUser { .. }
+            | Obstacle::NotUnderstood { .. }
             | Obstacle::Drifted { .. }
             | Obstacle::NothingToRename { .. } => "55000",
             // object_in_use
@@ -94,6 +123,7 @@ impl Report for Obstacle {
             Obstacle::Rotating { version_id, .. } => {
                 Some(format!("AWSPENDING is at version {version_id}, which secretlink has not staged."))
             }
+            Obstacle::NotUnderstood { problem, .. } => Some((*problem).to_owned()),
             _ => None,
         }
     }
@@ -107,6 +137,15 @@ impl Report for Obstacle {
             Obstacle::Replica { .. } => "Sync the role with the original, by its ARN.".into(),
             Obstacle::Rotating { .. } => {
                 "Wait until the rotation has ended, or remove AWSPENDING from that version.".into()
+            }
+            Obstacle::OtherUser { takes_turns: true, .. } => {
+                "The role and that user take turns in this secret. Unsync the role, and change the password with rotate_secret.".into()
+            }
+            Obstacle::OtherUser { .. } => {
+                "Sync the role with a secret of its own, or correct \"username\" in this one.".into()
+            }
+            Obstacle::NotUnderstood { .. } => {
+                "Nothing was changed. Store a JSON object with a \"password\" in the secret, or nothing but the password.".into()
             }
             Obstacle::Missing { .. } => {
                 "Create the secret, or turn secretlink.create_missing_secrets on and name the secret by its name."

@@ -1,10 +1,7 @@
 //! The text of a role's secret: a JSON object with a password in it, or nothing but the password.
 
+use secretlink_aws::{Document, NotADocument};
 use secretlink_core::Secret;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
-use std::fmt;
 
 /// What a secret made for a role says besides its password (Secrets Manager user guide, "JSON
 /// structure of AWS Secrets Manager database credential secrets").
@@ -20,134 +17,194 @@ pub struct NewFields {
 
 /// The text of a secret, taken apart.
 pub(crate) enum RoleSecret {
-    /// The members in their order, their values as they were written: numbers that no machine type
-    /// holds stay what they are.
-    Object(Vec<(String, Box<RawValue>)>),
+    /// A JSON object.
+    Object(Document),
     /// All of it is the password.
     Plain(Secret),
+    /// Somebody's notes, by the look of it. Not to be replaced, unless it is known to be the password.
+    Unclear {
+        /// All of it.
+        text: Secret,
+        /// What it looks like, as a sentence.
+        problem: &'static str,
+    },
 }
 
 impl RoleSecret {
-    /// Takes any text for a secret. What is not a JSON object is a password.
+    /// Takes any text for a secret.
     pub(crate) fn parse(text: &str) -> RoleSecret {
-        // Byte by byte, for the reason given at `parse_json` in secretlink-aws.
-        match serde_json::from_reader::<_, Members>(text.as_bytes()) {
-            Ok(Members(members)) => RoleSecret::Object(members),
-            Err(_) => RoleSecret::Plain(Secret::new(text)),
+        match Document::parse(text) {
+            Ok(document) => RoleSecret::Object(document),
+            Err(why) => match looks_like(text, why) {
+                Some(problem) => RoleSecret::Unclear { text: Secret::new(text), problem },
+                None => RoleSecret::Plain(Secret::new(text)),
+            },
         }
     }
 
     /// A new secret, still without a password.
     pub(crate) fn new(fields: &NewFields, role: &str) -> RoleSecret {
-        RoleSecret::Object(
-            [
-                ("engine", raw(&"postgres")),
-                ("host", raw(&fields.host)),
-                ("port", raw(&fields.port)),
-                ("dbname", raw(&fields.dbname)),
-                ("username", raw(&role)),
-            ]
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-        )
+        let mut document = Document::new();
+        document.set("engine", "postgres");
+        document.set("host", &fields.host);
+        document.set("port", &fields.port);
+        document.set("dbname", &fields.dbname);
+        document.set("username", role);
+        RoleSecret::Object(document)
     }
 
-    /// The password, if there is one: a member that is not a string is none.
+    /// What may be the password, if anything: whether it is, the role's hash tells.
     pub(crate) fn password(&self) -> Option<Secret> {
         match self {
-            RoleSecret::Object(_) => self.text("password").map(Secret::new),
-            RoleSecret::Plain(password) => Some(password.clone()),
+            RoleSecret::Object(document) => document.text("password").ok().flatten().map(Secret::new),
+            RoleSecret::Plain(text) | RoleSecret::Unclear { text, .. } => Some(text.clone()),
         }
     }
 
-    /// The user name, if there is one.
-    pub(crate) fn username(&self) -> Option<String> {
-        self.text("username")
+    /// Why it is neither a JSON object nor a password, by the look of it.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        match self {
+            RoleSecret::Object(document) => document.text("password").err().map(|_| NOT_A_PASSWORD),
+            RoleSecret::Plain(_) => None,
+            RoleSecret::Unclear { problem, .. } => Some(problem),
+        }
+    }
+
+    /// The user that the secret is for, if it says so.
+    ///
+    /// # Errors
+    /// What is wrong with what it says.
+    pub(crate) fn username(&self) -> Result<Option<String>, &'static str> {
+        match self {
+            RoleSecret::Object(document) => {
+                document.text("username").map_err(|_| "Its \"username\" is not a text.")
+            }
+            RoleSecret::Plain(_) | RoleSecret::Unclear { .. } => Ok(None),
+        }
     }
 
     /// Puts another password in its place. Everything else stays.
-    pub(crate) fn set_password(&mut self, password: &Secret) {
-        match (&mut *self, password.expose_str()) {
-            (RoleSecret::Object(_), Some(text)) => self.set("password", raw(&text)),
-            _ => *self = RoleSecret::Plain(password.clone()),
+    ///
+    /// # Errors
+    /// Why nobody could say afterwards what the secret held before, or holds now. `is_known` tells whether
+    /// a text is a password of the role.
+    pub(crate) fn set_password(
+        &mut self,
+        password: &Secret,
+        is_known: impl Fn(&Secret) -> bool,
+    ) -> Result<(), &'static str> {
+        match self {
+            RoleSecret::Object(document) => {
+                document.text("password").map_err(|_| NOT_A_PASSWORD)?;
+                let text = password.expose_str().ok_or("The new password is not UTF-8.")?;
+                document.set("password", text);
+                return Ok(());
+            }
+            RoleSecret::Unclear { text, problem } if !is_known(text) => return Err(problem),
+            RoleSecret::Plain(_) | RoleSecret::Unclear { .. } => {}
+        }
+        *self = RoleSecret::Plain(password.clone());
+        match password.expose_str().map(Document::parse) {
+            Some(Ok(_)) => Err("The new password would be read as a JSON object."),
+            _ => Ok(()),
         }
     }
 
-    /// Makes the user name follow a renamed role. Another user name than the role's was chosen by
-    /// somebody, and stays.
-    pub(crate) fn rename(&mut self, from: &str, to: &str) {
-        if self.username().as_deref() == Some(from) {
-            self.set("username", raw(&to));
+    /// Gives it another user name, if it has one.
+    pub(crate) fn rename(&mut self, to: &str) {
+        if let RoleSecret::Object(document) = self
+            && document.text("username").is_ok_and(|username| username.is_some())
+        {
+            document.set("username", to);
         }
     }
 
     /// The text again.
     pub(crate) fn to_secret(&self) -> Secret {
         match self {
-            RoleSecret::Plain(password) => password.clone(),
-            RoleSecret::Object(members) => {
-                let members = members.iter().map(|(name, value)| format!("{}:{value}", raw(name)));
-                Secret::new(format!("{{{}}}", members.collect::<Vec<_>>().join(",")))
-            }
-        }
-    }
-
-    /// A member that is a string. Of several with one name the last counts, as everywhere.
-    fn text(&self, name: &str) -> Option<String> {
-        let RoleSecret::Object(members) = self else { return None };
-        let (_, value) = members.iter().rev().find(|(member, _)| member == name)?;
-        serde_json::from_reader(value.get().as_bytes()).ok()
-    }
-
-    fn set(&mut self, name: &str, value: Box<RawValue>) {
-        let RoleSecret::Object(members) = self else { return };
-        match members.iter_mut().rev().find(|(member, _)| member == name) {
-            Some((_, old)) => *old = value,
-            None => members.push((name.to_owned(), value)),
+            RoleSecret::Object(document) => document.to_secret(),
+            RoleSecret::Plain(text) | RoleSecret::Unclear { text, .. } => text.clone(),
         }
     }
 }
 
-/// A string or number as JSON.
-fn raw(value: &(impl serde::Serialize + ?Sized)) -> Box<RawValue> {
-    // Only a map with odd keys or a failing `Serialize` could fail, and neither comes here.
-    serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
+const NOT_A_PASSWORD: &str = "Its \"password\" is not a text.";
+
+/// What a text that is not a JSON object looks like, if not like a password. Nobody would get back what
+/// else it says once it was replaced.
+fn looks_like(text: &str, why: NotADocument) -> Option<&'static str> {
+    let trimmed = text.trim();
+    if let Some(rest) = trimmed.strip_prefix('\u{feff}') {
+        return Some(match Document::parse(rest) {
+            Ok(_) => "It is JSON behind a byte order mark.",
+            Err(_) => "It begins with a byte order mark.",
+        });
+    }
+    if trimmed.starts_with(['{', '[', '"']) {
+        return Some(match why {
+            NotADocument::NotJson { .. } => "It begins like JSON, and is not valid JSON.",
+            NotADocument::NotAnObject => "It is JSON, but not an object.",
+        });
+    }
+    if trimmed.contains(['\n', '\r']) {
+        return Some("It has several lines.");
+    }
+    if is_uri(trimmed) {
+        return Some("It is a URI.");
+    }
+    if has_pairs(trimmed) { Some("It consists of names and values.") } else { None }
 }
 
-/// The members of an object, in order.
-struct Members(Vec<(String, Box<RawValue>)>);
+/// `postgresql://…`, `jdbc:postgresql://…`
+fn is_uri(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-:".contains(&b))
+    })
+}
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
+/// `host=… password=…`, `PASSWORD=…`, `user=…&password=…`, `password: …`. A password may have an equals
+/// sign in it, too; so one pair is one only if its name is a word of this trade.
+fn has_pairs(text: &str) -> bool {
+    const WORDS: [&str; 12] =
+        ["pass", "pwd", "user", "host", "secret", "token", "key", "url", "uri", "dsn", "port", "database"];
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    };
+    // `a = b` is `a=b`, and `a: b` too.
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let text = words.join(" ").replace(" = ", "=").replace("= ", "=").replace(" =", "=").replace(": ", "=");
+    let mut pairs = 0;
+    for piece in text.split([' ', ';', '&', ',']) {
+        if let Some((name, value)) = piece.split_once('=')
+            && is_name(name)
+            && !value.is_empty()
+            && !value.starts_with('=')
+        {
+            pairs += 1;
+            let name = name.to_ascii_lowercase();
+            if pairs > 1 || WORDS.iter().any(|word| name.contains(word)) {
+                return true;
             }
         }
-        deserializer.deserialize_map(Collect)
     }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn changed(text: &str, password: &str) -> String {
+    fn set(text: &str, password: &str) -> Result<String, &'static str> {
         let mut secret = RoleSecret::parse(text);
-        secret.set_password(&Secret::new(password));
-        secret.to_secret().expose_str().unwrap().to_owned()
+        secret.set_password(&Secret::new(password), |known| known.expose() == b"\"known\"")?;
+        Ok(secret.to_secret().expose_str().unwrap().to_owned())
+    }
+
+    #[track_caller]
+    fn changed(text: &str, password: &str) -> String {
+        set(text, password).unwrap_or_else(|e| panic!("{text}: {e}"))
     }
 
     #[test]
@@ -165,11 +222,72 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_the_password() {
-        for text in ["old", "", "\"old\"", "12", "[1]", "{not json", "{\"a\":1} x"] {
+    fn a_plain_password_is_replaced() {
+        for text in [
+            "old",
+            "old\n",
+            " old ",
+            "12",
+            "null",
+            "correct horse battery staple",
+            "q83vEjRWeJCrze8SNFZ4kA==",
+            "a=b",
+            "p==w",
+            "x<y>z",
+            "50%=half;of+it",
+            "//not a uri",
+            "it's}{",
+            "a:b:c",
+        ] {
             assert_eq!(changed(text, "new"), "new", "{text}");
             assert_eq!(RoleSecret::parse(text).password(), Some(Secret::new(text)), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_not_written_by_a_machine_is_not_replaced() {
+        for text in [
+            "\u{feff}{\"username\":\"u\",\"password\":\"p\"}",
+            "\u{feff}p",
+            "{\"username\":\"u\",\"password\":\"p\",}",
+            "{'username':'u','password':'p'}",
+            "{\"username\":\"u\",\"password\":\"p\"",
+            "  {\"password\":\"p\"} x",
+            "{\"password\":\"p\"}{\"password\":\"q\"}",
+            "{password: p}",
+            "[{\"password\":\"p\"}]",
+            "[\"p\"",
+            "[]",
+            "\"{\\\"password\\\":\\\"p\\\"}\"",
+            "\"p\"",
+            "\"p",
+            "USERNAME=u\nPASSWORD=p\n",
+            "PASSWORD=p",
+            "export DB_PASSWORD='p'",
+            "username: u\npassword: p",
+            "password: p",
+            "host=db user=u password=p",
+            "host = db  user = u",
+            "Server=db;User Id=u;Pwd=p;",
+            "user=u&password=p",
+            "postgresql://u:p@db:5432/d",
+            " postgres://u@db",
+            "jdbc:postgresql://db/d?user=u",
+            "u\np",
+            "u\r\np\r\n",
+            "-----BEGIN KEY-----\nx\n-----END KEY-----\n",
+            r#"{"password":{"value":"p"}}"#,
+            r#"{"password":["p"]}"#,
+            r#"{"password":123456}"#,
+            r#"{"password":"\ud800"}"#,
+        ] {
+            assert!(set(text, "new").is_err(), "{text}");
+        }
+        // But for what is known to be the password, however it looks.
+        assert_eq!(changed("\"known\"", "[new"), "[new");
+        // A new password that nobody could tell from JSON afterwards.
+        assert!(set("old", "{}").is_err());
+        assert_eq!(changed("old", "{"), "{");
     }
 
     #[test]
@@ -182,14 +300,21 @@ mod tests {
     }
 
     #[test]
-    fn only_the_roles_own_name_follows() {
+    fn a_user_name_is_what_the_secret_says() {
+        let username = |text| RoleSecret::parse(text).username();
+        assert_eq!(username(r#"{"username":"app"}"#), Ok(Some("app".into())));
+        for text in ["app", "{}", r#"{"username":null}"#, r#"{"username":""}"#, r#"{"user":"app"}"#] {
+            assert_eq!(username(text), Ok(None), "{text}");
+        }
+        for text in [r#"{"username":["app"]}"#, r#"{"username":1e999}"#, r#"{"username":"\ud800"}"#] {
+            assert!(username(text).is_err(), "{text}");
+        }
         let renamed = |text: &str| {
             let mut secret = RoleSecret::parse(text);
-            secret.rename("app", "app2");
+            secret.rename("app2");
             secret.to_secret().expose_str().unwrap().to_owned()
         };
         assert_eq!(renamed(r#"{"username":"app"}"#), r#"{"username":"app2"}"#);
-        assert_eq!(renamed(r#"{"username":"other"}"#), r#"{"username":"other"}"#);
         assert_eq!(renamed(r#"{"user":"app"}"#), r#"{"user":"app"}"#);
         assert_eq!(renamed("app"), "app");
     }
@@ -198,7 +323,7 @@ mod tests {
     fn a_new_one_has_all_fields() {
         let fields = NewFields { host: "db".into(), port: 5432, dbname: "d\"".into() };
         let mut secret = RoleSecret::new(&fields, "app");
-        secret.set_password(&Secret::new("p"));
+        secret.set_password(&Secret::new("p"), |_| false).unwrap();
         assert_eq!(
             secret.to_secret().expose_str(),
             Some(

@@ -4,7 +4,7 @@
 use secretlink_aws::{AwsError, SecretId, SecretsManager, stage};
 use secretlink_core::Secret;
 
-use crate::versions::{Version, Versions, by_id, read};
+use crate::versions::{Username, Version, Versions, by_id, is_name_of, may_be_of, read};
 use crate::{Origin, promote};
 
 /// How many versions without a label are read in search of a password.
@@ -17,8 +17,8 @@ pub struct Candidate {
     pub version_id: String,
     /// The password in it.
     pub password: Secret,
-    /// The user name in it, if there is one.
-    pub username: Option<String>,
+    /// The user that it is for.
+    pub username: Username,
 }
 
 impl Candidate {
@@ -29,7 +29,12 @@ impl Candidate {
 
     /// Whether it is a role's by name and password.
     pub fn is_of(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
-        self.username.as_deref() == Some(role) && is_right(&self.password)
+        matches!(&self.username, Ok(Some(name)) if is_name_of(name, role)) && is_right(&self.password)
+    }
+
+    /// Whether it may be a role's: it names no other user.
+    pub fn may_be_of(&self, role: &str) -> bool {
+        may_be_of(&self.username, role)
     }
 }
 
@@ -38,6 +43,16 @@ impl Versions {
     pub fn of_role(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<Candidate> {
         let version = if self.is_pending(role, &is_right) { &self.pending } else { &self.current };
         version.as_ref().and_then(Candidate::of).filter(|candidate| is_right(&candidate.password))
+    }
+
+    /// The user that the current version is for.
+    pub fn username(&self) -> Username {
+        self.current.as_ref().map_or(Ok(None), Version::username)
+    }
+
+    /// Why the current version is neither a JSON object nor a password, by the look of it.
+    pub fn problem(&self) -> Option<&'static str> {
+        self.current.as_ref()?.secret().ok()?.problem()
     }
 
     /// Whether a version is the current one.

@@ -4,7 +4,7 @@ use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager, stage};
 use secretlink_core::Secret;
 
 use crate::role_secret::{NewFields, RoleSecret};
-use crate::versions::{Version, Versions, check, check_name};
+use crate::versions::{Version, Versions, check, check_name, is_name_of};
 use crate::{Obstacle, Origin, promote};
 
 /// What a transaction is about to do to a role whose password is kept in a secret.
@@ -103,7 +103,7 @@ pub fn plan(
                 // Only a name can be given to a new secret.
                 if change.secret.region().is_none() =>
             {
-                Ok(Plan::Create { value: new_value(fields, change, password) })
+                Ok(Plan::Create { value: new_value(fields, change, password)? })
             }
             (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
             _ => Err(Obstacle::Missing { secret: name(change) }),
@@ -120,6 +120,7 @@ pub fn plan(
     match &versions.pending {
         Some(pending) if pending.origin() != Origin::Sync => {
             if change.password.is_some() && change.password == pending.password() {
+                check_user(&pending.secret()?, change)?;
                 return Ok(Plan::Adopt(staged(pending, current)));
             }
             let version_id = pending.version_id.clone();
@@ -137,21 +138,24 @@ pub fn plan(
     let Some(base) = base else {
         return match (&change.missing, &change.password) {
             (Missing::Create(fields) | Missing::MustCreate(fields), Some(password)) => {
-                Ok(Plan::Put { first, value: new_value(fields, change, password), current: None })
+                Ok(Plan::Put { first, value: new_value(fields, change, password)?, current: None })
             }
             (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
             _ => Err(Obstacle::Missing { secret: name(change) }),
         };
     };
     let mut secret = base.secret()?;
+    check_user(&secret, change)?;
     let before = secret.to_secret();
     match &change.password {
-        Some(password) => secret.set_password(password),
+        Some(password) => secret
+            .set_password(password, |known| known == password || was_right(known))
+            .map_err(|problem| Obstacle::NotUnderstood { secret: name(change), problem })?,
         None if secret.password().is_some_and(|password| was_right(&password)) => {}
         None => return Err(Obstacle::Drifted { secret: name(change) }),
     }
-    if let Some(from) = &change.renamed_from {
-        secret.rename(from, &change.role);
+    if change.renamed_from.is_some() {
+        secret.rename(&change.role);
     }
     let value = secret.to_secret();
     // With a pending version of ours about, a promotion of it may still be under way. It must find
@@ -201,14 +205,28 @@ pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<
     }
 }
 
+/// A secret belongs to the role it names.
+fn check_user(secret: &RoleSecret, change: &Change) -> Result<(), Obstacle> {
+    let own_names = || [Some(&change.role), change.renamed_from.as_ref()].into_iter().flatten();
+    match secret.username() {
+        Ok(Some(username)) if !own_names().any(|name| is_name_of(&username, name)) => {
+            Err(Obstacle::OtherUser { secret: name(change), username, takes_turns: false })
+        }
+        Ok(_) => Ok(()),
+        Err(problem) => Err(Obstacle::NotUnderstood { secret: name(change), problem }),
+    }
+}
+
 fn name(change: &Change) -> String {
     change.secret.as_str().to_owned()
 }
 
-fn new_value(fields: &NewFields, change: &Change, password: &Secret) -> Secret {
+fn new_value(fields: &NewFields, change: &Change, password: &Secret) -> Result<Secret, Obstacle> {
     let mut secret = RoleSecret::new(fields, &change.role);
-    secret.set_password(password);
-    secret.to_secret()
+    match secret.set_password(password, |_| false) {
+        Ok(()) => Ok(secret.to_secret()),
+        Err(problem) => Err(Obstacle::NotUnderstood { secret: name(change), problem }),
+    }
 }
 
 fn staged(version: &Version, current: Option<&Version>) -> Staged {
@@ -281,13 +299,51 @@ mod tests {
 
     #[test]
     fn what_was_committed_and_not_promoted_comes_first() {
-        let committed = Some(("secretlink-1", r#"{"username":"app2","password":"old"}"#));
-        let current = r#"{"username":"app","password":"older"}"#;
+        let committed = Some(("secretlink-1", r#"{"username":"app","password":"old"}"#));
+        let current = r#"{"username":"app0","password":"older"}"#;
         let (first, value, current) = put(planned(&change(Some("new")), Some(current), committed));
         let first = first.unwrap();
         assert_eq!((first.version_id.as_str(), first.current.as_deref()), ("secretlink-1", Some("current")));
-        assert_eq!(value, r#"{"username":"app2","password":"new"}"#);
+        assert_eq!(value, r#"{"username":"app","password":"new"}"#);
         assert_eq!(current.as_deref(), Some("secretlink-1"));
+    }
+
+    #[test]
+    fn a_secret_belongs_to_the_role_it_names() {
+        let clone = r#"{"username":"app_clone","password":"old"}"#;
+        for current in [clone, r#"{"username":"app_clone"}"#, r#"{"username":"App","password":"old"}"#] {
+            let refused = planned(&change(Some("new")), Some(current), None);
+            assert!(matches!(refused, Err(Obstacle::OtherUser { .. })), "{refused:?}");
+        }
+        let refused = planned(&change(Some("new")), Some(r#"{"username":["app"],"password":"old"}"#), None);
+        assert!(matches!(refused, Err(Obstacle::NotUnderstood { .. })));
+        // Nor is somebody's rotation adopted that is for another user.
+        let rotation = Some(("5f0c", r#"{"username":"app_clone","password":"new"}"#));
+        let refused = planned(&change(Some("new")), Some(CURRENT), rotation);
+        assert!(matches!(refused, Err(Obstacle::OtherUser { username, .. }) if username == "app_clone"));
+        // The name that a role is being given, or had.
+        let renamed =
+            |to: &str| Change { role: to.into(), renamed_from: Some("app".into()), ..change(Some("new")) };
+        for (to, is_right) in [("app_clone", true), ("app2", false)] {
+            let plan = planned(&renamed(to), Some(clone), None);
+            assert_eq!(matches!(plan, Ok(Plan::Put { .. })), is_right, "{to} {plan:?}");
+            put(planned(&renamed(to), Some(CURRENT), None));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_replaced() {
+        let change = change(Some("new"));
+        let refused = planned(&change, Some("{\"password\":\"old\",}"), None);
+        assert!(matches!(refused, Err(Obstacle::NotUnderstood { .. })), "{refused:?}");
+        assert!(matches!(put(planned(&change, Some("old"), None)), (None, value, _) if value == "new"));
+        // The role's own password is no notes, however it looks, nor is the one it is being given.
+        let right = |password: &Secret| password.expose() == b"{old";
+        let planned = plan(&change, Some(&versions(Some("{old"), None)), right);
+        assert!(matches!(planned, Ok(Plan::Put { .. })), "{planned:?}");
+        let odd = Change { password: Some(Secret::new("{odd")), ..change };
+        let planned = plan(&odd, Some(&versions(Some("{odd"), None)), |_| false);
+        assert!(matches!(planned, Ok(Plan::Nothing { .. })), "{planned:?}");
     }
 
     #[test]

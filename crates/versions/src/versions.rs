@@ -25,6 +25,20 @@ pub(crate) struct Version {
     value: SecretValue,
 }
 
+/// The user that a version is for, if it says so, or what is wrong with what it says.
+pub type Username = Result<Option<String>, &'static str>;
+
+/// Whether a user name in a secret is that of a role. The name of a role in another encoding than this
+/// process has is not known in full: it has replacement characters, and only ASCII names are told from it.
+pub(crate) fn is_name_of(username: &str, role: &str) -> bool {
+    username == role || (role.contains(char::REPLACEMENT_CHARACTER) && !username.is_ascii())
+}
+
+/// Whether what a secret says of its user leaves it to a role: it is that one, or nobody is named.
+pub fn may_be_of(username: &Username, role: &str) -> bool {
+    username.as_ref().is_ok_and(|name| name.as_ref().is_none_or(|name| is_name_of(name, role)))
+}
+
 impl Version {
     /// # Errors
     /// If the secret is binary.
@@ -37,9 +51,9 @@ impl Version {
         self.secret().ok().and_then(|secret| secret.password())
     }
 
-    /// The user name in it, if there is one.
-    pub(crate) fn username(&self) -> Option<String> {
-        self.secret().ok().and_then(|secret| secret.username())
+    /// The user that it is for.
+    pub(crate) fn username(&self) -> Username {
+        self.secret().map_or(Ok(None), |secret| secret.username())
     }
 
     /// Who wrote it.
@@ -52,7 +66,8 @@ impl Versions {
     /// The user name of the current version, if it is another one than the role's and the pending version is
     /// not the role's either: then a rename of it may be in a version that has lost its label.
     pub fn other_name(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<String> {
-        let username = self.current.as_ref()?.username().filter(|username| username != role)?;
+        let username =
+            self.current.as_ref()?.username().ok()?.filter(|username| !is_name_of(username, role))?;
         (!self.is_pending(role, is_right)).then_some(username)
     }
 
@@ -60,7 +75,9 @@ impl Versions {
     /// password one may be left by a rename, committed or not: then the name decides.
     pub(crate) fn is_pending(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
         let holds = |version: &&Version| version.password().is_some_and(|password| is_right(&password));
-        let names = |version: &Version| version.username().as_deref() == Some(role);
+        let names = |version: &Version| {
+            version.username().is_ok_and(|name| name.is_some_and(|name| is_name_of(&name, role)))
+        };
         let pending = self.pending.as_ref().filter(holds);
         pending.is_some_and(|pending| match self.current.as_ref().filter(holds) {
             Some(current) => names(pending) && !names(current),
@@ -116,31 +133,13 @@ pub async fn check_versions(aws: &SecretsManager, id: &SecretId) -> Result<(), O
     }
 }
 
-/// What the name alone tells: a secret that another service manages is called after it.
+/// What the name alone tells.
 pub(crate) fn check_name(id: &SecretId) -> Result<(), Obstacle> {
-    match id.managed() {
-        Some((service, _)) => {
-            Err(Obstacle::Owned { secret: id.as_str().to_owned(), service: service.to_owned() })
-        }
-        None => Ok(()),
-    }
+    id.writable().map_err(|why| Obstacle::not_writable(why, id))
 }
 
 pub(crate) fn check(stages: &SecretStages, id: &SecretId) -> Result<(), Obstacle> {
-    let secret = || id.as_str().to_owned();
-    if let Some(service) = &stages.owning_service {
-        return Err(Obstacle::Owned { secret: secret(), service: service.clone() });
-    }
-    if stages.deleted.is_some() {
-        return Err(AwsError::MarkedForDeletion { secret: secret() }.into());
-    }
-    let region = SecretId::parse(&stages.arn)?.region().map(str::to_owned);
-    match &stages.primary_region {
-        Some(primary) if Some(primary) != region.as_ref() => {
-            Err(Obstacle::Replica { secret: secret(), primary_region: primary.clone() })
-        }
-        _ => Ok(()),
-    }
+    stages.writable().map_err(|why| Obstacle::not_writable(why, id))
 }
 
 pub(crate) fn by_id(version_id: &str) -> VersionSelector {

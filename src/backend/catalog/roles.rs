@@ -5,7 +5,7 @@ use secretlink_core::Secret;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use crate::backend::text::{RoleName, from_catalog};
+use crate::backend::text::{RoleName, from_catalog, to_server};
 
 /// `SharedSecLabelRelationId` (pg_shseclabel.h), which pgrx does not cover.
 const SHARED_SECURITY_LABELS: pg_sys::Oid = pg_sys::Oid::from_u32(3592);
@@ -100,6 +100,20 @@ pub fn find(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: a C string; an unknown name gives InvalidOid.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
+/// Whether two roles take turns in one secret, as AWS's rotation for alternating users has it: one is
+/// called as the other with `_clone` behind it, and is a member of that one.
+pub fn take_turns(one: &str, other: &str) -> bool {
+    let is_clone = |clone: &str, base: &str| {
+        clone.strip_suffix("_clone") == Some(base)
+            && match (find(&to_server(clone)), find(&to_server(base))) {
+                // SAFETY: a look-up in the catalogs.
+                (Some(clone), Some(base)) => unsafe { pg_sys::is_member_of_role_nosuper(clone, base) },
+                _ => false,
+            }
+    };
+    is_clone(one, other) || is_clone(other, one)
 }
 
 /// A role as this transaction sees it, its own changes up to the last finished command included.

@@ -48,12 +48,88 @@ fn a_secret_made_by_hand_with_spaces_and_lines_stays_the_same_json() {
 
 #[test]
 fn a_secret_that_is_a_plain_string_is_replaced() {
-    for text in ["PASSWORD", "\"PASSWORD", "{ \"not json\": PASSWORD"] {
+    for text in ["PASSWORD", "PASSWORD\n", "something else", "q83vEjRWeJCrze8SNFZ4kA==", "a=b"] {
         let (role, _) = role_with(ground(), text);
         let (sql, password) = role.alter();
         ground().session().run_quietly(&sql);
         assert_eq!(role.current(), password, "{text}");
         role.assert_in_sync();
+    }
+    // The role's own password is one, however it looks.
+    for odd in ["{\"a\":", "[x", "\"PASSWORD\"", "password=x", "a://b"] {
+        let (role, _) = role_with(ground(), "PASSWORD");
+        for password in [odd, "plain-1"] {
+            ground().session().run_quietly(&role.alter_to(password));
+            assert_eq!(role.current(), password);
+            ground().log_in(&role.name, password).unwrap();
+            assert_eq!(role.check(), "in_sync", "{odd}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_written_by_a_machine_is_not_replaced() {
+    for text in [
+        "\u{feff}{\"username\":\"ROLE\",\"password\":\"PASSWORD\"}",
+        "{\"username\":\"ROLE\",\"password\":\"PASSWORD\",}",
+        "{ \"not json\": PASSWORD",
+        "{'username':'ROLE','password':'PASSWORD'}",
+        "[{\"username\":\"ROLE\",\"password\":\"PASSWORD\"}]",
+        "\"{\\\"username\\\":\\\"ROLE\\\",\\\"password\\\":\\\"PASSWORD\\\"}\"",
+        "USERNAME=ROLE\nPASSWORD=PASSWORD\n",
+        "host=db.example.com user=ROLE password=PASSWORD",
+        "postgresql://ROLE:PASSWORD@db.example.com/app",
+        "ROLE\nPASSWORD",
+        "{\"username\":\"ROLE\",\"password\":[\"PASSWORD\"]}",
+        "{\"username\":[\"ROLE\"],\"password\":\"PASSWORD\"}",
+    ] {
+        let role = unique("notes").replace('-', "_");
+        let (secret, password) = (format!("sync/{role}"), random_password());
+        let text = text.replace("ROLE", &role).replace("PASSWORD", &password);
+        api().create_secret(&secret, &text);
+        let role = ground().labelled_role(&role, &secret, &password);
+        let mut session = ground().session();
+        let (sql, _) = role.alter();
+        let error = session.refused(&sql, "55000", &role.secret);
+        assert!(error.hint().is_some_and(|hint| hint.contains("JSON object")), "{error:?}");
+        assert!(!format!("{error:?}").contains(&password), "{error:?}");
+        assert_eq!((role.current(), role.versions()), (text.clone(), 1));
+        assert_eq!(ground().log_in(&role.name, &password).as_ref(), Ok(&role.name));
+        assert_eq!(role.check(), "drifted", "{text}");
+        let warning = session.warned(&format!("SELECT sync_role('{}', '{}')", role.name, role.secret));
+        assert!(!format!("{warning:?}").contains(&password), "{warning:?}");
+
+        session.run("SET secretlink.password_sync = warn");
+        let (sql, password) = role.alter();
+        session.warned(&sql);
+        assert_eq!((role.current(), role.versions()), (text.clone(), 1));
+        assert_eq!(ground().log_in(&role.name, &password).as_ref(), Ok(&role.name));
+        session.run("RESET secretlink.password_sync");
+
+        let right = json!({ "username": role.name, "password": "old" });
+        api().put_secret_value(&role.secret, &right.to_string(), &["AWSCURRENT"]);
+        let (sql, password) = role.alter();
+        session.run_quietly(&sql);
+        role.assert_password(&password);
+    }
+}
+
+#[test]
+fn a_field_that_nobody_asks_for_spoils_nothing() {
+    let digits = "9".repeat(400);
+    let nested = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for odd in ["1e999", &digits, &nested, "\"\\ud800\"", "{\"\\udc00\":1}"] {
+        let text = format!(
+            r#"{{"username":"ROLE","x":{odd},"password":"somebody's","\ud800":0,"password":"PASSWORD"}}"#
+        );
+        let (role, old) = role_with(ground(), &text);
+        assert_eq!(role.check(), "in_sync", "{odd}");
+        let before = role.current();
+        let (sql, password) = role.alter();
+        ground().session().run_quietly(&sql);
+        assert_eq!(role.current(), before.replace(&old, &password));
+        role.until_state("in_sync");
+        ground().log_in(&role.name, &password).unwrap();
     }
 }
 

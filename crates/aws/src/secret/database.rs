@@ -1,10 +1,8 @@
 //! The connection fields of a secret.
 
-use serde_json::{Map, Value};
-
 use secretlink_core::Secret;
 
-use crate::secret::value::parse_json;
+use super::document::{Document, NotADocument};
 use crate::{AwsError, SecretValue};
 
 /// What a secret says about a database (Secrets Manager user guide, "JSON structure of AWS Secrets
@@ -35,56 +33,39 @@ impl DatabaseSecret {
     /// [`AwsError::InvalidField`], which names a field of the wrong type but never shows its value.
     pub fn from_value(value: &SecretValue) -> Result<DatabaseSecret, AwsError> {
         let name = value.name.as_str();
-        let json: Value = parse_json(value.text()?).map_err(|e| AwsError::not_json(name, &e))?;
-        let Value::Object(mut object) = json else {
-            return Err(AwsError::NotAnObject { secret: name.to_owned() });
-        };
-        let fields = &mut object;
+        let secret = Document::parse(value.text()?).map_err(|why| match why {
+            NotADocument::NotJson { line, column } => {
+                AwsError::NotJson { secret: name.to_owned(), line, column }
+            }
+            NotADocument::NotAnObject => AwsError::NotAnObject { secret: name.to_owned() },
+        })?;
+        let invalid = |field, problem| AwsError::InvalidField { secret: name.to_owned(), field, problem };
+        let text = |field: &'static str| secret.text(field).map_err(|problem| invalid(field, problem));
         Ok(DatabaseSecret {
-            engine: text(name, fields, "engine")?,
-            host: text(name, fields, "host")?,
-            port: port(name, fields)?,
-            dbname: text(name, fields, "dbname")?,
-            username: text(name, fields, "username")?,
-            password: text(name, fields, "password")?
+            engine: text("engine")?,
+            host: text("host")?,
+            port: port(&secret).map_err(|problem| invalid("port", problem))?,
+            dbname: text("dbname")?,
+            username: text("username")?,
+            password: text("password")?
                 .map(Secret::new)
                 .ok_or_else(|| AwsError::NoPasswordField { secret: name.to_owned() })?,
         })
     }
 }
 
-fn invalid<T>(secret: &str, field: &'static str, problem: &'static str) -> Result<T, AwsError> {
-    Err(AwsError::InvalidField { secret: secret.to_owned(), field, problem })
-}
-
-fn text(
-    secret: &str,
-    fields: &mut Map<String, Value>,
-    field: &'static str,
-) -> Result<Option<String>, AwsError> {
-    match fields.remove(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) if text.contains('\0') => {
-            invalid(secret, field, "It contains a NUL character.")
-        }
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => invalid(secret, field, "It must be a string."),
-    }
-}
-
-fn port(secret: &str, fields: &mut Map<String, Value>) -> Result<Option<u16>, AwsError> {
-    let number = match fields.remove("port") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::Number(number)) => number.as_u64().and_then(|n| u16::try_from(n).ok()),
-        // u16's own parser would also take "+5432".
-        Some(Value::String(text)) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-        Some(_) => None,
+/// The port, a number or a string of digits.
+fn port(secret: &Document) -> Result<Option<u16>, &'static str> {
+    let text = match secret.raw("port") {
+        Some(value) if !value.starts_with('"') && value != "null" => Some(value.to_owned()),
+        _ => secret.text("port")?,
     };
-    match number {
-        Some(port) if port > 0 => Ok(Some(port)),
-        _ => invalid(secret, "port", "It must be a number from 1 to 65535."),
+    let Some(text) = text else { return Ok(None) };
+    // u16's own parser would also take "+5432".
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if digits && port > 0 => Ok(Some(port)),
+        _ => Err("It must be a number from 1 to 65535."),
     }
 }
 

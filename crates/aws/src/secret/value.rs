@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use secretlink_core::Secret;
 
+use super::document::parse_json;
 use crate::AwsError;
 
 /// Which version of a secret; nothing set means the current one (`AWSCURRENT`).
@@ -127,13 +128,6 @@ impl SecretValue {
     }
 }
 
-/// Parses byte by byte. serde_json's reader for whole strings says where an error is by searching
-/// for line ends with vector instructions, and what is in a vector can end up on the stack, which
-/// nobody wipes; it does in an unoptimised build.
-pub(crate) fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> serde_json::Result<T> {
-    serde_json::from_reader(text.as_bytes())
-}
-
 /// A secret to be created (API reference, CreateSecret).
 #[derive(Clone, Debug)]
 pub struct NewSecret {
@@ -151,7 +145,7 @@ pub struct NewSecret {
 
 /// Who holds which staging label, and what stands in the way of a new version (API reference,
 /// DescribeSecret).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretStages {
     /// The full ARN.
     pub arn: String,

@@ -71,7 +71,11 @@ impl World {
         for number in 0..secrets {
             let (role, secret, password) =
                 (format!("r{number}"), secret_name(seed, number), format!("{MARK}-{number}"));
-            let value = json!({ "username": role, "password": password, "big": 1, "other": "kept" });
+            let mut value = json!({ "password": password, "big": 1, "other": "kept" });
+            // A secret belongs to the role it names, and those that are made anew have other names.
+            if number < DROPPED_FROM {
+                value["username"] = role.clone().into();
+            }
             api().create_secret(&secret, &value.to_string());
             client
                 .batch_execute(&format!(
@@ -202,7 +206,6 @@ impl World {
         if field("other") != "kept" {
             return Err(format!("a field is lost: {current}"));
         }
-        // A role made anew under another name was not renamed: the name in the secret is left as it is.
         let username = if self.made_anew.contains(secret) { role } else { field("username") };
         let user = log_in(self.port, username, field("password")).map_err(|e| format!("{current}: {e}"))?;
         if user == role { Ok(()) } else { Err(format!("{current} is {user}'s")) }
