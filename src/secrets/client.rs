@@ -1,6 +1,6 @@
 //! The Secrets Manager client of this backend.
 
-use secretlink_aws::{SecretsManager, Settings};
+use secretlink_aws::{Client, Settings};
 use std::cell::RefCell;
 use std::future::Future;
 
@@ -15,20 +15,20 @@ use crate::stats;
 const KEPT: usize = 8;
 
 thread_local! {
-    static CLIENTS: RefCell<Vec<SecretsManager>> = const { RefCell::new(Vec::new()) };
+    static CLIENTS: RefCell<Vec<Client>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The client for the settings as they are now.
 ///
 /// # Errors
 /// A setting that was refused.
-pub fn current() -> Result<SecretsManager, Error> {
+pub fn current() -> Result<Client, Error> {
     Ok(with(settings::aws::current()?))
 }
 
 /// The client for these settings. Kept from call to call, since finding region and credentials takes
 /// time.
-pub fn with(settings: Settings) -> SecretsManager {
+pub fn with(settings: Settings) -> Client {
     CLIENTS.with_borrow_mut(|clients| {
         let kept = clients.iter().position(|client| *client.settings() == settings);
         let client = kept.map(|place| clients.remove(place));
@@ -36,7 +36,7 @@ pub fn with(settings: Settings) -> SecretsManager {
         if client.is_none() && clients.len() == KEPT {
             clients.remove(0);
         }
-        let client = client.unwrap_or_else(|| SecretsManager::new(settings).recorded_by(stats::recorder()));
+        let client = client.unwrap_or_else(|| Client::new(settings).recorded_by(stats::recorder()));
         clients.push(client.clone());
         client
     })
@@ -50,7 +50,7 @@ pub fn call<T, E, F, Fut>(request: F) -> Result<T, Error>
 where
     T: Send + 'static,
     E: Into<Error> + Send + 'static,
-    F: FnOnce(SecretsManager) -> Fut,
+    F: FnOnce(Client) -> Fut,
     Fut: Future<Output = Result<T, E>> + Send + 'static,
 {
     io::run(WaitEvent::SecretsManager, request(current()?))?.map_err(Into::into)

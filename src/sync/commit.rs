@@ -9,7 +9,7 @@
 //! | a request arrives after its sender gave up | staging: a version that nobody takes for the password; promotion: see [`promote`] |
 
 use pgrx::{PgLogLevel, pg_sys};
-use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_aws::{AwsError, Client, SecretId};
 use secretlink_core::{Report, Secret, side_by_side};
 use secretlink_versions::{
     Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_all_versions,
@@ -46,7 +46,7 @@ struct Outcome {
     /// Roles that are gone or not synced any more.
     forgotten: Vec<pg_sys::Oid>,
     /// What promotes, made while failing was possible.
-    with: Option<(SecretsManager, Duration)>,
+    with: Option<(Client, Duration)>,
 }
 
 struct Promotion {
@@ -374,15 +374,12 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
     Ok(())
 }
 
-fn read_all(
-    aws: &SecretsManager,
-    ids: Vec<SecretId>,
-) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+fn read_all(aws: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
     io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids))
 }
 
 /// A renamed role whose secret goes by its name takes its password along to the new secret.
-fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
+fn find_moved(aws: &Client, works: &mut [Work]) -> Result<(), Error> {
     let mut moved: Vec<_> =
         works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
     let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
@@ -398,7 +395,7 @@ fn find_moved(aws: &SecretsManager, works: &mut [Work]) -> Result<(), Error> {
 /// A rename that was committed, and whose version was neither promoted nor has kept its label, must not be
 /// lost with the next change: the secret still has the former name.
 fn find_renamed(
-    aws: &SecretsManager,
+    aws: &Client,
     works: &mut [Work],
     versions: &[Result<Option<Versions>, AwsError>],
 ) -> Result<(), Error> {
@@ -443,7 +440,7 @@ pub fn after_commit() {
 }
 
 /// Returns whether everything got through.
-fn promote_all(client: &SecretsManager, timeout: Duration, promotions: Vec<Promotion>) -> bool {
+fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -> bool {
     // The new passwords are in force from now on, whenever AWSCURRENT follows.
     for Promotion { secret, staged, value, .. } in &promotions {
         cache::changed(client.settings(), secret, &staged.version_id, value.as_ref());

@@ -5,7 +5,7 @@
 //! is done under the role's lock.
 
 use pgrx::{PgLogLevel, pg_sys};
-use secretlink_aws::{AwsError, SecretId, SecretsManager};
+use secretlink_aws::{AwsError, Client, SecretId};
 use secretlink_core::Report;
 use secretlink_versions::{
     Candidate, Obstacle, Username, Versions, clear_pending, promote_found, read_all_versions, read_versions,
@@ -227,7 +227,7 @@ fn doubts() -> Vec<Doubt> {
     })
 }
 
-fn read(client: &SecretsManager, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+fn read(client: &Client, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
     let ids = doubts.iter().map(|doubt| doubt.secret.clone()).collect();
     io::run(WaitEvent::SecretsManager, read_all_versions(client.clone(), ids))
 }

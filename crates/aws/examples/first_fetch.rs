@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager, Settings, VersionSelector};
+use secretlink_aws::{AwsError, Client, NewSecret, SecretId, Settings, VersionSelector};
 use secretlink_core::{Report, Secret};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let runtime_made = start.elapsed();
-    let manager = SecretsManager::new(settings);
+    let manager = Client::new(settings);
     let manager_made = start.elapsed();
     let first = runtime.block_on(manager.get_secret_value(&id, &version));
     let first_done = start.elapsed();

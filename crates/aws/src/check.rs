@@ -8,18 +8,16 @@ use aws_config::{Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::credential_feature::AwsCredentialFeature;
 use aws_credential_types::provider::ProvideCredentials;
-use aws_sdk_secretsmanager::Client;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use secretlink_core::Report;
 
-use crate::call::{Call, credentials_error, reason, tidy};
+use crate::call::Call;
+use crate::failure::{credentials_error, reason, tidy};
 use crate::operation::Operation;
-use crate::{
-    AwsError, DatabaseSecret, NotWritable, SecretId, SecretsManager, Settings, VersionSelector, stage,
-};
+use crate::{AwsError, Client, DatabaseSecret, NotWritable, SecretId, Settings, VersionSelector, stage, sts};
 
 /// A version that no secret has: Secrets Manager makes UUIDs, and ours are `secretlink-` and a UUID.
 const NO_SUCH_VERSION: &str = "secretlink-check-no-such-version-exists";
@@ -74,7 +72,7 @@ fn with_detail(error: &impl Report) -> String {
     }
 }
 
-impl SecretsManager {
+impl Client {
     /// Looks at region, credentials, identity and endpoint, and at a secret if one is given: at each on
     /// its own and side by side, so that it takes no longer than `secretlink.request_timeout`. Changes
     /// nothing.
@@ -129,9 +127,8 @@ impl SecretsManager {
     /// of reach.
     async fn check_identity(&self, config: &SdkConfig) -> Check {
         const ITEM: &str = "identity";
-        let sts = aws_sdk_sts::Client::new(config);
         let call = Call::new(Operation::DescribeSecret, NO_SUCH_STAGE);
-        let asked = self.in_time(&call, async { Ok(sts.get_caller_identity().send().await) });
+        let asked = self.in_time(&call, async { Ok(sts::caller_identity(config).await) });
         match asked.await {
             Ok(Ok(identity)) => {
                 let (account, arn) = (identity.account.unwrap_or_default(), identity.arn.unwrap_or_default());
@@ -155,7 +152,8 @@ impl SecretsManager {
         let builder = aws_sdk_secretsmanager::config::Builder::from(config)
             .credentials_provider(Credentials::new(NOBODYS_KEY, "none", None, None, "secretlink"))
             .retry_config(RetryConfig::disabled());
-        let client = Client::from_conf(self.with_endpoint(builder, region.clone()).build());
+        let client =
+            aws_sdk_secretsmanager::Client::from_conf(self.with_endpoint(builder, region.clone()).build());
         let call = Call::new(Operation::DescribeSecret, NO_SUCH_STAGE);
         call.set_region(region.as_ref());
         let start = Instant::now();

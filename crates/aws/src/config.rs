@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::Settings;
 use crate::credentials::{Renewed, RunToEnd};
-use crate::role::Role;
+use crate::sts::Role;
 
 /// Pauses between attempts start at a random time up to this, and double. The SDK's own first pause,
 /// up to a second, is long for somebody whose statement waits.

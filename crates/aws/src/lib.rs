@@ -6,22 +6,25 @@
 mod ca_bundle;
 mod call;
 mod check;
+mod client;
 mod config;
 mod credentials;
 mod error;
+mod failure;
 mod http;
 mod operation;
 mod proxy;
 mod rds_token;
 mod recorder;
 mod region;
-mod role;
 mod secret;
 mod secrets_manager;
 mod settings;
 pub mod stage;
+mod sts;
 
 pub use check::Check;
+pub use client::Client;
 pub use error::AwsError;
 pub use operation::Operation;
 pub use rds_token::{
@@ -37,5 +40,4 @@ pub use secret::value::{
     VersionSelector,
 };
 pub use secret::writable::NotWritable;
-pub use secrets_manager::SecretsManager;
 pub use settings::{Identity, Settings};

@@ -1,94 +1,28 @@
-//! The calls.
+//! The calls to Secrets Manager.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::sync::PoisonError;
+use std::time::SystemTime;
 
-use aws_config::{Region, SdkConfig};
-use aws_sdk_secretsmanager::Client;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_config::Region;
+use aws_sdk_secretsmanager::Client as Service;
 use aws_smithy_types::DateTime;
-use tokio::sync::OnceCell;
 
 use secretlink_core::Secret;
 
 use crate::call::Call;
+use crate::client::Client;
 use crate::operation::Operation;
-use crate::recorder::Recorder;
 use crate::secret::id::check_name;
 use crate::secret::value::{
     NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
     VersionSelector,
 };
-use crate::{AwsError, SecretId, Settings, config, http, region, stage};
+use crate::{AwsError, SecretId, stage};
 
 /// The most that a secret holds, in bytes (API reference, CreateSecret and PutSecretValue, SecretString).
 const MAX_SECRET_BYTES: usize = 65_536;
 
-/// Secrets Manager under one set of settings.
-///
-/// Cheap to make and to clone. The first call looks for region and credentials; what it finds is kept
-/// (and credentials renewed when they expire) until this and its clones are gone. Must be used inside
-/// a tokio runtime with I/O and time.
-#[derive(Clone)]
-pub struct SecretsManager {
-    inner: Arc<Inner>,
-    /// When its calls must be over, if that is earlier than their own time limit.
-    deadline: Option<Instant>,
-    /// Who is told of them.
-    recorder: Option<&'static dyn Recorder>,
-}
-
-struct Inner {
-    settings: Settings,
-    http: SharedHttpClient,
-    /// The region of the settings, the environment or the profile.
-    configured_region: OnceCell<Option<Region>>,
-    /// The region of the instance.
-    instance_region: OnceCell<Option<Region>>,
-    config: OnceCell<SdkConfig>,
-    clients: Mutex<HashMap<String, Client>>,
-}
-
-impl fmt::Debug for SecretsManager {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SecretsManager").field("settings", &self.inner.settings).finish_non_exhaustive()
-    }
-}
-
-impl SecretsManager {
-    /// Does no I/O, and does not look at the settings yet: bad ones are reported by the first call.
-    pub fn new(settings: Settings) -> SecretsManager {
-        let inner = Inner {
-            http: http::client(settings.ca_bundle.clone()),
-            settings,
-            configured_region: OnceCell::new(),
-            instance_region: OnceCell::new(),
-            config: OnceCell::new(),
-            clients: Mutex::default(),
-        };
-        SecretsManager { inner: Arc::new(inner), deadline: None, recorder: None }
-    }
-
-    /// The same, with each of its calls told to `recorder` when it is over.
-    #[must_use]
-    pub fn recorded_by(self, recorder: &'static dyn Recorder) -> SecretsManager {
-        SecretsManager { recorder: Some(recorder), ..self }
-    }
-
-    /// The same, with a limit on the time of all its calls together.
-    #[must_use]
-    pub fn until(&self, deadline: Instant) -> SecretsManager {
-        SecretsManager { deadline: Some(deadline), ..self.clone() }
-    }
-
-    /// The settings it was made with.
-    pub fn settings(&self) -> &Settings {
-        &self.inner.settings
-    }
-
+impl Client {
     /// Reads a secret (API reference, GetSecretValue).
     ///
     /// # Errors
@@ -101,7 +35,7 @@ impl SecretsManager {
     ) -> Result<SecretValue, AwsError> {
         let call = Call::new(Operation::GetSecretValue, id.as_str()).with_version(version);
         self.in_time(&call, async {
-            let client = self.client(&call, id.region()).await?;
+            let client = self.secrets_manager(&call, id.region()).await?;
             // Said aloud, though it is the default: the stand-in, moto, would otherwise return the version
             // that was written last as AWSCURRENT, wherever the label is now.
             let current = || version.version_id.is_none().then(|| stage::CURRENT.to_owned());
@@ -134,18 +68,18 @@ impl SecretsManager {
     /// both calls side by side. Versions without a staging label are not listed.
     ///
     /// # Errors
-    /// As [`SecretsManager::get_secret_value`]; both actions must be permitted.
+    /// As [`Client::get_secret_value`]; both actions must be permitted.
     pub async fn describe_secret(&self, id: &SecretId) -> Result<SecretDescription, AwsError> {
         let describe = Call::new(Operation::DescribeSecret, id.as_str());
         let list = Call::new(Operation::ListSecretVersionIds, id.as_str());
         let secret = self.in_time(&describe, async {
-            let client = self.client(&describe, id.region()).await?;
+            let client = self.secrets_manager(&describe, id.region()).await?;
             let request = client.describe_secret().secret_id(id.as_str());
             let output = request.customize().interceptor(describe.observer()).send().await;
             output.map_err(|error| describe.failed(error))
         });
         let versions = self.in_time(&list, async {
-            let client = self.client(&list, id.region()).await?;
+            let client = self.secrets_manager(&list, id.region()).await?;
             list_versions(&client, id, &list, false).await
         });
         let (output, versions) = tokio::try_join!(secret, versions)?;
@@ -174,13 +108,13 @@ impl SecretsManager {
     /// # Errors
     /// [`AwsError::InvalidSecretName`], [`AwsError::InvalidParameter`] or [`AwsError::TooLarge`]
     /// before anything is sent; [`AwsError::AlreadyExists`]; else as
-    /// [`SecretsManager::get_secret_value`].
+    /// [`Client::get_secret_value`].
     pub async fn create_secret(&self, new: NewSecret) -> Result<String, AwsError> {
         check_name(&new.name)?;
         let text = secret_text(&new.name, &new.value)?;
         let call = Call::new(Operation::CreateSecret, &new.name);
         self.in_time(&call, async {
-            let client = self.client(&call, None).await?;
+            let client = self.secrets_manager(&call, None).await?;
             let request = client
                 .create_secret()
                 .name(&new.name)
@@ -200,7 +134,7 @@ impl SecretsManager {
     ///
     /// # Errors
     /// [`AwsError::InvalidParameter`] if `stages` is empty or the value is empty or not text, and
-    /// [`AwsError::TooLarge`], before anything is sent; else as [`SecretsManager::get_secret_value`].
+    /// [`AwsError::TooLarge`], before anything is sent; else as [`Client::get_secret_value`].
     pub async fn put_secret_value(
         &self,
         id: &SecretId,
@@ -215,7 +149,7 @@ impl SecretsManager {
         }
         let call = Call::new(Operation::PutSecretValue, id.as_str());
         self.in_time(&call, async {
-            let client = self.client(&call, id.region()).await?;
+            let client = self.secrets_manager(&call, id.region()).await?;
             let request = client
                 .put_secret_value()
                 .secret_id(id.as_str())
@@ -231,11 +165,11 @@ impl SecretsManager {
     /// Reads who holds which staging label (API reference, DescribeSecret).
     ///
     /// # Errors
-    /// As [`SecretsManager::get_secret_value`].
+    /// As [`Client::get_secret_value`].
     pub async fn stages(&self, id: &SecretId) -> Result<SecretStages, AwsError> {
         let call = Call::new(Operation::DescribeSecret, id.as_str());
         self.in_time(&call, async {
-            let client = self.client(&call, id.region()).await?;
+            let client = self.secrets_manager(&call, id.region()).await?;
             let request = client.describe_secret().secret_id(id.as_str());
             let output = request.customize().interceptor(call.observer()).send().await;
             let output = output.map_err(|error| call.failed(error))?;
@@ -262,11 +196,11 @@ impl SecretsManager {
     /// after the label has gone (API reference, ListSecretVersionIds).
     ///
     /// # Errors
-    /// As [`SecretsManager::get_secret_value`].
+    /// As [`Client::get_secret_value`].
     pub async fn list_versions(&self, id: &SecretId) -> Result<Vec<SecretVersion>, AwsError> {
         let call = Call::new(Operation::ListSecretVersionIds, id.as_str());
         self.in_time(&call, async {
-            let client = self.client(&call, id.region()).await?;
+            let client = self.secrets_manager(&call, id.region()).await?;
             list_versions(&client, id, &call, true).await
         })
         .await
@@ -278,7 +212,7 @@ impl SecretsManager {
     ///
     /// # Errors
     /// [`AwsError::InvalidParameter`] or [`AwsError::InvalidRequest`] if `from` does not hold the label;
-    /// else as [`SecretsManager::get_secret_value`].
+    /// else as [`Client::get_secret_value`].
     pub async fn update_secret_version_stage(
         &self,
         id: &SecretId,
@@ -288,7 +222,7 @@ impl SecretsManager {
     ) -> Result<(), AwsError> {
         let call = Call::new(Operation::UpdateSecretVersionStage, id.as_str());
         self.in_time(&call, async {
-            let client = self.client(&call, id.region()).await?;
+            let client = self.secrets_manager(&call, id.region()).await?;
             let request = client
                 .update_secret_version_stage()
                 .secret_id(id.as_str())
@@ -307,7 +241,7 @@ impl SecretsManager {
     ///
     /// # Errors
     /// [`AwsError::InvalidRequest`] if it is not set up for that; else as
-    /// [`SecretsManager::get_secret_value`].
+    /// [`Client::get_secret_value`].
     pub async fn rotate_secret(
         &self,
         id: &SecretId,
@@ -316,7 +250,7 @@ impl SecretsManager {
     ) -> Result<String, AwsError> {
         let call = Call::new(Operation::RotateSecret, id.as_str());
         self.in_time(&call, async {
-            let client = self.client(&call, id.region()).await?;
+            let client = self.secrets_manager(&call, id.region()).await?;
             let rules_type = rules.map(|rules| {
                 aws_sdk_secretsmanager::types::RotationRulesType::builder()
                     .set_schedule_expression(rules.schedule.clone())
@@ -336,56 +270,20 @@ impl SecretsManager {
         .await
     }
 
-    /// Bounds a call as a whole, and has it recorded. The SDK's own timeouts begin only once there are
-    /// credentials.
-    pub(crate) async fn in_time<T>(
-        &self,
-        call: &Call,
-        work: impl Future<Output = Result<T, AwsError>>,
-    ) -> Result<T, AwsError> {
-        let recording = call.recording(self.recorder);
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let limit = self.inner.settings.request_timeout;
-        let result = tokio::time::timeout(left.map_or(limit, |left| left.min(limit)), work)
-            .await
-            .unwrap_or_else(|_| Err(call.timed_out()));
-        recording.over(&result);
-        result
-    }
-
     /// The client for the region of an ARN, else of the configuration, else of the instance.
-    async fn client(&self, call: &Call, arn_region: Option<&str>) -> Result<Client, AwsError> {
+    async fn secrets_manager(&self, call: &Call, arn_region: Option<&str>) -> Result<Service, AwsError> {
         let (region, config) = self.region_and_config(arn_region).await?;
         call.set_region(region.as_ref());
         // Nothing can panic while the lock is held, and if it did, the map would still be whole.
-        let mut clients = self.inner.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.secrets_manager_clients().lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(region.as_ref().to_owned()).or_insert_with(|| {
             let builder = aws_sdk_secretsmanager::config::Builder::from(config);
-            Client::from_conf(self.with_endpoint(builder, region).build())
+            Service::from_conf(self.with_endpoint(builder, region).build())
         });
         Ok(client.clone())
     }
 
-    /// The region to ask, and everything else but the endpoint.
-    pub(crate) async fn region_and_config(
-        &self,
-        arn_region: Option<&str>,
-    ) -> Result<(Region, &SdkConfig), AwsError> {
-        self.inner.settings.validate()?;
-        let configured = self.configured_region().await;
-        let region = match (arn_region, configured) {
-            (Some(region), _) => Region::new(region.to_owned()),
-            (None, Some(region)) => region.clone(),
-            (None, None) => {
-                let http = &self.inner.http;
-                let found = self.inner.instance_region.get_or_init(|| region::of_instance(http)).await;
-                found.clone().ok_or(AwsError::NoRegion)?
-            }
-        };
-        let config = self.config(configured.unwrap_or(&region)).await;
-        Ok((region, config))
-    }
-
+    /// The service's own settings, for this region.
     pub(crate) fn with_endpoint(
         &self,
         builder: aws_sdk_secretsmanager::config::Builder,
@@ -393,40 +291,15 @@ impl SecretsManager {
     ) -> aws_sdk_secretsmanager::config::Builder {
         let builder = builder.region(region);
         // Unset, the standard places for an endpoint stay in force (AWS_ENDPOINT_URL and the like).
-        match &self.inner.settings.endpoint_url {
+        match &self.settings().endpoint_url {
             Some(url) => builder.endpoint_url(url),
             None => builder,
         }
     }
-
-    /// Who named the region that is asked for a secret without one of its own.
-    pub(crate) async fn region_source(&self) -> &'static str {
-        match self.configured_region().await {
-            Some(_) => region::source(&self.inner.settings).await,
-            None => "instance metadata",
-        }
-    }
-
-    /// The same, with nobody told of its calls.
-    pub(crate) fn unrecorded(&self) -> SecretsManager {
-        SecretsManager { recorder: None, ..self.clone() }
-    }
-
-    async fn configured_region(&self) -> Option<&Region> {
-        let configured = || region::configured(&self.inner.settings);
-        self.inner.configured_region.get_or_init(configured).await.as_ref()
-    }
-
-    /// Everything but region and endpoint. `region` is where STS is asked, if it is: the configured
-    /// one, whichever secret happens to be read first.
-    async fn config(&self, region: &Region) -> &SdkConfig {
-        let load = || config::load(&self.inner.settings, region.clone(), self.inner.http.clone());
-        self.inner.config.get_or_init(load).await
-    }
 }
 
 async fn list_versions(
-    client: &Client,
+    client: &Service,
     id: &SecretId,
     call: &Call,
     without_label_too: bool,
@@ -519,11 +392,11 @@ mod tests {
     #[test]
     fn can_be_shared() {
         fn shared<T: Clone + Send + Sync + 'static>() {}
-        shared::<SecretsManager>();
+        shared::<Client>();
         fn sent<T: Send>(_: T) {}
         let id = SecretId::parse("x");
         if let Ok(id) = id {
-            let manager = SecretsManager::new(Settings::default());
+            let manager = Client::new(crate::Settings::default());
             sent(manager.get_secret_value(&id, &VersionSelector::default()));
             sent(manager.describe_secret(&id));
             sent(manager.put_secret_value(&id, Secret::new("x"), vec![], None));

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::settings;
-use secretlink_aws::{DatabaseSecret, SecretId, SecretsManager, VersionSelector};
+use secretlink_aws::{Client, DatabaseSecret, SecretId, VersionSelector};
 use secretlink_core::Secret;
 
 #[global_allocator]
@@ -118,7 +118,7 @@ fn nothing_is_left() {
     let server = Server::start();
     let settings = settings(&server.1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let manager = SecretsManager::new(settings);
+    let manager = Client::new(settings);
     let id = SecretId::parse("x").unwrap();
     assert_eq!(copies(), 0, "before");
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::settings;
-use secretlink_aws::{Operation, Outcome, Recorder, SecretId, SecretsManager, Settings, VersionSelector};
+use secretlink_aws::{Client, Operation, Outcome, Recorder, SecretId, Settings, VersionSelector};
 use wiremock::matchers::header;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -52,7 +52,7 @@ async fn whatever_its_end() {
     let heard: &Heard = Box::leak(Box::default());
     let server = server().await;
     let id = SecretId::parse("x").unwrap();
-    let manager = SecretsManager::new(settings(&server.uri())).recorded_by(heard);
+    let manager = Client::new(settings(&server.uri())).recorded_by(heard);
     manager.get_secret_value(&id, &VersionSelector::default()).await.unwrap_err();
     assert_eq!(heard.take(), [(Operation::GetSecretValue, Outcome::Throttled)]);
     manager.stages(&id).await.unwrap();
@@ -68,7 +68,7 @@ async fn whatever_its_end() {
 
     let impatient = Duration::from_millis(100);
     let hurried = Settings { request_timeout: impatient, ..settings(&server.uri()) };
-    let hurried = SecretsManager::new(hurried).recorded_by(heard);
+    let hurried = Client::new(hurried).recorded_by(heard);
     hurried.update_secret_version_stage(&id, "AWSCURRENT", None, Some("v")).await.unwrap_err();
     let all = std::mem::take(&mut *heard.0.lock().unwrap());
     assert!(

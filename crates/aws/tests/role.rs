@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use common::{all_of, get, settings};
-use secretlink_aws::{AwsError, SecretId, SecretsManager, Settings, VersionSelector};
+use secretlink_aws::{AwsError, Client, SecretId, Settings, VersionSelector};
 use secretlink_core::Report;
 use wiremock::matchers::{body_string_contains, header, header_regex, method};
 use wiremock::{Mock, MockServer, Request, ResponseTemplate};
@@ -110,7 +110,7 @@ async fn the_role_is_assumed() {
         role_session_name: Some("secretlink-main".into()),
         ..settings(&server.uri())
     };
-    let manager = SecretsManager::new(settings);
+    let manager = Client::new(settings);
     let id = SecretId::parse("x").unwrap();
     for _ in 0..3 {
         let value = manager.get_secret_value(&id, &VersionSelector::default()).await.unwrap();
@@ -211,7 +211,7 @@ async fn nobody_waits_while_credentials_are_renewed() {
     let server = MockServer::start().await;
     secrets_for(&server, "ASIAONE").await;
     secrets_for(&server, "ASIATWO").await;
-    let manager = SecretsManager::new(Settings { role_arn: Some(role("short")), ..settings(&server.uri()) });
+    let manager = Client::new(Settings { role_arn: Some(role("short")), ..settings(&server.uri()) });
     let id = SecretId::parse("x").unwrap();
     let mut with_the_old_ones_after_asking = 0;
     let mut last = String::new();

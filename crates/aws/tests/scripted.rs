@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{all_of, get, settings};
-use secretlink_aws::{AwsError, NewSecret, SecretBody, SecretId, SecretsManager, Settings, VersionSelector};
+use secretlink_aws::{AwsError, Client, NewSecret, SecretBody, SecretId, Settings, VersionSelector};
 use secretlink_core::{Report, Secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::{body_partial_json, header, header_regex, method};
@@ -113,7 +113,7 @@ async fn no_such_version() {
     ))
     .await;
     let version = VersionSelector { stage: Some("AWSPENDING".into()), version_id: None };
-    let error = SecretsManager::new(settings(&server.uri()))
+    let error = Client::new(settings(&server.uri()))
         .get_secret_value(&SecretId::parse("x").unwrap(), &version)
         .await
         .unwrap_err();
@@ -278,7 +278,7 @@ async fn connections_are_not_kept() {
         stream.write_all(response.as_bytes()).await.unwrap();
         stream.read(&mut [0; 8192]).await
     });
-    let manager = SecretsManager::new(settings(&endpoint));
+    let manager = Client::new(settings(&endpoint));
     let id = SecretId::parse("x").unwrap();
     manager.get_secret_value(&id, &VersionSelector::default()).await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(2), closed).await;
@@ -379,11 +379,11 @@ async fn the_region_of_an_arn_comes_first() {
     let name = SecretId::parse("x").unwrap();
     let any = VersionSelector::default();
     let mut found = Vec::new();
-    let manager = SecretsManager::new(settings(&server.uri()));
+    let manager = Client::new(settings(&server.uri()));
     found.push(manager.get_secret_value(&arn, &any).await.unwrap().name);
     found.push(manager.get_secret_value(&name, &any).await.unwrap().name);
     let profile = Settings { region: None, profile: Some("with-region".into()), ..settings(&server.uri()) };
-    found.push(SecretsManager::new(profile).get_secret_value(&name, &any).await.unwrap().name);
+    found.push(Client::new(profile).get_secret_value(&name, &any).await.unwrap().name);
     assert_eq!(found, regions);
 }
 
@@ -416,7 +416,7 @@ async fn descriptions() {
         ))
         .mount(&server)
         .await;
-    let manager = SecretsManager::new(settings(&server.uri()));
+    let manager = Client::new(settings(&server.uri()));
     let secret = manager.describe_secret(&SecretId::parse("x").unwrap()).await.unwrap();
     assert_eq!(secret.owning_service.as_deref(), Some("rds"));
     assert!(secret.rotation_enabled && secret.next_rotation.is_some() && secret.deleted.is_none());
@@ -441,7 +441,7 @@ async fn writing() {
         .respond_with(answer(200, r#"{"ARN":"arn:new","Name":"new","VersionId":"v2","VersionStages":["S"]}"#))
         .mount(&server)
         .await;
-    let manager = SecretsManager::new(settings(&server.uri()));
+    let manager = Client::new(settings(&server.uri()));
     let new = NewSecret {
         name: "new".into(),
         value: Secret::new(value),
@@ -471,7 +471,7 @@ async fn writing_fails_without_a_word_of_the_secret() {
         let quotes = !matches!(code, "LimitExceededException" | "EncryptionFailure");
         let message = if quotes { "Value 'hunter2hunter2' at 'secretString' failed" } else { "Too many" };
         let server = server(refusal(code, message)).await;
-        let manager = SecretsManager::new(settings(&server.uri()));
+        let manager = Client::new(settings(&server.uri()));
         let new = NewSecret {
             name: "new".into(),
             value: Secret::new(MARKER),

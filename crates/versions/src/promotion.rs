@@ -1,6 +1,6 @@
 //! After the commit: `AWSCURRENT` moves to the version that was staged.
 
-use secretlink_aws::{AwsError, SecretId, SecretsManager, stage};
+use secretlink_aws::{AwsError, Client, SecretId, stage};
 
 /// How often somebody else may move `AWSCURRENT` while we are about to.
 const TRIES: usize = 4;
@@ -15,7 +15,7 @@ const TRIES: usize = 4;
 /// # Errors
 /// Those of the calls.
 pub async fn promote(
-    aws: &SecretsManager,
+    aws: &Client,
     id: &SecretId,
     version_id: &str,
     expected: Option<&str>,

@@ -1,7 +1,7 @@
 //! Afterwards: which version holds the password that was committed? Whoever asks verifies the
 //! candidates against `pg_authid`; here is where they come from and what is done with the answer.
 
-use secretlink_aws::{AwsError, SecretId, SecretsManager, stage};
+use secretlink_aws::{AwsError, Client, SecretId, stage};
 use secretlink_core::Secret;
 
 use crate::versions::{Username, Version, Versions, by_id, is_name_of, may_be_of, read};
@@ -71,7 +71,7 @@ impl Versions {
 /// # Errors
 /// Those of the calls.
 pub async fn unlabelled(
-    aws: &SecretsManager,
+    aws: &Client,
     id: &SecretId,
     versions: &Versions,
 ) -> Result<Vec<Candidate>, AwsError> {
@@ -95,7 +95,7 @@ pub async fn unlabelled(
 /// # Errors
 /// Those of the calls.
 pub async fn promote_found(
-    aws: &SecretsManager,
+    aws: &Client,
     id: &SecretId,
     versions: &Versions,
     version_id: &str,
@@ -110,7 +110,7 @@ pub async fn promote_found(
 /// # Errors
 /// Those of the calls.
 pub async fn clear_pending(
-    aws: &SecretsManager,
+    aws: &Client,
     id: &SecretId,
     versions: &Versions,
     version_id: &str,

@@ -1,6 +1,6 @@
 //! Before the commit: a new password is stored as `AWSPENDING`.
 
-use secretlink_aws::{AwsError, NewSecret, SecretId, SecretsManager, stage};
+use secretlink_aws::{AwsError, Client, NewSecret, SecretId, stage};
 use secretlink_core::Secret;
 
 use crate::role_secret::{NewFields, RoleSecret};
@@ -171,7 +171,7 @@ pub fn plan(
 /// # Errors
 /// Those of the calls. A version may have been written even so, if only the answer was lost; it is
 /// labelled `AWSPENDING`, and nobody takes it for the password.
-pub async fn write(aws: &SecretsManager, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
+pub async fn write(aws: &Client, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
     match plan {
         Plan::Nothing { version_id } => Ok(Staged { current: Some(version_id.clone()), version_id }),
         Plan::Adopt(staged) => Ok(staged),

@@ -1,6 +1,6 @@
 //! The versions of a role's secret that matter: current and pending.
 
-use secretlink_aws::{AwsError, SecretId, SecretStages, SecretValue, SecretsManager, VersionSelector, stage};
+use secretlink_aws::{AwsError, Client, SecretId, SecretStages, SecretValue, VersionSelector, stage};
 use secretlink_core::{Secret, side_by_side};
 use std::time::SystemTime;
 
@@ -91,7 +91,7 @@ impl Versions {
 ///
 /// # Errors
 /// Those of the calls.
-pub async fn read_versions(aws: &SecretsManager, id: &SecretId) -> Result<Option<Versions>, AwsError> {
+pub async fn read_versions(aws: &Client, id: &SecretId) -> Result<Option<Versions>, AwsError> {
     let (stages, current) = tokio::join!(aws.stages(id), read(aws, id, by_stage(stage::CURRENT)));
     let stages = match stages {
         Err(AwsError::SecretNotFound { .. }) => return Ok(None),
@@ -109,10 +109,7 @@ pub async fn read_versions(aws: &SecretsManager, id: &SecretId) -> Result<Option
 }
 
 /// [`read_versions`] of several secrets at the same time, in their order.
-pub async fn read_all_versions(
-    aws: SecretsManager,
-    ids: Vec<SecretId>,
-) -> Vec<Result<Option<Versions>, AwsError>> {
+pub async fn read_all_versions(aws: Client, ids: Vec<SecretId>) -> Vec<Result<Option<Versions>, AwsError>> {
     side_by_side(ids, |id| {
         let aws = aws.clone();
         async move { read_versions(&aws, &id).await }
@@ -124,7 +121,7 @@ pub async fn read_all_versions(
 ///
 /// # Errors
 /// [`Obstacle::Missing`] too.
-pub async fn check_versions(aws: &SecretsManager, id: &SecretId) -> Result<(), Obstacle> {
+pub async fn check_versions(aws: &Client, id: &SecretId) -> Result<(), Obstacle> {
     check_name(id)?;
     match aws.stages(id).await {
         Ok(stages) => check(&stages, id),
@@ -152,7 +149,7 @@ fn by_stage(label: &str) -> VersionSelector {
 
 /// A version, or `None` if it is not there (any more).
 pub(crate) async fn read(
-    aws: &SecretsManager,
+    aws: &Client,
     id: &SecretId,
     version: VersionSelector,
 ) -> Result<Option<Version>, AwsError> {

@@ -3,7 +3,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
-use secretlink_aws::{AwsError, SecretId, SecretValue, SecretsManager, Settings, VersionSelector};
+use secretlink_aws::{AwsError, Client, SecretId, SecretValue, Settings, VersionSelector};
 use secretlink_core::Report;
 
 /// An environment in which nothing of the machine's own AWS configuration is found.
@@ -60,7 +60,7 @@ pub fn settings(endpoint: &str) -> Settings {
 #[allow(dead_code, reason = "not every test binary uses everything here")]
 pub async fn get(settings: Settings) -> Result<SecretValue, AwsError> {
     let id = SecretId::parse("x")?;
-    SecretsManager::new(settings).get_secret_value(&id, &VersionSelector::default()).await
+    Client::new(settings).get_secret_value(&id, &VersionSelector::default()).await
 }
 
 /// Everything of an error that anybody could come to see.

@@ -1,4 +1,4 @@
-//! The role of `secretlink.role_arn`.
+//! The calls to STS: assuming the role of `secretlink.role_arn`, and asking as whom AWS knows us.
 
 use std::error::Error;
 use std::fmt;
@@ -7,6 +7,10 @@ use aws_config::SdkConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
+
+use aws_sdk_sts::operation::get_caller_identity::{GetCallerIdentityError, GetCallerIdentityOutput};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
 
 use crate::Settings;
 
@@ -62,4 +66,11 @@ impl Error for NotAssumed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.reason)
     }
+}
+
+/// As whom AWS knows us (STS API reference, GetCallerIdentity).
+pub(crate) async fn caller_identity(
+    config: &SdkConfig,
+) -> Result<GetCallerIdentityOutput, SdkError<GetCallerIdentityError, HttpResponse>> {
+    aws_sdk_sts::Client::new(config).get_caller_identity().send().await
 }
