@@ -63,6 +63,7 @@ stop_pgrx_server() {
 }
 
 step format cargo fmt --all --check
+step circles python3 scripts/circles.py
 step lints lint
 step unit-and-in-backend library_tests
 # pgrx has left its test build in the system directories: put the real one there.

@@ -1,9 +1,10 @@
 //! What a server says until a session takes queries: the login ends, and no server gets a password
 //! out of a client that must not send it.
 
-use secretlink_remote::connection::{Connection, Policy};
+use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
 use secretlink_remote::error::AttemptError;
+use secretlink_remote::policy::Policy;
 
 use super::answer::{CHUNKS, ask};
 use super::server;

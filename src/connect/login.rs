@@ -2,8 +2,9 @@
 
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_core::{Report, SqlState};
-use secretlink_remote::connection::{Connection, Policy};
+use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{Environment, Options};
+use secretlink_remote::policy::Policy;
 use std::ffi::CStr;
 
 use crate::backend::process::fd::ExternalFd;

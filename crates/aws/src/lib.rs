@@ -17,6 +17,7 @@ mod proxy;
 mod rds_token;
 mod recorder;
 mod region;
+mod region_name;
 mod secret;
 mod secrets_manager;
 mod settings;
@@ -37,7 +38,7 @@ pub use secret::document::{Document, NotADocument};
 pub use secret::id::SecretId;
 pub use secret::value::{
     NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
-    VersionSelector,
 };
+pub use secret::version::VersionSelector;
 pub use secret::writable::NotWritable;
 pub use settings::{Identity, Settings};

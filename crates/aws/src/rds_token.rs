@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::identity::Identity;
 
 use secretlink_core::{Report, Secret, SqlState};
 
-use crate::region::is_region;
+use crate::region_name::is_region;
 
 /// For how long a database takes a token.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);

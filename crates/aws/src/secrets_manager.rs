@@ -15,8 +15,8 @@ use crate::operation::Operation;
 use crate::secret::id::check_name;
 use crate::secret::value::{
     NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
-    VersionSelector,
 };
+use crate::secret::version::VersionSelector;
 use crate::{AwsError, SecretId, stage};
 
 /// The most that a secret holds, in bytes (API reference, CreateSecret and PutSecretValue, SecretString).

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::AwsError;
-use crate::region::is_region;
+use crate::region_name::is_region;
 
 const REGION: &str = "It must be a region's code, such as us-east-1.";
 const ROLE_ARN: &str = "It must be the ARN of a role, such as arn:aws:iam::123456789012:role/secretlink.";

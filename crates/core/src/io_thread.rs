@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::channel::{self, Receiver};
-use crate::shared_task::SharedTask;
 use crate::waker::Waker;
 
 /// The thread, with a current-thread tokio runtime inside.
@@ -106,12 +105,9 @@ impl IoThread {
         self.handle.spawn(self.tasks.track_future(work));
     }
 
-    /// As [`IoThread::spawn`], for work that the backend may do itself while it waits for it.
-    pub fn spawn_shared<F>(&self, work: F) -> SharedTask
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        SharedTask::spawn(self, self.handle.clone(), work)
+    /// The runtime that the thread runs.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.handle
     }
 
     /// Ends the thread: fires [`IoThread::closing`], waits up to `grace` for the work given to [`IoThread::spawn`], then drops

@@ -113,16 +113,13 @@ pub fn needs_io_thread() {
 }
 
 impl SharedTask {
-    pub(crate) fn spawn(
-        io: &IoThread,
-        runtime: Handle,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) -> SharedTask {
+    /// Runs `work` as [`IoThread::spawn`] does, with the backend free to do it itself while it waits for it.
+    pub fn spawn(io: &IoThread, work: impl Future<Output = ()> + Send + 'static) -> SharedTask {
         let state = State { work: Some(Box::pin(work)), doer: Doer::IoThread, io_thread: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), returned: Notify::new() });
         let waker = Arc::new(BackendWaker { woken: AtomicBool::new(false), waker: io.waker().clone() });
         io.spawn(Arc::clone(&shared).serve(io.closing().clone()));
-        SharedTask { shared, runtime, waker, paused: Cell::new(Instant::now()) }
+        SharedTask { shared, runtime: io.runtime().clone(), waker, paused: Cell::new(Instant::now()) }
     }
 
     /// Takes the work over. `None` if it is done, or the I/O thread is in the middle of it.
@@ -294,7 +291,7 @@ mod tests {
     fn work(io: &IoThread) -> (SharedTask, UnboundedSender<u32>, Receiver<(u32, ThreadId)>) {
         let (orders, mut taken) = unbounded_channel();
         let (tx, answers) = channel::channel(8, io.waker().clone());
-        let task = io.spawn_shared(async move {
+        let task = SharedTask::spawn(io, async move {
             while let Some(order) = taken.recv().await {
                 assert_ne!(order, 0, "on purpose");
                 // Of no use on a thread that is not in the runtime.
@@ -392,7 +389,7 @@ mod tests {
         let io = IoThread::start().unwrap();
         let closing = io.closing().clone();
         let (said, over) = std::sync::mpsc::channel();
-        let task = io.spawn_shared(async move {
+        let task = SharedTask::spawn(&io, async move {
             closing.cancelled().await;
             said.send(std::thread::current().id()).unwrap();
         });

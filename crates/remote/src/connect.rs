@@ -18,18 +18,9 @@ use crate::connection::{Connection, ConnectionFacts};
 use crate::conninfo::{ConnInfo, Host, HostAddress, SslMode, TargetSessionAttrs};
 use crate::error::{AttemptError, ConnectError, FailedAttempt};
 use crate::framed::{Framed, Transport};
+use crate::policy::Policy;
 use crate::socket::Socket;
 use crate::tls::{TlsClient, TlsFacts};
-
-/// What the caller decides, besides the conninfo.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// The client encoding of the session, a name Postgres knows. dblink: that of the local database.
-    pub client_encoding: String,
-    /// The password comes from a secret: it is sent over TLS only, unless `sslmode=disable` was
-    /// asked for by name.
-    pub protect_password: bool,
-}
 
 impl Connection {
     /// Connects to the first host that will have us and is of the kind asked for.

@@ -2,7 +2,6 @@
 
 mod describe;
 
-use describe::Described;
 use postgres_protocol::message::backend::{ErrorResponseBody, Message, ParameterStatusBody};
 use postgres_protocol::message::frontend;
 use secretlink_core::channel::Sender;
@@ -24,8 +23,6 @@ use crate::server_message::ServerMessage;
 use crate::small_results::SmallResults;
 use crate::status::Status;
 use crate::tls::TlsFacts;
-
-pub use crate::connect::Policy;
 
 /// How long a server may take to stop a cancelled query before its connection is given up.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(10);
@@ -147,6 +144,18 @@ enum Stopped {
     Copy,
     /// The connection is unusable.
     Broken(String),
+}
+
+/// What became of asking for the columns of a result before it is sent.
+enum Described {
+    /// The statement is parsed; these are its columns, some of which are to be sent in binary.
+    InBinary(Vec<Column>),
+    /// The query is to be sent as if it had not been asked about.
+    AsText,
+    /// It is wrong, which was passed on. The server waits for a Sync.
+    Failed,
+    /// The server has ended the session, which was passed on.
+    SessionEnded,
 }
 
 impl Connection {

@@ -13,6 +13,7 @@ pub mod conninfo;
 pub mod error;
 pub mod framed;
 pub mod notification;
+pub mod policy;
 pub mod remote;
 pub mod request;
 pub mod row;

@@ -70,7 +70,7 @@ impl Remote {
         let (end, over) = (life.clone(), gone.clone().drop_guard());
         let mut work = Work { key: connection.cancel_key(), stops: asked, life: end };
         let socket = connection.socket();
-        let task = io.spawn_shared(async move {
+        let task = SharedTask::spawn(io, async move {
             work.serve(connection, queries).await;
             drop(over);
         });

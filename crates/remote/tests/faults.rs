@@ -2,8 +2,9 @@
 //! each place of a login and a query. Whatever it does, the client ends with an error in time and
 //! does not use the connection again.
 
-use secretlink_remote::connection::{Connection, Policy};
+use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::policy::Policy;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,7 +1,7 @@
 //! How a secret is named.
 
 use crate::AwsError;
-use crate::region::is_region;
+use crate::region_name::is_region;
 
 /// The longest id that Secrets Manager takes, in bytes (API reference, GetSecretValue, SecretId).
 const MAX_BYTES: usize = 2048;

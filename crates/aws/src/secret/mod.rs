@@ -4,4 +4,5 @@ pub(crate) mod database;
 pub(crate) mod document;
 pub(crate) mod id;
 pub(crate) mod value;
+pub(crate) mod version;
 pub(crate) mod writable;

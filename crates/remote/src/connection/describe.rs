@@ -8,7 +8,7 @@ use postgres_protocol::message::backend::{ErrorResponseBody, Message};
 use postgres_protocol::message::frontend;
 use std::io;
 
-use super::{Connection, Listener, Stopped, broken, out_of_order};
+use super::{Connection, Described, Listener, Stopped, broken, out_of_order};
 use crate::binary_type::BinaryType;
 use crate::column::Column;
 use crate::framed::Incoming;
@@ -16,18 +16,6 @@ use crate::request::Request;
 
 /// Since 12 floats are written so that they read back as they were.
 const OLDEST_SERVER: u32 = 12;
-
-/// What became of asking.
-pub(super) enum Described {
-    /// The statement is parsed; these are its columns, some of which are to be sent in binary.
-    InBinary(Vec<Column>),
-    /// The query is to be sent as if it had not been asked about.
-    AsText,
-    /// It is wrong, which was passed on. The server waits for a Sync.
-    Failed,
-    /// The server has ended the session, which was passed on.
-    SessionEnded,
-}
 
 impl Connection {
     /// Whether anything of the result could come in binary, as far as is known before asking.

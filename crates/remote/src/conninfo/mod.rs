@@ -15,6 +15,7 @@ mod foreign_options;
 mod hosts;
 mod keywords;
 mod options;
+mod parse;
 mod passfile;
 mod require_auth;
 mod resolve;

@@ -7,7 +7,7 @@ use secretlink_core::Secret;
 
 use super::error::ConnInfoError;
 use super::keywords::{self, Keyword};
-use super::{string, uri};
+use super::value::without_designator;
 
 /// The longest connection string, and the longest single value, in bytes.
 pub(super) const MAX_LENGTH: usize = 64 * 1024;
@@ -26,22 +26,6 @@ enum Value {
 }
 
 impl Options {
-    /// Parses a connection string of either syntax: a `postgresql://` or `postgres://` URI, or
-    /// `keyword=value` pairs (PostgreSQL documentation, "Connection Strings").
-    ///
-    /// # Errors
-    /// What [`ConnInfoError`] has to say about syntax and unknown keywords. Values are checked by
-    /// [`Options::resolve`].
-    pub fn parse(conninfo: &str) -> Result<Options, ConnInfoError> {
-        check_bytes(conninfo.as_bytes())?;
-        let mut options = Options::default();
-        match uri::without_designator(conninfo) {
-            Some(rest) => uri::parse(conninfo.len(), rest, &mut options)?,
-            None => string::parse(conninfo, &mut options)?,
-        }
-        Ok(options)
-    }
-
     /// Sets one keyword.
     ///
     /// # Errors
@@ -178,7 +162,7 @@ pub(super) fn without_requiressl<'a>(name: &'a str, value: &'a [u8]) -> (&'a str
     }
 }
 
-fn check_bytes(bytes: &[u8]) -> Result<(), ConnInfoError> {
+pub(super) fn check_bytes(bytes: &[u8]) -> Result<(), ConnInfoError> {
     if bytes.len() > MAX_LENGTH {
         return Err(ConnInfoError::TooLong { maximum: MAX_LENGTH });
     }
@@ -201,7 +185,7 @@ fn embeds_password(value: &str) -> bool {
             starts_word(before) && rest.strip_prefix(word).is_some_and(assigns)
         })
     });
-    pair || uri::without_designator(&lower).is_some_and(|rest| rest.contains('@'))
+    pair || without_designator(&lower).is_some_and(|rest| rest.contains('@'))
 }
 
 #[cfg(test)]

@@ -6,11 +6,6 @@ use super::keywords;
 use super::options::{Options, without_requiressl};
 use super::value::parse_int;
 
-/// What follows `postgresql://` or `postgres://`; `None` if `text` is no URI.
-pub(super) fn without_designator(text: &str) -> Option<&str> {
-    ["postgresql://", "postgres://"].iter().find_map(|designator| text.strip_prefix(designator))
-}
-
 /// Adds what the URI says to `options`. `uri` is the URI behind its designator, `length` that of
 /// all of it.
 pub(super) fn parse(length: usize, uri: &str, options: &mut Options) -> Result<(), ConnInfoError> {

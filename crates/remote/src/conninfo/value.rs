@@ -34,6 +34,11 @@ pub(super) fn choose<T: Copy>(
     }
 }
 
+/// What follows `postgresql://` or `postgres://`; `None` if `text` is no URI.
+pub(super) fn without_designator(text: &str) -> Option<&str> {
+    ["postgresql://", "postgres://"].iter().find_map(|designator| text.strip_prefix(designator))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
