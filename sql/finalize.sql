@@ -8,6 +8,7 @@ REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION iam_auth_token(text, text, int, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
 
@@ -25,6 +26,9 @@ COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager and returns the version id';
 COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
     'opens a connection to another PostgreSQL server with the password from a secret';
+
+COMMENT ON FUNCTION iam_auth_token(text, text, int, text) IS
+    'token with which a user logs in at a database of RDS, Aurora or Aurora DSQL, good for 15 minutes';
 
 COMMENT ON FUNCTION remote_connection() IS
     'connections of this session to other PostgreSQL servers: see the view remote_connections';
@@ -201,6 +205,7 @@ COMMENT ON COLUMN secretlink_stats.connections_retried IS
     'connections tried again with another version of their secret, because a server did not accept the password';
 COMMENT ON COLUMN secretlink_stats.rows_received IS 'rows received from other servers';
 COMMENT ON COLUMN secretlink_stats.bytes_received IS 'bytes that these rows came as, before encryption';
+COMMENT ON COLUMN secretlink_stats.iam_tokens_signed IS 'IAM tokens signed for logins at other servers';
 COMMENT ON COLUMN secretlink_stats.stats_reset IS
     'when all of this was zero: at the start of the server, or at the last secretlink_stats_reset()';
 COMMENT ON VIEW secretlink_aws_calls IS
@@ -242,13 +247,16 @@ COMMENT ON FUNCTION secret_cache_entries() IS
     'rows of the view secret_cache';
 COMMENT ON VIEW secret_cache IS
     'secrets that the server has cached: never their values';
-COMMENT ON COLUMN secret_cache.secret_id IS 'the secret, as it was asked for';
+COMMENT ON COLUMN secret_cache.secret_id IS
+    'the secret, as it was asked for; of an IAM token, who logs in where with it: user@host:port';
 COMMENT ON COLUMN secret_cache.stage IS 'the staging label asked for; NULL if a version was asked for by its id';
-COMMENT ON COLUMN secret_cache.version_id IS 'the version that is cached, or else that was asked for';
+COMMENT ON COLUMN secret_cache.version_id IS 'the version that is cached, or else that was asked for; of an IAM token, when it was signed';
 COMMENT ON COLUMN secret_cache.state IS 'fresh; stale: too old, and used only if AWS cannot be reached; expired: not used any more; failed: no value; asking: AWS is being asked';
 COMMENT ON COLUMN secret_cache.age IS 'time since AWS was asked for the value';
 COMMENT ON COLUMN secret_cache.expires IS 'when AWS must be asked again';
 COMMENT ON COLUMN secret_cache.hits IS 'how often the value was taken from the cache';
-COMMENT ON COLUMN secret_cache.region IS 'region, where a foreign server names one';
+COMMENT ON COLUMN secret_cache.region IS
+    'region, where a foreign server names one; of an IAM token, the one that it was signed for';
 COMMENT ON COLUMN secret_cache.role_arn IS 'role, where a foreign server names one';
+COMMENT ON COLUMN secret_cache.kind IS 'secret or iam_token';
 COMMENT ON COLUMN secret_cache.last_error IS 'why the last request to AWS failed, if it did';

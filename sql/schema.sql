@@ -580,6 +580,20 @@ AS 'MODULE_PATHNAME', 'get_secret_value_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/iam.rs
+-- secretlink::api::iam::iam_auth_token
+CREATE  FUNCTION "iam_auth_token"(
+	"host" text, /* Option < Text > */
+	"username" text, /* Option < Text > */
+	"port" INT DEFAULT 5432, /* Option < i32 > */
+	"region" text DEFAULT NULL /* Option < Text > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'iam_auth_token_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/secrets.rs
 -- secretlink::api::secrets::put_secret_value
 CREATE  FUNCTION "put_secret_value"(
@@ -679,7 +693,8 @@ CREATE  FUNCTION "secret_cache_entries"() RETURNS TABLE (
 	"hits" bigint,  /* i64 */
 	"region" text,  /* Option < Text > */
 	"role_arn" text,  /* Option < Text > */
-	"last_error" text  /* Option < Text > */
+	"last_error" text,  /* Option < Text > */
+	"kind" TEXT  /* & '_ str */
 )
 STRICT VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
@@ -692,7 +707,7 @@ AS 'MODULE_PATHNAME', 'secret_cache_entries_wrapper';
 --   secret_cache_entries
 
 CREATE VIEW secret_cache AS
-        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error
+        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error, kind
         FROM secret_cache_entries();
 /* </end connected objects> */
 
@@ -749,6 +764,7 @@ CREATE  FUNCTION "secretlink_stat_counters"() RETURNS TABLE (
 	"connections_retried" bigint,  /* i64 */
 	"rows_received" bigint,  /* i64 */
 	"bytes_received" bigint,  /* i64 */
+	"iam_tokens_signed" bigint,  /* i64 */
 	"stats_reset" timestamp with time zone  /* Option < TimestampWithTimeZone > */
 )
 STRICT VOLATILE PARALLEL RESTRICTED
@@ -768,7 +784,7 @@ CREATE VIEW secretlink_aws_calls AS
      CREATE VIEW secretlink_stats AS
         SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
                aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
-               rows_received, bytes_received, stats_reset
+               rows_received, bytes_received, stats_reset, iam_tokens_signed
         FROM secretlink_stat_counters();
 /* </end connected objects> */
 
@@ -817,6 +833,7 @@ REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION iam_auth_token(text, text, int, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
 
@@ -834,6 +851,9 @@ COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager and returns the version id';
 COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
     'opens a connection to another PostgreSQL server with the password from a secret';
+
+COMMENT ON FUNCTION iam_auth_token(text, text, int, text) IS
+    'token with which a user logs in at a database of RDS, Aurora or Aurora DSQL, good for 15 minutes';
 
 COMMENT ON FUNCTION remote_connection() IS
     'connections of this session to other PostgreSQL servers: see the view remote_connections';
@@ -1010,6 +1030,7 @@ COMMENT ON COLUMN secretlink_stats.connections_retried IS
     'connections tried again with another version of their secret, because a server did not accept the password';
 COMMENT ON COLUMN secretlink_stats.rows_received IS 'rows received from other servers';
 COMMENT ON COLUMN secretlink_stats.bytes_received IS 'bytes that these rows came as, before encryption';
+COMMENT ON COLUMN secretlink_stats.iam_tokens_signed IS 'IAM tokens signed for logins at other servers';
 COMMENT ON COLUMN secretlink_stats.stats_reset IS
     'when all of this was zero: at the start of the server, or at the last secretlink_stats_reset()';
 COMMENT ON VIEW secretlink_aws_calls IS
@@ -1051,15 +1072,18 @@ COMMENT ON FUNCTION secret_cache_entries() IS
     'rows of the view secret_cache';
 COMMENT ON VIEW secret_cache IS
     'secrets that the server has cached: never their values';
-COMMENT ON COLUMN secret_cache.secret_id IS 'the secret, as it was asked for';
+COMMENT ON COLUMN secret_cache.secret_id IS
+    'the secret, as it was asked for; of an IAM token, who logs in where with it: user@host:port';
 COMMENT ON COLUMN secret_cache.stage IS 'the staging label asked for; NULL if a version was asked for by its id';
-COMMENT ON COLUMN secret_cache.version_id IS 'the version that is cached, or else that was asked for';
+COMMENT ON COLUMN secret_cache.version_id IS 'the version that is cached, or else that was asked for; of an IAM token, when it was signed';
 COMMENT ON COLUMN secret_cache.state IS 'fresh; stale: too old, and used only if AWS cannot be reached; expired: not used any more; failed: no value; asking: AWS is being asked';
 COMMENT ON COLUMN secret_cache.age IS 'time since AWS was asked for the value';
 COMMENT ON COLUMN secret_cache.expires IS 'when AWS must be asked again';
 COMMENT ON COLUMN secret_cache.hits IS 'how often the value was taken from the cache';
-COMMENT ON COLUMN secret_cache.region IS 'region, where a foreign server names one';
+COMMENT ON COLUMN secret_cache.region IS
+    'region, where a foreign server names one; of an IAM token, the one that it was signed for';
 COMMENT ON COLUMN secret_cache.role_arn IS 'role, where a foreign server names one';
+COMMENT ON COLUMN secret_cache.kind IS 'secret or iam_token';
 COMMENT ON COLUMN secret_cache.last_error IS 'why the last request to AWS failed, if it did';
 /* </end connected objects> */
 

@@ -8,7 +8,7 @@ use super::{bigint, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::process::server;
 use crate::backend::text::Text;
-use crate::secrets::cache::{self, Told};
+use crate::secrets::cache::{self, Subject, Told};
 use crate::settings;
 
 /// Reads a secret again, whatever is cached of it. Returns the version id now cached.
@@ -51,6 +51,7 @@ fn secret_cache_entries() -> TableIterator<
         name!(region, Option<Text>),
         name!(role_arn, Option<Text>),
         name!(last_error, Option<Text>),
+        name!(kind, &'static str),
     ),
 > {
     let (now, timing) = (cache::now(), settings::cache::timing());
@@ -58,25 +59,34 @@ fn secret_cache_entries() -> TableIterator<
     TableIterator::new(cache::list().into_iter().map(move |entry| {
         let has_value = entry.version_id.is_some();
         let age = now - entry.asked;
+        let (lasts, usable) = match entry.ends {
+            Some(ends) => (ends - entry.asked, ends - entry.asked),
+            None => (timing.ttl, timing.ttl + timing.max_stale),
+        };
         let state = match () {
             () if entry.is_asked => "asking",
             () if !has_value => "failed",
-            () if age < timing.ttl => "fresh",
-            () if age < timing.ttl + timing.max_stale => "stale",
+            () if age < lasts => "fresh",
+            () if age < usable => "stale",
             () => "expired",
         };
         let key = entry.key;
+        let (kind, name, stage, version_id, region) = match key.subject {
+            Subject::Secret { id, stage, version_id } => ("secret", id, stage, version_id, key.region),
+            Subject::IamToken { region, login } => ("iam_token", login, String::new(), String::new(), region),
+        };
         (
-            Text(key.secret_id),
-            given(key.stage),
-            entry.version_id.or(Some(key.version_id)).and_then(given),
+            Text(name),
+            given(stage),
+            entry.version_id.or(Some(version_id)).and_then(given),
             Text(state.to_owned()),
             has_value.then(|| interval(age)).flatten(),
-            has_value.then(|| timestamp_in(timing.ttl, age)).flatten(),
+            has_value.then(|| timestamp_in(lasts, age)).flatten(),
             bigint(entry.hits),
-            given(key.region),
+            given(region),
             given(key.role_arn),
             entry.error.map(|report| Text(Told::from_bytes(&report).to_string())),
+            kind,
         )
     }))
 }
@@ -94,7 +104,7 @@ fn timestamp_in(lifetime: Duration, age: Duration) -> Option<TimestampWithTimeZo
 // The function is one thing and what people see another, which can have columns added to it.
 extension_sql!(
     "CREATE VIEW secret_cache AS
-        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error
+        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error, kind
         FROM secret_cache_entries();",
     name = "secret_cache",
     requires = [secret_cache_entries]

@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 use secretlink_core::Report;
 use secretlink_remote::conninfo::Options;
 
-use super::required;
+use super::{port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
 use crate::connect::destination::Destination;
@@ -75,16 +75,12 @@ impl Request {
                 return Err(Error::PasswordInOptions(keyword));
             }
         }
-        if let Some(port) = self.remote_port
-            && !(1..=65_535).contains(&port)
-        {
-            return Err(Error::PortOutOfRange(port));
-        }
+        let port = self.remote_port.map(port_number).transpose()?;
         let given = [
             ("host", "remote_host", self.remote_host.map(|t| t.0)),
             ("dbname", "remote_db", self.remote_db.map(|t| t.0)),
             ("user", "remote_user", self.remote_user.map(|t| t.0)),
-            ("port", "remote_port", self.remote_port.map(|p| p.to_string())),
+            ("port", "remote_port", port.map(|p| p.to_string())),
         ];
         for (keyword, argument, value) in given {
             match value {

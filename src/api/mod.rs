@@ -6,6 +6,7 @@ mod check;
 mod connections;
 mod dblink;
 mod foreign_data_wrapper;
+mod iam;
 mod passwords;
 mod remote_connections;
 mod secrets;
@@ -21,6 +22,11 @@ fn required(argument: Option<Text>, name: &'static str) -> Result<String, Error>
         Some(Text(text)) if text.is_empty() => Err(Error::EmptyArgument(name)),
         Some(Text(text)) => Ok(text),
     }
+}
+
+/// A port that was given.
+fn port_number(port: i32) -> Result<u16, Error> {
+    u16::try_from(port).ok().filter(|port| *port > 0).ok_or(Error::PortOutOfRange(port))
 }
 
 /// A count as SQL has it.

@@ -23,6 +23,7 @@ fn secretlink_stat_counters() -> TableIterator<
         name!(connections_retried, i64),
         name!(rows_received, i64),
         name!(bytes_received, i64),
+        name!(iam_tokens_signed, i64),
         name!(stats_reset, Option<TimestampWithTimeZone>),
     ),
 > {
@@ -43,6 +44,7 @@ fn secretlink_stat_counters() -> TableIterator<
         counter(Counter::ConnectionsRetried),
         counter(Counter::RowsReceived),
         counter(Counter::BytesReceived),
+        counter(Counter::IamTokensSigned),
         TimestampWithTimeZone::try_from(stats::last_reset()).ok(),
     ))
 }
@@ -88,7 +90,7 @@ extension_sql!(
      CREATE VIEW secretlink_stats AS
         SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
                aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
-               rows_received, bytes_received, stats_reset
+               rows_received, bytes_received, stats_reset, iam_tokens_signed
         FROM secretlink_stat_counters();",
     name = "secretlink_stats",
     requires = [secretlink_stat_counters, secretlink_stat_aws_calls]

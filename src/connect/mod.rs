@@ -4,6 +4,7 @@ pub mod conninfo;
 pub mod credential;
 pub mod destination;
 pub mod foreign_server;
+pub mod iam;
 pub mod login;
 pub mod recipe;
 mod secret_candidates;

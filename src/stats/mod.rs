@@ -27,6 +27,8 @@ pub enum Counter {
     CacheStaleServes,
     /// Secrets asked for again before their time was over.
     CacheRefreshes,
+    /// IAM tokens signed.
+    IamTokensSigned,
     /// Connections made.
     ConnectionsOpened,
     /// Connections that could not be made.

@@ -29,6 +29,7 @@ mod stage;
 mod temp_dir;
 mod template;
 mod tls;
+mod token_verifier;
 mod witness;
 
 /// The messages of a server, as it should send them.
@@ -57,6 +58,7 @@ pub use secrets_relay::{Fault, SecretsRelay, SecretsRequest};
 pub use stage::Stage;
 pub use temp_dir::TempDir;
 pub use tls::TlsFiles;
+pub use token_verifier::{TokenVerifier, Verdict};
 pub use witness::Witness;
 
 /// A password nobody can guess, made only of letters and digits.

@@ -177,6 +177,7 @@ impl AwsError {
                 | AwsError::BadResponse { .. }
                 | AwsError::RoleNotAssumed { .. }
                 | AwsError::CredentialsFailed { unreachable: true, .. }
+                | AwsError::Token(TokenError::TimedOut { .. })
         )
     }
 

@@ -12,6 +12,7 @@ mod credentials;
 mod error;
 mod failure;
 mod http;
+mod iam_token;
 mod operation;
 mod proxy;
 mod rds_token;
@@ -27,10 +28,11 @@ mod sts;
 pub use check::Check;
 pub use client::Client;
 pub use error::AwsError;
+pub use iam_token::IamToken;
 pub use operation::Operation;
 pub use rds_token::{
-    TOKEN_LIFETIME, TokenAction, TokenError, TokenSubject, dsql_cluster_host, is_aws_database_host,
-    is_dsql_cluster_id, region_of_host,
+    TOKEN_LIFETIME, TokenAction, TokenError, TokenSubject, check_token_region, dsql_cluster_host,
+    is_aws_database_host, is_dsql_cluster_id, region_of_host,
 };
 pub use recorder::{Outcome, Recorder};
 pub use secret::database::DatabaseSecret;

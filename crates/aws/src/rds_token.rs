@@ -45,17 +45,24 @@ pub enum TokenError {
     InvalidHost { problem: &'static str },
     #[error("a token needs the name of a user")]
     NoUser,
+    #[error("AWS region is not valid")]
+    InvalidRegion,
     #[error("AWS region of host \"{host}\" is not known")]
     NoRegion { host: String },
     #[error("could not sign a token for host \"{host}\"")]
     NotSigned { host: String, reason: String },
+    #[error("AWS credentials to sign a token with were not found within {} ms", after.as_millis())]
+    TimedOut { after: Duration },
 }
 
 impl Report for TokenError {
     fn sqlstate(&self) -> SqlState {
         SqlState::new(match self {
-            TokenError::InvalidHost { .. } | TokenError::NoUser | TokenError::NoRegion { .. } => "22023",
-            TokenError::NotSigned { .. } => "58000",
+            TokenError::InvalidHost { .. }
+            | TokenError::NoUser
+            | TokenError::InvalidRegion
+            | TokenError::NoRegion { .. } => "22023",
+            TokenError::NotSigned { .. } | TokenError::TimedOut { .. } => "58000",
         })
     }
 
@@ -66,7 +73,8 @@ impl Report for TokenError {
                 "The host name is none that RDS or Aurora DSQL gives to a database of one region.".into(),
             ),
             TokenError::NotSigned { reason, .. } => Some(reason.clone()),
-            TokenError::NoUser => None,
+            TokenError::InvalidRegion => Some("It must be a region's code, such as us-east-1.".into()),
+            TokenError::NoUser | TokenError::TimedOut { .. } => None,
         }
     }
 
@@ -75,7 +83,13 @@ impl Report for TokenError {
             TokenError::NoRegion { .. } => Some(
                 "Pass region, or set the option region of the foreign server, secretlink.region, or AWS_REGION in the server's environment. If the host is another name of the database, give the name that AWS gave it.".into(),
             ),
-            _ => None,
+            TokenError::TimedOut { .. } => Some(
+                "Outside AWS, set AWS_EC2_METADATA_DISABLED=true in the server's environment; with a role to assume, check the way to STS; else raise secretlink.request_timeout.".into(),
+            ),
+            TokenError::InvalidHost { .. }
+            | TokenError::NoUser
+            | TokenError::InvalidRegion
+            | TokenError::NotSigned { .. } => None,
         }
     }
 }
@@ -263,6 +277,14 @@ pub fn region_of_host(host: &str) -> Option<String> {
     let host = host.to_ascii_lowercase();
     let region = rds_labels(&host).or_else(|| dsql_region(&host))?;
     (region != "global").then(|| region.to_owned())
+}
+
+/// Checks a region that somebody names for a token.
+///
+/// # Errors
+/// [`TokenError::InvalidRegion`].
+pub fn check_token_region(region: &str) -> Result<(), TokenError> {
+    if is_region(region) { Ok(()) } else { Err(TokenError::InvalidRegion) }
 }
 
 /// The host name of an Aurora DSQL cluster of which only the identifier is given.

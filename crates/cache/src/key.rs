@@ -1,23 +1,50 @@
 //! What identifies a cached secret.
 
-/// One version of one secret, as it was asked for, under one identity.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// What was asked for, and under which identity.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Stands for the settings that decide where and as whom is asked.
     pub fingerprint: String,
     /// What a foreign server says in place of those settings, so that the refresh worker can say it again:
     /// the region.
     pub region: String,
-    /// The same: the role.
+    /// The role that a foreign server says in place of the settings' own.
     pub role_arn: String,
-    /// The same: the external id to assume it with.
+    /// The external id that a foreign server says, to assume that role with.
     pub external_id: String,
-    /// The secret, as it was named.
-    pub secret_id: String,
-    /// The staging label; empty if only a version id was given.
-    pub stage: String,
-    /// The version id; empty if only a staging label was given.
-    pub version_id: String,
+    /// What is kept.
+    pub subject: Subject,
+}
+
+/// What is kept: a secret's value, or something made for a login.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// One version of one secret.
+    Secret {
+        /// The secret, as it was named.
+        id: String,
+        /// The staging label; empty if only a version id was given.
+        stage: String,
+        /// The version id; empty if only a staging label was given.
+        version_id: String,
+    },
+    /// An IAM token for one user of one database.
+    IamToken {
+        /// The region in its signature.
+        region: String,
+        /// Who logs in where.
+        login: String,
+    },
+}
+
+impl Subject {
+    /// What it is called in messages: the secret as it was named, or who logs in where.
+    pub fn name(&self) -> &str {
+        match self {
+            Subject::Secret { id, .. } => id,
+            Subject::IamToken { login, .. } => login,
+        }
+    }
 }
 
 /// What joins the fields. None of them can contain it: `SecretId` refuses control characters, and a
@@ -27,11 +54,14 @@ const SEPARATOR: char = '\0';
 impl Key {
     /// As it is kept. Keys are equal if and only if their bytes are.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Key { fingerprint, region, role_arn, external_id, secret_id, stage, version_id } = self;
-        [fingerprint, region, role_arn, external_id, secret_id, stage, version_id]
-            .map(String::as_str)
-            .join("\0")
-            .into_bytes()
+        let Key { fingerprint, region, role_arn, external_id, subject } = self;
+        let (kind, subject): (_, &[&str]) = match subject {
+            Subject::Secret { id, stage, version_id } => ("secret", &[id, stage, version_id]),
+            Subject::IamToken { region, login } => ("iam_token", &[region, login]),
+        };
+        let mut fields = vec![fingerprint, region, role_arn, external_id, kind];
+        fields.extend(subject);
+        fields.join("\0").into_bytes()
     }
 
     /// From what [`Key::to_bytes`] made.
@@ -44,9 +74,11 @@ impl Key {
             region: field()?,
             role_arn: field()?,
             external_id: field()?,
-            secret_id: field()?,
-            stage: field()?,
-            version_id: field()?,
+            subject: match field()?.as_str() {
+                "secret" => Subject::Secret { id: field()?, stage: field()?, version_id: field()? },
+                "iam_token" => Subject::IamToken { region: field()?, login: field()? },
+                _ => return None,
+            },
         })
     }
 }
@@ -65,20 +97,24 @@ mod tests {
 
     #[test]
     fn bytes_and_back() {
-        let key = Key {
+        let of = |subject| Key {
             fingerprint: "f".into(),
             region: "eu-west-1".into(),
             role_arn: String::new(),
             external_id: String::new(),
-            secret_id: "prod/é".into(),
-            stage: "AWSCURRENT".into(),
-            version_id: String::new(),
+            subject,
         };
-        assert_eq!(Key::from_bytes(&key.to_bytes()), Some(key.clone()));
-        let other = Key { stage: String::new(), version_id: "AWSCURRENT".into(), ..key.clone() };
-        assert_ne!(key.to_bytes(), other.to_bytes());
+        let secret = |stage: &str, version_id: &str| {
+            of(Subject::Secret { id: "prod/é".into(), stage: stage.into(), version_id: version_id.into() })
+        };
+        let token = of(Subject::IamToken { region: "us-east-1".into(), login: "u@x@h:5432".into() });
+        for key in [secret("AWSCURRENT", ""), token] {
+            assert_eq!(Key::from_bytes(&key.to_bytes()), Some(key));
+        }
+        assert_ne!(secret("AWSCURRENT", "").to_bytes(), secret("", "AWSCURRENT").to_bytes());
         assert_eq!(Key::from_bytes(b"x"), None);
         assert_eq!(Key::from_bytes(&[0xff]), None);
+        assert_eq!(Key::from_bytes(b"f\0\0\0\0other\0x"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod store;
 mod table;
 mod told;
 
-pub use key::Key;
+pub use key::{Key, Subject};
 pub use policy::{Moment, Timing};
 pub use seal::{SealError, Sealer};
 pub use store::{

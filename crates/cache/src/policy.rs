@@ -33,26 +33,52 @@ pub struct Timing {
     pub max_stale: Duration,
 }
 
+/// From when to when a value is good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// When it was asked for.
+    pub(crate) asked: Moment,
+    /// When it ends by itself, as a token does. Other values grow old as [`Timing`] says.
+    pub(crate) ends: Option<Moment>,
+}
+
+impl Life {
+    /// Whether it has ended by itself.
+    pub(crate) fn is_over(self, now: Moment) -> bool {
+        self.ends.is_some_and(|ends| now >= ends)
+    }
+}
+
+/// A value that ends by itself is renewed after this time, or after two thirds of its time.
+const RENEWED_AFTER: Duration = Duration::from_secs(10 * 60);
+
 impl Timing {
-    /// Whether a value that was asked for at `asked` need not be asked for again.
-    pub(crate) fn is_fresh(&self, asked: Moment, now: Moment) -> bool {
-        now < asked + self.ttl
+    /// Whether a value need not be asked for again.
+    pub(crate) fn is_fresh(&self, life: Life, now: Moment) -> bool {
+        now < life.ends.unwrap_or(life.asked + self.ttl)
     }
 
     /// Whether it may be used when nobody can be asked.
-    pub(crate) fn is_usable(&self, asked: Moment, now: Moment) -> bool {
-        now < asked + self.ttl + self.max_stale
+    pub(crate) fn is_usable(&self, life: Life, now: Moment) -> bool {
+        now < life.ends.unwrap_or(life.asked + self.ttl + self.max_stale)
     }
 
-    /// When a value is renewed that is in use, before anybody has to wait for that: after four fifths of
-    /// its time.
-    pub(crate) fn renewal(&self, asked: Moment) -> Moment {
-        asked + self.ttl / 5 * 4
+    /// When a value is renewed that is in use, before anybody has to wait for that. One that grows old is
+    /// renewed after four fifths of its time.
+    pub(crate) fn renewal(&self, life: Life) -> Moment {
+        match life.ends {
+            Some(ends) => life.asked + RENEWED_AFTER.min((ends - life.asked) / 3 * 2),
+            None => life.asked + self.ttl / 5 * 4,
+        }
     }
 
-    /// Whether it is in use: somebody wanted it not long ago, be it less often than it expires.
-    pub(crate) fn is_in_use(&self, used: Moment, now: Moment) -> bool {
-        now < used + self.ttl * 2
+    /// Whether it is in use. For one that grows old that is so if somebody wanted it not long ago, be it less
+    /// often than it expires. One that ends by itself is made in no time, so somebody must have wanted it since.
+    pub(crate) fn is_in_use(&self, life: Life, used: Moment, now: Moment) -> bool {
+        match life.ends {
+            Some(_) => used > life.asked,
+            None => now < used + self.ttl * 2,
+        }
     }
 }
 
@@ -85,12 +111,27 @@ mod tests {
     }
 
     #[test]
+    fn what_ends_by_itself_does_not_grow_old() {
+        let timing = Timing { ttl: Duration::ZERO, max_stale: Duration::from_secs(5) };
+        let at = |seconds: u64| Moment(seconds * 1_000_000);
+        let life = |ends| Life { asked: at(0), ends: Some(at(ends)) };
+        assert!(timing.is_fresh(life(840), at(839)) && !timing.is_fresh(life(840), at(840)));
+        assert!(timing.is_usable(life(840), at(839)) && !timing.is_usable(life(840), at(840)));
+        assert_eq!(timing.renewal(life(840)), at(560));
+        assert_eq!(timing.renewal(life(1200)), at(600));
+        assert_eq!(timing.renewal(life(30)), at(20));
+        assert!(timing.is_in_use(life(840), at(1), at(800)) && !timing.is_in_use(life(840), at(0), at(1)));
+    }
+
+    #[test]
     fn ages() {
         let timing = Timing { ttl: Duration::from_secs(10), max_stale: Duration::from_secs(5) };
         let at = |seconds: u64| Moment(seconds * 1_000_000);
-        assert!(timing.is_fresh(at(1), at(10)) && !timing.is_fresh(at(1), at(11)));
-        assert!(timing.is_usable(at(1), at(15)) && !timing.is_usable(at(1), at(16)));
-        assert_eq!(timing.renewal(at(1)), at(9));
+        let life = Life { asked: at(1), ends: None };
+        assert!(timing.is_fresh(life, at(10)) && !timing.is_fresh(life, at(11)));
+        assert!(timing.is_usable(life, at(15)) && !timing.is_usable(life, at(16)));
+        assert_eq!(timing.renewal(life), at(9));
+        assert!(timing.is_in_use(life, at(1), at(20)) && !timing.is_in_use(life, at(1), at(21)));
         assert_eq!(at(3) - at(5), Duration::ZERO);
         assert_eq!(Moment(u64::MAX) + Duration::MAX, Moment(u64::MAX));
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::chain::Chain;
-use crate::key::{Key, is_named};
+use crate::key::{Key, Subject, is_named};
 use crate::policy::{Moment, Timing, pause_after_confirmations, pause_after_failures};
 use crate::table::{Entry, Place, Table};
 
@@ -71,6 +71,8 @@ pub struct Found {
     pub version_id: String,
     /// When it was asked for.
     pub asked: Moment,
+    /// When it ends by itself, if it does.
+    pub ends: Option<Moment>,
 }
 
 /// What to do about a value that is wanted.
@@ -112,6 +114,8 @@ pub struct Contents {
     pub arn: String,
     /// The secret's name.
     pub name: String,
+    /// When the value ends by itself, if it does.
+    pub ends: Option<Moment>,
 }
 
 /// A request that failed.
@@ -156,6 +160,8 @@ pub struct Listed {
     pub version_id: Option<String>,
     /// When it was asked for.
     pub asked: Moment,
+    /// When it ends by itself, if it does.
+    pub ends: Option<Moment>,
     /// When it was last used.
     pub used: Moment,
     /// How often it was.
@@ -189,10 +195,10 @@ impl<'a> Store<'a> {
         entry.used = now.0;
         let entry = *entry;
         let (asked, answered) = (Moment(entry.asked), Moment(entry.answered));
-        let has_value = !entry.value.is_empty();
+        let has_value = !entry.value.is_empty() && !entry.life().is_over(now);
 
         // What came while we waited is as fresh as can be.
-        let is_fresh = timing.is_fresh(asked, now) || answered >= asking.arrived;
+        let is_fresh = timing.is_fresh(entry.life(), now) || answered >= asking.arrived;
         let will_do = has_value
             && match wanted {
                 Wanted::Fresh => is_fresh,
@@ -214,7 +220,7 @@ impl<'a> Store<'a> {
         }
         let has_failed = asking.may_believe_failure(&entry);
         let is_unreachable = has_failed && entry.unreachable != 0;
-        let may_be_stale = has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now);
+        let may_be_stale = has_value && *wanted == Wanted::Fresh && timing.is_usable(entry.life(), now);
         let is_in_flight = is_in_flight(&entry, now);
         let failed_for_us = has_failed && entry.failed >= asking.arrived.0;
         if is_unreachable && may_be_stale && (is_in_flight || now.0 < entry.retry || failed_for_us) {
@@ -290,7 +296,7 @@ impl<'a> Store<'a> {
                 let news = entry.failures == 0;
                 entry.failures = entry.failures.saturating_add(1);
                 entry.retry = (now + pause_after_failures(entry.failures)).0;
-                let asked = Moment(entry.asked);
+                let life = entry.life();
                 self.confirm(place, doubted && !failure.unreachable, now);
                 let changed = !failure.unreachable && !self.table.peek(place).value.is_empty();
                 if !failure.unreachable {
@@ -300,7 +306,7 @@ impl<'a> Store<'a> {
                 let error = self.table.keep(&failure.report, Some(place)).unwrap_or_default();
                 self.table.set_error(place, error);
                 let has_value = !self.table.peek(place).value.is_empty();
-                if has_value && *wanted == Wanted::Fresh && timing.is_usable(asked, now) {
+                if has_value && *wanted == Wanted::Fresh && timing.is_usable(life, now) {
                     self.table.at(place).hits += 1;
                     return Finish::Stale { found: self.found(place), news };
                 }
@@ -326,6 +332,7 @@ impl<'a> Store<'a> {
         let entry = self.table.at(place);
         entry.asked = asked.0;
         entry.answered = now.0;
+        entry.ends = contents.ends.map_or(0, |ends| ends.0.max(1));
         entry.failed = 0;
         entry.failures = 0;
         self.table.set_error(place, Chain::default());
@@ -383,8 +390,8 @@ impl<'a> Store<'a> {
         for place in self.table.places() {
             let entry = *self.table.peek(place);
             let is_due = !entry.value.is_empty()
-                && timing.is_in_use(Moment(entry.used), now)
-                && now >= timing.renewal(Moment(entry.asked))
+                && timing.is_in_use(entry.life(), Moment(entry.used), now)
+                && now >= timing.renewal(entry.life())
                 && (!asking.may_believe_failure(&entry) || now.0 >= entry.retry)
                 && !is_in_flight(&entry, now);
             if begun.len() < most
@@ -407,9 +414,10 @@ impl<'a> Store<'a> {
             let Some(key) = Key::from_bytes(&self.table.blocks().read(entry.key)) else { continue };
             let about = self.about_at(place);
             let (_, arn, name) = parts(&about);
-            match of(&key, Named { secret_id: &key.secret_id, arn, name }) {
+            let is_secret = matches!(key.subject, Subject::Secret { .. });
+            match of(&key, Named { secret_id: key.subject.name(), arn, name }) {
                 // Nobody knows yet whether this is the same secret by another name.
-                None if about.is_empty() && entry.flight_began != 0 => self.cancel(place),
+                None if is_secret && about.is_empty() && entry.flight_began != 0 => self.cancel(place),
                 None => {}
                 Some(None) => self.table.remove(place),
                 Some(Some(contents)) => {
@@ -456,6 +464,7 @@ impl<'a> Store<'a> {
                 key: Key::from_bytes(&self.table.blocks().read(entry.key))?,
                 version_id: has_value.then(|| self.version_at(place)),
                 asked: Moment(entry.asked),
+                ends: entry.life().ends,
                 used: Moment(entry.used),
                 hits: entry.hits,
                 is_asked: entry.flight_began != 0,
@@ -471,6 +480,7 @@ impl<'a> Store<'a> {
             sealed: self.table.blocks().read(entry.value),
             version_id: self.version_at(place),
             asked: Moment(entry.asked),
+            ends: entry.life().ends,
         }
     }
 

@@ -4,6 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use std::hash::{DefaultHasher, Hasher};
 
 use crate::chain::{Block, Blocks, Chain, FreeBlocks, blocks_for};
+use crate::policy::{Life, Moment};
 
 /// What is kept of one key.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
@@ -16,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) asked: u64,
     /// When it came.
     pub(crate) answered: u64,
+    /// When it ends by itself; 0 if it does not.
+    pub(crate) ends: u64,
     /// When it was last wanted.
     pub(crate) used: u64,
     pub(crate) hits: u64,
@@ -54,6 +57,12 @@ pub(crate) struct Entry {
     next_in_bucket: u32,
     newer: u32,
     older: u32,
+}
+
+impl Entry {
+    pub(crate) fn life(&self) -> Life {
+        Life { asked: Moment(self.asked), ends: (self.ends != 0).then_some(Moment(self.ends)) }
+    }
 }
 
 /// What is known of the whole.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::*;
 
 const TIMING: Timing = Timing { ttl: Duration::from_secs(100), max_stale: Duration::from_secs(1000) };
-const KEY: &str = "f\0\0\0\0x\0AWSCURRENT\0";
+const KEY: &str = "f\0\0\0\0secret\0x\0AWSCURRENT\0";
 
 struct Bench {
     memory: Vec<u64>,
@@ -34,7 +34,17 @@ fn version(version_id: &str) -> Came {
         version_id: version_id.into(),
         arn: "arn:aws:secretsmanager:r:1:secret:x-AbCdEf".into(),
         name: "x".into(),
+        ends: None,
     })
+}
+
+fn secret_key(id: &str, stage: &str) -> Key {
+    key_of(Subject::Secret { id: id.into(), stage: stage.into(), version_id: String::new() })
+}
+
+fn key_of(subject: Subject) -> Key {
+    let none = String::new;
+    Key { fingerprint: none(), region: none(), role_arn: none(), external_id: none(), subject }
 }
 
 fn unreachable() -> Came {
@@ -352,7 +362,7 @@ fn what_does_not_fit_is_not_kept() {
     let big = Ok(Contents { sealed: vec![1; 100_000], ..version("a").unwrap() });
     assert!(matches!(bench.fill(&big, at(1)), Finish::Kept { .. }));
     assert_eq!(bench.look(&Wanted::Fresh, at(2)), Look::Uncached);
-    let other = b"f\0\0\0\0other\0AWSCURRENT\0";
+    let other = b"f\0\0\0\0secret\0other\0AWSCURRENT\0";
     let look = bench.store().look(other, &Wanted::Fresh, &TIMING, &me(at(2)), at(2));
     assert!(matches!(look, Look::Ask(_)));
     bench.fill(&big, at(120));
@@ -402,7 +412,7 @@ fn a_first_answer_that_came_late_does_not_undo_a_change() {
     for (asked, changed) in [("x", arn), (arn, "x"), ("arn:aws:secretsmanager:r:1:secret:x", "x"), ("x", "x")]
     {
         let mut bench = Bench::new();
-        let key = Key { secret_id: asked.into(), ..Key::default() }.to_bytes();
+        let key = secret_key(asked, "").to_bytes();
         let look = |bench: &mut Bench, now| bench.store().look(&key, &Wanted::Fresh, &TIMING, &me(now), now);
         let Look::Ask(late) = look(&mut bench, at(1)) else { panic!() };
         bench.store().replace(|_, named| named.is(changed).then_some(None), at(2));
@@ -410,6 +420,102 @@ fn a_first_answer_that_came_late_does_not_undo_a_change() {
         assert_eq!(finish, Finish::Superseded, "{asked} {changed}");
         assert!(matches!(look(&mut bench, at(3)), Look::Ask(_)));
     }
+}
+
+/// A token, which ends by itself.
+struct TokenBench {
+    memory: Vec<u64>,
+    key: Vec<u8>,
+}
+
+impl TokenBench {
+    fn new() -> TokenBench {
+        let login = "u@db.example:5432".to_owned();
+        let key = key_of(Subject::IamToken { region: "us-east-1".into(), login }).to_bytes();
+        TokenBench { memory: vec![0; 8 * 1024], key }
+    }
+
+    fn store(&mut self) -> Store<'_> {
+        Store::over(&mut self.memory).unwrap()
+    }
+
+    fn look(&mut self, wanted: &Wanted, now: Moment) -> Look {
+        let key = self.key.clone();
+        self.store().look(&key, wanted, &TIMING, &me(now), now)
+    }
+
+    /// Signs one if one is to be signed. Returns the version that is found then.
+    fn log_in(&mut self, version_id: &str, ends: Moment, now: Moment) -> String {
+        match self.look(&Wanted::Fresh, now) {
+            Look::Hit(found) => found.version_id,
+            Look::Ask(ticket) => {
+                self.sign(ticket, version_id, ends, now);
+                version_id.to_owned()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sign(&mut self, ticket: Ticket, version_id: &str, ends: Moment, now: Moment) -> Finish {
+        let token = Contents { ends: Some(ends), ..version(version_id).unwrap() };
+        self.store().finish(ticket, Ok(&token), &Wanted::Fresh, &TIMING, &me(now), now)
+    }
+
+    fn renew(&mut self, now: Moment) -> Vec<Ticket> {
+        let begun = self.store().renew(|key| Some(key.clone()), &TIMING, &me(now), 10, now);
+        begun.into_iter().map(|(_, ticket)| ticket).collect()
+    }
+}
+
+#[test]
+fn a_token_is_used_to_its_end_and_never_longer() {
+    let mut bench = TokenBench::new();
+    assert_eq!(bench.log_in("a", at(840), at(0)), "a");
+    // Neither cache_ttl, 100 s in these tests, nor cache_max_stale has a say in it.
+    assert_eq!(bench.log_in("-", at(0), at(839)), "a");
+    assert_eq!(bench.log_in("b", at(1700), at(840)), "b");
+    // Whoever doubts one does not get one that has ended, either.
+    let doubt = Wanted::Other { than: vec!["c".into()], since: at(1699), patient: false };
+    assert!(matches!(bench.look(&doubt, at(1699)), Look::Hit(found) if found.version_id == "b"));
+    assert!(matches!(bench.look(&doubt, at(1700)), Look::Ask(_)));
+}
+
+#[test]
+fn a_token_in_use_is_renewed_after_ten_minutes() {
+    let mut bench = TokenBench::new();
+    bench.log_in("a", at(1000), at(1));
+    assert!(bench.renew(at(700)).is_empty(), "only whoever had it made has used it");
+    bench.log_in("-", at(0), at(2));
+    assert!(bench.renew(at(600)).is_empty());
+    let [ticket] = bench.renew(at(601))[..] else { panic!() };
+    // Meanwhile the old one does.
+    assert_eq!(bench.log_in("-", at(0), at(602)), "a");
+    assert!(matches!(bench.sign(ticket, "b", at(1600), at(603)), Finish::Kept { .. }));
+    assert_eq!(bench.log_in("-", at(0), at(604)), "b");
+}
+
+#[test]
+fn a_renewal_that_fails_leaves_a_token_to_its_end() {
+    let mut bench = TokenBench::new();
+    bench.log_in("a", at(840), at(0));
+    bench.log_in("-", at(0), at(1));
+    let [ticket] = bench.renew(at(600))[..] else { panic!() };
+    let failed = unreachable().unwrap_err();
+    bench.store().finish(ticket, Err(failed), &Wanted::Fresh, &TIMING, &me(at(600)), at(610));
+    assert_eq!(bench.log_in("-", at(0), at(839)), "a");
+    assert!(matches!(bench.look(&Wanted::Fresh, at(840)), Look::Ask(_)));
+}
+
+#[test]
+fn a_change_of_a_secret_leaves_tokens_alone() {
+    let mut bench = TokenBench::new();
+    let Look::Ask(ticket) = bench.look(&Wanted::Fresh, at(1)) else { panic!() };
+    bench.store().replace(|_, named| named.is("x").then_some(None), at(2));
+    assert!(matches!(bench.sign(ticket, "a", at(840), at(3)), Finish::Kept { .. }));
+    assert_eq!(bench.store().list()[0].ends, Some(at(840)));
+    assert_eq!(bench.store().forget("u@db.example:5432"), 1);
+    bench.log_in("b", at(840), at(4));
+    assert_eq!(bench.store().forget_all(), 1);
 }
 
 /// Many secrets, processes that come, go and hang, and a cache too small for all: what is found is never
@@ -430,13 +536,14 @@ fn at_random() {
     for _ in 0..200_000 {
         now = now + Duration::from_millis(next(200));
         let id = format!("secret-{}", next(12));
-        let key = Key { secret_id: id.clone(), stage: "AWSCURRENT".into(), ..Key::default() };
+        let key = secret_key(&id, "AWSCURRENT");
         let current = *truth.entry(id.clone()).or_default();
         let contents = |version: u64| Contents {
             sealed: vec![7; 300],
             version_id: version.to_string(),
             arn: format!("arn-{id}"),
             name: id.clone(),
+            ends: None,
         };
         let mut store = Store::over(&mut memory).unwrap();
         match next(10) {
@@ -458,6 +565,7 @@ fn at_random() {
                         name: id.clone(),
                         arn: format!("arn-{id}"),
                         sealed: vec![7; 300],
+                        ends: None,
                     }),
                 };
                 let _ = store.finish(

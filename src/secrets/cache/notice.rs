@@ -1,6 +1,6 @@
 //! What the server's log is told of the cache.
 
-use secretlink_cache::{Contents, Finish, Key, Moment, Timing};
+use secretlink_cache::{Contents, Finish, Key, Moment, Subject, Timing};
 use secretlink_core::{Report, SqlState};
 use thiserror::Error;
 
@@ -21,6 +21,15 @@ pub enum Notice {
     /// There is another version.
     #[error("secret \"{secret}\" has a new version")]
     Changed { secret: String, stage: String, version_id: String },
+    /// A token could not be signed in time, and the one before is used.
+    #[error("no new token could be signed for \"{login}\", and the one before is used")]
+    OldToken { login: String, reason: String, seconds_left: u64 },
+    /// No token could be signed, and there is none before.
+    #[error("no token could be signed for \"{login}\"")]
+    NoToken { login: String, reason: String },
+    /// Tokens can be signed again.
+    #[error("tokens can be signed for \"{login}\" again")]
+    TokensAgain { login: String },
 }
 
 impl Notice {
@@ -32,7 +41,10 @@ impl Notice {
         timing: &Timing,
         now: Moment,
     ) -> Option<Notice> {
-        let secret = key.secret_id.clone();
+        let (secret, stage) = match &key.subject {
+            Subject::Secret { id, stage, .. } => (id.clone(), stage),
+            Subject::IamToken { login, .. } => return Notice::of_token(login, came, finish, now),
+        };
         match (finish, came) {
             (Finish::Stale { found, news: true }, Err(error)) => Some(Notice::Stale {
                 secret,
@@ -41,12 +53,33 @@ impl Notice {
             }),
             (Finish::Kept { changed: true, .. }, Ok(contents)) => Some(Notice::Changed {
                 secret,
-                stage: key.stage.clone(),
+                stage: stage.clone(),
                 version_id: contents.version_id.clone(),
             }),
             (Finish::Kept { news: true, .. }, Ok(_)) => Some(Notice::Recovered { secret }),
             (Finish::Kept { changed: true, .. }, Err(error)) => {
                 Some(Notice::Refused { secret, reason: reason(error) })
+            }
+            _ => None,
+        }
+    }
+
+    fn of_token(
+        login: &str,
+        came: &Result<Contents, SqlError>,
+        finish: &Finish,
+        now: Moment,
+    ) -> Option<Notice> {
+        let login = login.to_owned();
+        match (finish, came) {
+            (Finish::Stale { found, news: true }, Err(error)) => Some(Notice::OldToken {
+                login,
+                reason: reason(error),
+                seconds_left: found.ends.map_or(0, |ends| (ends - now).as_secs()),
+            }),
+            (Finish::Kept { news: true, .. }, Ok(_)) => Some(Notice::TokensAgain { login }),
+            (Finish::Kept { changed: true, .. }, Err(error)) => {
+                Some(Notice::NoToken { login, reason: reason(error) })
             }
             _ => None,
         }
@@ -67,9 +100,12 @@ impl Report for Notice {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Notice::Stale { reason, .. } | Notice::Refused { reason, .. } => Some(reason.clone()),
+            Notice::Stale { reason, .. }
+            | Notice::Refused { reason, .. }
+            | Notice::OldToken { reason, .. }
+            | Notice::NoToken { reason, .. } => Some(reason.clone()),
             Notice::Changed { stage, version_id, .. } => Some(format!("{stage} is version {version_id}.")),
-            Notice::Recovered { .. } => None,
+            Notice::Recovered { .. } | Notice::TokensAgain { .. } => None,
         }
     }
 
@@ -77,6 +113,9 @@ impl Report for Notice {
         match self {
             Notice::Stale { seconds_left, .. } => {
                 Some(format!("That goes on for {seconds_left} seconds at most (secretlink.cache_max_stale)."))
+            }
+            Notice::OldToken { seconds_left, .. } => {
+                Some(format!("That goes on for {seconds_left} seconds at most."))
             }
             _ => None,
         }

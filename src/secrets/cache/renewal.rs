@@ -3,8 +3,9 @@
 use secretlink_cache::Wanted;
 use secretlink_core::side_by_side;
 
+use super::entry::{Entry, asking};
 use super::flight::Flight;
-use super::{Request, asking, memory};
+use super::memory;
 use crate::backend::process::io;
 use crate::backend::process::wait::WaitEvent;
 use crate::error::Error;
@@ -22,7 +23,7 @@ const AT_ONCE: usize = 16;
 pub fn renew() -> Result<bool, Error> {
     let (settings, timing) = (settings::aws::current()?, settings::cache::timing());
     let asking = asking(&settings);
-    let request = |key: &_| Request::of_key(key, &settings);
+    let request = |key: &_| Entry::of_key(key, &settings);
     let begun = memory::with(|store| store.renew(request, &timing, &asking, AT_ONCE, memory::now()));
     let begun: Vec<_> = begun
         .unwrap_or_default()

@@ -46,7 +46,7 @@ const MONITORS: [&str; 9] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 17] = [
+const SUPERUSERS: [&str; 18] = [
     "check(secret_id text)",
     "check_role_sync",
     "connect_with_secret",
@@ -59,6 +59,7 @@ const SUPERUSERS: [&str; 17] = [
     "get_secret_binary",
     "get_secret_string",
     "get_secret_value",
+    "iam_auth_token",
     "put_secret_value",
     "refresh_secret",
     "secretlink_stats_reset",

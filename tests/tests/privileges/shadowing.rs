@@ -177,6 +177,7 @@ fn nothing_is_run(schema: &str) {
         format!("SELECT * FROM {schema}.secret_cache, {schema}.secret_cache_entries()"),
         format!("SELECT {schema}.forget_secret('{secret}'), {schema}.forget_all_secrets()"),
         format!("SELECT {schema}.connect_with_secret('{secret}', connection_name => 'w')"),
+        format!("SELECT {schema}.iam_auth_token('db.abc.us-east-1.rds.amazonaws.com', 'u')"),
         format!("CREATE SERVER another FOREIGN DATA WRAPPER secretlink_fdw OPTIONS (secret_id '{secret}', host 'h', port '1')"),
         "ALTER SERVER another OPTIONS (SET host 'i', region 'us-east-1')".into(),
         "CREATE USER MAPPING FOR PUBLIC SERVER another OPTIONS (user 'x', password 'y')".into(),

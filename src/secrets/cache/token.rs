@@ -1,0 +1,41 @@
+//! IAM tokens in the cache.
+
+use secretlink_aws::{Identity, TokenSubject};
+use secretlink_cache::{Subject, Wanted};
+use secretlink_core::Secret;
+
+use super::entry::{Asked, Entry, Sealed};
+use crate::error::Error;
+
+/// A token for one login, and as whom it is signed.
+#[derive(Clone, Debug)]
+pub struct TokenRequest(Entry);
+
+impl TokenRequest {
+    /// A request for a token, signed for this region as whom `identity` says and otherwise the settings.
+    ///
+    /// # Errors
+    /// If a setting was refused.
+    pub fn new(login: TokenSubject, region: String, identity: &Identity) -> Result<TokenRequest, Error> {
+        let subject = Subject::IamToken { region: region.clone(), login: login.to_string() };
+        Ok(TokenRequest(Entry::new(subject, Asked::IamToken { login, region }, identity)?))
+    }
+
+    /// The token, from the cache or signed now.
+    ///
+    /// # Errors
+    /// If there are no credentials, or somebody else has just found none.
+    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, Error> {
+        self.0.get(wanted)
+    }
+}
+
+impl Sealed {
+    /// The token. To be called on the I/O thread where it goes no further, as [`Sealed::open`].
+    ///
+    /// # Errors
+    /// If memory was damaged.
+    pub fn open_token(self) -> Result<Secret, Error> {
+        self.unseal()
+    }
+}

@@ -1,0 +1,4 @@
+//! Logging in with IAM tokens, end to end.
+
+mod functions;
+mod ground;
