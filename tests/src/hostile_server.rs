@@ -1,6 +1,6 @@
 //! A remote server that says what a test wants it to say, message by message.
 
-use std::io::{Read, Result, Write};
+use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,6 +88,43 @@ impl HostileSession {
         self.hear_startup()?;
         self.say(&server_messages::authentication(0, b""))?;
         self.say(&server_messages::session())
+    }
+
+    /// Take the startup packet, and an MD5 hash of whatever password the client has, so that it may be a
+    /// non-superuser's.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn log_in_with_password(&mut self) -> Result<()> {
+        self.hear_startup()?;
+        self.say(&server_messages::authentication(5, b"salt"))?;
+        self.hear()?;
+        self.say(&server_messages::authentication(0, b""))?;
+        self.say(&server_messages::session())
+    }
+
+    /// Listen until a query has come, by either protocol: up to Query, Flush or Sync.
+    ///
+    /// # Errors
+    /// If the client has gone or says goodbye.
+    pub fn hear_query(&mut self) -> Result<()> {
+        loop {
+            match self.hear()?.0 {
+                b'Q' | b'H' | b'S' => return Ok(()),
+                b'X' => return Err(ErrorKind::UnexpectedEof.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Say nothing until the client has gone.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn be_silent(&mut self) -> Result<()> {
+        loop {
+            self.hear()?;
+        }
     }
 
     /// Take the startup packet.

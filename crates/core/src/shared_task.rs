@@ -8,9 +8,11 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::ops::ControlFlow;
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker as TaskWaker};
 use std::time::{Duration, Instant};
@@ -19,12 +21,22 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::channel::{Receiver, TryRecv};
 use crate::io_thread::IoThread;
 use crate::waker::Waker;
 
 /// For how long at least the backend keeps work that it does nothing for, so that the I/O thread need
 /// not be told between two queries of a row. Until then nobody reads on.
 const KEEP: Duration = Duration::from_millis(50);
+
+/// For how long a backend looks for an answer before it sleeps, if the one before came within that time: that
+/// of a query for a row at a server on the same machine, where falling asleep and waking up take as long as
+/// the query itself. A server that is farther away, or busy, is never waited for like this.
+const NEAR: Duration = Duration::from_micros(100);
+
+/// How many reads the backend does before it looks again for whatever may end its wait. A server that
+/// always has more to say would otherwise keep it for ever. With reads of 32 kB this is about 2 MB.
+const READS_IN_A_TURN: u32 = 64;
 
 /// A handle on the work for the backend. Dropping it leaves the work to the I/O thread.
 pub struct SharedTask {
@@ -36,7 +48,10 @@ pub struct SharedTask {
 }
 
 struct Shared {
+    /// Locked while the work is polled. A backend that waits for it may wait for long while the I/O thread
+    /// does the work, as a mutex knows no order: so it looks who the doer is first.
     state: Mutex<State>,
+    doer: CurrentDoer,
     /// The backend has given the work back.
     returned: Notify,
 }
@@ -44,7 +59,6 @@ struct Shared {
 struct State {
     /// `None` when it is done.
     work: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    doer: Doer,
     /// Wakes the task on the I/O thread.
     io_thread: Option<TaskWaker>,
 }
@@ -65,6 +79,7 @@ impl State {
 
 /// Who polls the work.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Doer {
     IoThread,
     /// The backend, in a [`Drive`].
@@ -73,6 +88,21 @@ enum Doer {
     BackendLately,
     /// The same, and it has been so for a while.
     BackendOnce,
+}
+
+/// It is changed under the lock of [`Shared::state`] only, and from the I/O thread to the backend by the
+/// backend only.
+struct CurrentDoer(AtomicU8);
+
+impl CurrentDoer {
+    fn get(&self) -> Doer {
+        const DOERS: [Doer; 4] = [Doer::IoThread, Doer::Backend, Doer::BackendLately, Doer::BackendOnce];
+        DOERS[usize::from(self.0.load(Ordering::Acquire)) % DOERS.len()]
+    }
+
+    fn set(&self, doer: Doer) {
+        self.0.store(doer as u8, Ordering::Release);
+    }
 }
 
 /// What wakes the backend for its part of the work.
@@ -97,6 +127,7 @@ thread_local! {
     static DRIVING: Cell<bool> = const { Cell::new(false) };
     static STUCK: Cell<bool> = const { Cell::new(false) };
     static LOOKED: Cell<u64> = const { Cell::new(0) };
+    static READS_LEFT: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether this thread is doing [shared work](SharedTask) and waits for sockets by itself: nothing is
@@ -104,6 +135,17 @@ thread_local! {
 /// looked at: what was found empty since then is still empty, as far as is known.
 pub fn driving() -> Option<u64> {
     DRIVING.get().then(|| LOOKED.get())
+}
+
+/// Whether the work may read from its socket once more before others get their turn; for a thread that
+/// is [`driving`]. If not, it has been woken already to go on in its next turn.
+pub fn may_read(context: &Context<'_>) -> bool {
+    let left = READS_LEFT.get();
+    if left == 0 {
+        context.waker().wake_by_ref();
+    }
+    READS_LEFT.set(left.saturating_sub(1));
+    left > 0
 }
 
 /// Says that the work cannot go on without something that this thread does not wait for, as room to
@@ -115,8 +157,12 @@ pub fn needs_io_thread() {
 impl SharedTask {
     /// Runs `work` as [`IoThread::spawn`] does, with the backend free to do it itself while it waits for it.
     pub fn spawn(io: &IoThread, work: impl Future<Output = ()> + Send + 'static) -> SharedTask {
-        let state = State { work: Some(Box::pin(work)), doer: Doer::IoThread, io_thread: None };
-        let shared = Arc::new(Shared { state: Mutex::new(state), returned: Notify::new() });
+        let state = State { work: Some(Box::pin(work)), io_thread: None };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            doer: CurrentDoer(AtomicU8::new(Doer::IoThread as u8)),
+            returned: Notify::new(),
+        });
         let waker = Arc::new(BackendWaker { woken: AtomicBool::new(false), waker: io.waker().clone() });
         io.spawn(Arc::clone(&shared).serve(io.closing().clone()));
         SharedTask { shared, runtime: io.runtime().clone(), waker, paused: Cell::new(Instant::now()) }
@@ -129,7 +175,9 @@ impl SharedTask {
             Err(_) => return None,
         };
         state.work.as_ref()?;
-        if std::mem::replace(&mut state.doer, Doer::Backend) == Doer::IoThread {
+        let before = self.shared.doer.get();
+        self.shared.doer.set(Doer::Backend);
+        if before == Doer::IoThread {
             // It has to look after us from now on.
             if let Some(io_thread) = state.io_thread.take() {
                 io_thread.wake();
@@ -146,7 +194,7 @@ impl SharedTask {
         if self.paused.get().elapsed() < Duration::from_millis(1) {
             return;
         }
-        let kept = matches!(self.shared.lock().doer, Doer::BackendLately | Doer::BackendOnce);
+        let kept = matches!(self.shared.doer.get(), Doer::BackendLately | Doer::BackendOnce);
         if kept
             && let Some(mut drive) = self.drive()
             && drive.poll()
@@ -157,9 +205,12 @@ impl SharedTask {
 
     /// Leaves the work to the I/O thread.
     pub fn give_back(&self) {
-        let mut state = self.shared.lock();
-        if state.doer != Doer::IoThread {
-            state.doer = Doer::IoThread;
+        if self.shared.doer.get() == Doer::IoThread {
+            return;
+        }
+        let _state = self.shared.lock();
+        if self.shared.doer.get() != Doer::IoThread {
+            self.shared.doer.set(Doer::IoThread);
             self.shared.returned.notify_one();
         }
     }
@@ -177,33 +228,102 @@ pub struct Drive<'a> {
     keep: bool,
 }
 
+/// What a wait is made of besides the work itself.
+pub trait Wait {
+    /// Why a wait ends without a result.
+    type End;
+
+    /// Whether to go on waiting. May leave by a panic, too.
+    fn go_on(&mut self) -> ControlFlow<Self::End>;
+
+    /// Waits until the work's socket or the backend's waker is readable, or for something of the waiter's
+    /// own; not longer than `limit`, if there is one. Gives the descriptor that is readable, if one is.
+    fn wait(&mut self, limit: Option<Duration>) -> Option<RawFd>;
+}
+
+/// What [`Drive::recv`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<T> {
+    /// The next item.
+    Item(T),
+    /// Every sender is gone and everything sent was received.
+    Closed,
+    /// Nothing, and the work has to go back to the I/O thread.
+    NeedsIoThread,
+}
+
 impl Drive<'_> {
-    /// Does what there is to do without waiting. False if the work has to go back to the I/O thread,
-    /// or is done.
-    pub fn poll(&mut self) -> bool {
-        let waker = &self.task.waker;
-        while waker.woken.swap(false, Ordering::AcqRel) {
-            let mut state = self.task.shared.lock();
-            if state.doer != Doer::Backend {
-                return false;
+    /// Waits for the next item of a channel that the work feeds, and does the work meanwhile.
+    ///
+    /// Whatever the other end of the socket does, `waiter` is asked again and again whether to go on. `near`
+    /// is kept from one call to the next.
+    pub fn recv<T, W: Wait>(
+        &mut self,
+        from: &mut Receiver<T>,
+        near: &Cell<bool>,
+        waiter: &mut W,
+    ) -> ControlFlow<W::End, Received<T>> {
+        let began = Instant::now();
+        loop {
+            waiter.go_on()?;
+            // What was sent before is taken first: it may be all that is wanted.
+            match from.try_recv() {
+                TryRecv::Item(item) => return ControlFlow::Continue(Received::Item(item)),
+                TryRecv::Closed => return ControlFlow::Continue(Received::Closed),
+                TryRecv::Empty => {}
             }
-            let _runtime = self.task.runtime.enter();
-            let task_waker = TaskWaker::from(Arc::clone(waker));
-            // Who is awake need not be woken by what it does itself.
-            let quiet = waker.waker.quiet();
-            DRIVING.set(true);
-            STUCK.set(false);
-            let done = state.poll(&mut Context::from_waker(&task_waker));
-            DRIVING.set(false);
-            drop(quiet);
-            if done {
-                return false;
+            let goes_on = self.poll();
+            match from.try_recv() {
+                TryRecv::Item(item) => return ControlFlow::Continue(Received::Item(item)),
+                TryRecv::Closed => return ControlFlow::Continue(Received::Closed),
+                TryRecv::Empty if goes_on => {}
+                TryRecv::Empty => return ControlFlow::Continue(Received::NeedsIoThread),
             }
-            if STUCK.get() {
-                return false;
+            // There is more to do at once; what else there is to wait for is looked at all the same.
+            let more = self.task.waker.woken.load(Ordering::Acquire);
+            if !more && near.get() && began.elapsed() < NEAR {
+                // Whoever else has something to do, the server perhaps, comes first.
+                std::thread::yield_now();
+                self.readable();
+                continue;
+            }
+            let woken = waiter.wait(more.then_some(Duration::ZERO));
+            near.set(began.elapsed() < NEAR);
+            let waker = &self.task.waker.waker;
+            match woken {
+                Some(fd) if fd == waker.fd() => waker.reset(),
+                Some(_) => self.readable(),
+                None => {}
             }
         }
-        true
+    }
+
+    /// Does what there is to do in one turn, without waiting. False if the work has to go back to the I/O
+    /// thread, or is done.
+    pub fn poll(&mut self) -> bool {
+        let waker = &self.task.waker;
+        if !waker.woken.swap(false, Ordering::AcqRel) {
+            return true;
+        }
+        let shared = &self.task.shared;
+        if shared.doer.get() != Doer::Backend {
+            return false;
+        }
+        let mut state = shared.lock();
+        if shared.doer.get() != Doer::Backend {
+            return false;
+        }
+        let _runtime = self.task.runtime.enter();
+        let task_waker = TaskWaker::from(Arc::clone(waker));
+        // Who is awake need not be woken by what it does itself.
+        let quiet = waker.waker.quiet();
+        DRIVING.set(true);
+        STUCK.set(false);
+        READS_LEFT.set(READS_IN_A_TURN);
+        let done = state.poll(&mut Context::from_waker(&task_waker));
+        DRIVING.set(false);
+        drop(quiet);
+        !done && !STUCK.get()
     }
 
     /// The socket has something to read, or may have.
@@ -222,9 +342,9 @@ impl Drive<'_> {
 impl Drop for Drive<'_> {
     fn drop(&mut self) {
         if self.keep {
-            let mut state = self.task.shared.lock();
-            if state.doer == Doer::Backend && state.work.is_some() {
-                state.doer = Doer::BackendLately;
+            let state = self.task.shared.lock();
+            if self.task.shared.doer.get() == Doer::Backend && state.work.is_some() {
+                self.task.shared.doer.set(Doer::BackendLately);
                 return;
             }
         }
@@ -246,11 +366,14 @@ impl Shared {
                 tokio::select! {
                     biased;
                     // The backend is leaving: it polls no more.
-                    () = closing.cancelled() => self.lock().doer = Doer::IoThread,
+                    () = closing.cancelled() => {
+                        let _state = self.lock();
+                        self.doer.set(Doer::IoThread);
+                    }
                     () = self.returned.notified() => {}
                     () = tokio::time::sleep(KEEP) => self.grow_old(),
                 }
-                if self.lock().doer == Doer::IoThread {
+                if self.doer.get() == Doer::IoThread {
                     break;
                 }
             }
@@ -260,7 +383,7 @@ impl Shared {
     /// Ready with whether the work is done when this task has nothing to do for it.
     fn poll(&self, context: &mut Context<'_>) -> Poll<bool> {
         let mut state = self.lock();
-        if state.doer != Doer::IoThread {
+        if self.doer.get() != Doer::IoThread {
             return Poll::Ready(state.work.is_none());
         }
         if state.poll(context) {
@@ -271,12 +394,12 @@ impl Shared {
     }
 
     fn grow_old(&self) {
-        let mut state = self.lock();
-        state.doer = match state.doer {
+        let _state = self.lock();
+        self.doer.set(match self.doer.get() {
             Doer::BackendLately => Doer::BackendOnce,
             Doer::BackendOnce => Doer::IoThread,
             doer => doer,
-        };
+        });
     }
 }
 
@@ -302,28 +425,46 @@ mod tests {
         (task, orders, answers)
     }
 
-    /// Waits as a backend does, without Postgres, driving `task` as long as that goes.
+    /// Waits as a backend does, without Postgres.
+    struct Patience<'a>(&'a IoThread);
+
+    impl Wait for Patience<'_> {
+        type End = ();
+
+        fn go_on(&mut self) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+
+        fn wait(&mut self, limit: Option<Duration>) -> Option<RawFd> {
+            let mut poll = libc::pollfd { fd: self.0.waker().fd(), events: libc::POLLIN, revents: 0 };
+            let milliseconds = limit.map_or(5_000, |limit| limit.as_millis() as i32);
+            // SAFETY: one valid pollfd, and a count of one.
+            let ready = unsafe { libc::poll(&mut poll, 1, milliseconds) };
+            assert!(ready == 1 || limit.is_some(), "no wake-up within five seconds");
+            (ready == 1).then_some(poll.fd)
+        }
+    }
+
+    /// The next answer, driving `task` as long as that goes.
     fn answer(
         io: &IoThread,
-        mut drive: Option<&mut Drive<'_>>,
+        drive: Option<&mut Drive<'_>>,
         answers: &mut Receiver<(u32, ThreadId)>,
     ) -> Option<(u32, ThreadId)> {
-        loop {
-            if let Some(driven) = &mut drive
-                && !driven.poll()
-            {
-                drive = None;
+        if let Some(driven) = drive {
+            match driven.recv(answers, &Cell::new(false), &mut Patience(io)) {
+                ControlFlow::Continue(Received::Item(item)) => return Some(item),
+                ControlFlow::Continue(Received::Closed) | ControlFlow::Break(()) => return None,
+                ControlFlow::Continue(Received::NeedsIoThread) => {}
             }
+        }
+        loop {
             io.waker().reset();
             match answers.try_recv() {
                 TryRecv::Item(item) => return Some(item),
                 TryRecv::Closed => return None,
-                TryRecv::Empty => {}
-            }
-            let mut poll = libc::pollfd { fd: io.waker().fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one valid pollfd, and a count of one.
-            let ready = unsafe { libc::poll(&mut poll, 1, 5_000) };
-            assert_eq!(ready, 1, "no wake-up within five seconds");
+                TryRecv::Empty => Patience(io).wait(None),
+            };
         }
     }
 
@@ -382,6 +523,37 @@ mod tests {
             assert!(task.drive().is_none(), "it is done");
             io.stop(Duration::from_secs(5));
         }
+    }
+
+    /// Work that is never done for now, as that for a server which always has more to say.
+    #[test]
+    fn whoever_drives_is_asked_whether_to_go_on() {
+        struct Turns(u32);
+        impl Wait for Turns {
+            type End = &'static str;
+            fn go_on(&mut self) -> ControlFlow<&'static str> {
+                self.0 += 1;
+                if self.0 > 100 { ControlFlow::Break("timed out") } else { ControlFlow::Continue(()) }
+            }
+            fn wait(&mut self, limit: Option<Duration>) -> Option<RawFd> {
+                assert_eq!(limit, Some(Duration::ZERO), "there is more to do");
+                None
+            }
+        }
+        let io = IoThread::start().unwrap();
+        let (_tx, mut answers) = channel::channel::<()>(1, io.waker().clone());
+        let task = SharedTask::spawn(
+            &io,
+            poll_fn(|context| {
+                // As many reads as are allowed.
+                while driving().is_some() && may_read(context) {}
+                Poll::Pending
+            }),
+        );
+        let ended = drive(&task).recv(&mut answers, &Cell::new(false), &mut Turns(0));
+        assert_eq!(ended, ControlFlow::Break("timed out"));
+        drop(task);
+        io.stop(Duration::from_millis(10));
     }
 
     #[test]

@@ -30,10 +30,17 @@ pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How long a server may take to hear that we are leaving.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// After how many messages that come between queries a pause is made, and how long it is.
+const IDLE_MESSAGES: u32 = 1024;
+const IDLE_PAUSE: Duration = Duration::from_millis(10);
+
 /// The parameters of a session that are looked at. The others are not kept: a server could send any
 /// number.
 const PARAMETERS: [&str; 5] =
     ["DateStyle", "IntervalStyle", "default_transaction_read_only", "in_hot_standby", "server_version"];
+
+/// The longest value of such a parameter that is kept: none is near as long.
+const MAX_PARAMETER: usize = 256;
 
 /// The longest query: what fits a message, whose length is signed and counts itself and a NUL.
 const MAX_QUERY: usize = i32::MAX as usize - 5;
@@ -85,7 +92,11 @@ impl Event {
             + match self {
                 Event::Rows(rows) => rows.wire_len(),
                 Event::Complete(tag) => tag.len(),
-                _ => 0,
+                Event::Columns(shape) => size_of_val(shape.columns.as_slice()),
+                Event::Notice(message) => message.size(),
+                Event::Error(QueryError::Server(message)) => message.size(),
+                Event::Error(QueryError::Lost(reason)) => reason.len(),
+                Event::Error(_) | Event::Empty | Event::Done => 0,
             }
     }
 }
@@ -236,6 +247,7 @@ impl Connection {
         // A value that is not UTF-8 is not one of those we look at.
         if let (Ok(name), Ok(value)) = (body.name(), body.value())
             && let Some(name) = PARAMETERS.into_iter().find(|known| *known == name)
+            && value.len() <= MAX_PARAMETER
         {
             self.parameters.insert(name, value.to_string());
         }
@@ -353,7 +365,8 @@ impl Connection {
                     (Message::ErrorResponse(_), At::Failed | At::Closed) => return Err(out_of_order()),
                     (Message::ErrorResponse(body), _) => (self.error(&body)?, At::Failed),
                     (Message::CopyInResponse(_), At::Start | At::Complete) => {
-                        self.fail_copy().await.map_err(broken)?;
+                        self.put_copy_fail().map_err(broken)?;
+                        self.send(listener).await?;
                         return Err(Stopped::Copy);
                     }
                     (Message::CopyOutResponse(_), At::Start | At::Complete) => return Err(Stopped::Copy),
@@ -433,7 +446,14 @@ impl Connection {
     }
 
     async fn listen(&mut self, idle: bool) -> Infallible {
+        let mut without_pause = 0;
         while self.broken().is_none() {
+            // Nobody waits for any of it: a server that talks and talks is not to take a processor.
+            if idle && without_pause == IDLE_MESSAGES {
+                without_pause = 0;
+                tokio::time::sleep(IDLE_PAUSE).await;
+            }
+            without_pause += 1;
             let reason = match self.framed.next().await {
                 Ok(incoming) => match self.note(incoming) {
                     None | Some(Incoming::Message(Message::NoticeResponse(_))) => continue,
@@ -502,16 +522,18 @@ impl Connection {
                         self.status.ready(body.status());
                         return Ok(());
                     }
-                    Message::CopyInResponse(_) => self.fail_copy().await?,
+                    Message::CopyInResponse(_) => {
+                        self.put_copy_fail()?;
+                        self.framed.flush().await?;
+                    }
                     _ => {}
                 }
             }
         }
     }
 
-    async fn fail_copy(&mut self) -> io::Result<()> {
-        frontend::copy_fail("COPY from the client is not supported", self.framed.outgoing())?;
-        self.framed.flush().await
+    fn put_copy_fail(&mut self) -> io::Result<()> {
+        frontend::copy_fail("COPY from the client is not supported", self.framed.outgoing())
     }
 
     fn shape(&self, columns: Vec<Column>) -> ResultShape {

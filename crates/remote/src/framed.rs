@@ -29,6 +29,23 @@ const READ_SIZE: usize = 32 * 1024;
 /// pieces share one: each keeps all of its buffer alive.
 const MIN_READ: usize = 8 * 1024;
 
+/// How much is taken in before others get their turn: what else runs on this thread, timers, and whoever
+/// looks for a cancel. A peer that always has more to say would otherwise keep the thread for ever, since
+/// what is there is not waited for.
+const TURN: Turn = Turn { messages: 1024, bytes: 1 << 20 };
+
+/// What may still be taken in.
+struct Turn {
+    messages: u32,
+    bytes: usize,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+}
+
 /// What arrived.
 pub enum Incoming {
     /// RowDescription.
@@ -47,6 +64,7 @@ pub struct Framed {
     read: BytesMut,
     write: BytesMut,
     limit: usize,
+    turn: Turn,
 }
 
 impl Framed {
@@ -57,6 +75,7 @@ impl Framed {
             read: BytesMut::new(),
             write: BytesMut::new(),
             limit: LIMIT_BEFORE_AUTHENTICATION,
+            turn: TURN,
         }
     }
 
@@ -86,11 +105,15 @@ impl Framed {
         self.transport.shutdown().await
     }
 
-    /// The next message or run of rows, if it has been read already.
+    /// The next message or run of rows, if it has been read already and nobody else is to have his turn.
     ///
     /// # Errors
     /// `InvalidData` for what is not the protocol.
     pub fn buffered(&mut self) -> io::Result<Option<Incoming>> {
+        if self.turn.is_over() {
+            return Ok(None);
+        }
+        self.turn.messages -= 1;
         decode(&mut self.read, self.limit)
     }
 
@@ -101,15 +124,21 @@ impl Framed {
     /// the transport says.
     pub async fn next(&mut self) -> io::Result<Incoming> {
         loop {
+            if self.turn.is_over() {
+                self.turn = TURN;
+                tokio::task::yield_now().await;
+            }
             if let Some(incoming) = self.buffered()? {
                 return Ok(incoming);
             }
             if self.read.capacity() - self.read.len() < MIN_READ {
                 self.read.reserve(READ_SIZE);
             }
-            if self.transport.read_buf(&mut self.read).await? == 0 {
+            let read = self.transport.read_buf(&mut self.read).await?;
+            if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+            self.turn.bytes = self.turn.bytes.saturating_sub(read);
         }
     }
 }

@@ -63,6 +63,20 @@ impl ServerMessage {
         }
         Ok(parsed)
     }
+
+    /// How many bytes its fields have.
+    pub fn size(&self) -> usize {
+        let fixed = [&self.severity, &self.shown_severity, &self.message];
+        let optional = [
+            &self.detail,
+            &self.hint,
+            &self.context,
+            &self.position,
+            &self.internal_position,
+            &self.internal_query,
+        ];
+        fixed.into_iter().chain(optional.into_iter().flatten()).map(Vec::len).sum()
+    }
 }
 
 /// As libpq prints a failure to connect: `FATAL:  message`, and what else the server says.

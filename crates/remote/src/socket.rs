@@ -110,6 +110,9 @@ impl AsyncRead for Socket {
             if self.empty == Some(looked) {
                 return Poll::Pending;
             }
+            if !shared_task::may_read(context) {
+                return Poll::Pending;
+            }
             let socket = self.unregistered()?;
             let done = now(|| read(socket, into));
             // Less than asked for was all there was.

@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::notification::Inbox;
 use crate::row::RowBatch;
 
+/// The longest reason for a loss that is kept, in bytes.
+const MAX_REASON: usize = 4096;
+
 /// Shared by the I/O thread, which keeps it true, and the backend.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -68,8 +71,10 @@ impl Status {
         self.in_transaction.store(status != b'I', Ordering::Release);
     }
 
-    /// The first reason stays.
-    pub(crate) fn lose(&self, reason: String, idle: bool) {
+    /// The first reason stays, and of that as much as anybody reads: it lives as long as the session.
+    pub(crate) fn lose(&self, mut reason: String, idle: bool) {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+        reason.shrink_to_fit();
         let _ = self.loss.set(Loss { reason, idle });
     }
 

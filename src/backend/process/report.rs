@@ -72,6 +72,10 @@ impl RawReport {
     }
 
     /// Sends a message below ERROR to the client and the log, as their levels have it.
+    ///
+    /// A cancel or a timeout may act here: errfinish looks for interrupts when such a message is out. Its
+    /// ERROR unwinds like any other. Nothing of this message is in reach of that ERROR's own report: no error
+    /// context callback sets fields of ours, as it would be called for both.
     pub fn emit(self, level: pgrx::PgLogLevel) {
         self.report(level as c_int);
     }
@@ -140,42 +144,69 @@ unsafe extern "C-unwind" {
 ///
 /// Reports of core's are covered as well, such as that of a cancel. When an ERROR leaves, the entry stays
 /// on the stack until whoever catches it puts the stack back: a panic of Rust's becomes an ERROR only when it
-/// has unwound.
-pub struct HiddenStatement(());
+/// has unwound. Where one lives already, another changes nothing.
+pub struct HiddenStatement {
+    outermost: bool,
+}
+
+/// An entry of ours for the stack of error context callbacks. It is leaked memory, so that it stays valid
+/// when an ERROR leaves it on the stack.
+struct Entry(&'static RefCell<pg_sys::ErrorContextCallback>);
 
 thread_local! {
-    static HIDING: &'static RefCell<pg_sys::ErrorContextCallback> =
-        Box::leak(Box::new(RefCell::new(pg_sys::ErrorContextCallback {
-            previous: std::ptr::null_mut(),
-            callback: None,
-            arg: std::ptr::null_mut(),
-        })));
+    static HIDING: Entry = Entry(Box::leak(Box::new(RefCell::new(pg_sys::ErrorContextCallback {
+        previous: std::ptr::null_mut(),
+        callback: Some(hide_statement),
+        arg: std::ptr::null_mut(),
+    }))));
+}
+
+impl Entry {
+    /// Puts the entry on top of the stack; false if it is on the stack already. Twice there, it would lead to
+    /// itself, and completing a report would never end.
+    fn push(&self) -> bool {
+        // SAFETY: only this thread runs Postgres, and errfinish follows these same links: each is null or
+        // an entry that lives, and so does ours.
+        unsafe {
+            let mut entry = pg_sys::error_context_stack;
+            while !entry.is_null() {
+                if entry == self.0.as_ptr() {
+                    return false;
+                }
+                entry = (*entry).previous;
+            }
+            self.0.borrow_mut().previous = pg_sys::error_context_stack;
+            pg_sys::error_context_stack = self.0.as_ptr();
+        }
+        true
+    }
+
+    fn remove(&self) {
+        // SAFETY: as in `push`.
+        unsafe {
+            let mut link = &raw mut pg_sys::error_context_stack;
+            while !(*link).is_null() {
+                if *link == self.0.as_ptr() {
+                    *link = (**link).previous;
+                    return;
+                }
+                link = &raw mut (**link).previous;
+            }
+        }
+    }
 }
 
 impl HiddenStatement {
-    /// Begins. Not to be nested.
+    /// Begins.
     pub fn begin() -> HiddenStatement {
-        HIDING.with(|hiding| {
-            // SAFETY: only this thread runs Postgres. The entry is leaked memory, and it is not on the stack:
-            // whoever put it there took it away, or an ERROR did.
-            unsafe {
-                hiding.replace(pg_sys::ErrorContextCallback {
-                    previous: pg_sys::error_context_stack,
-                    callback: Some(hide_statement),
-                    arg: std::ptr::null_mut(),
-                });
-                pg_sys::error_context_stack = hiding.as_ptr();
-            }
-        });
-        HiddenStatement(())
+        HiddenStatement { outermost: HIDING.with(Entry::push) }
     }
 }
 
 impl Drop for HiddenStatement {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: `begin` put our entry on top, and what came above it has gone.
-            HIDING.with(|hiding| unsafe { pg_sys::error_context_stack = hiding.borrow().previous });
+        if self.outermost && !std::thread::panicking() {
+            HIDING.with(Entry::remove);
         }
     }
 }

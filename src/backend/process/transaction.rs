@@ -79,9 +79,13 @@ unsafe extern "C-unwind" fn on_subtransaction(
 /// A last line of defence: what is called here is written so as not to fail. If it does all the same,
 /// the server must not go down with it, and the background worker finds what was left undone.
 fn infallibly(work: fn()) {
-    // SAFETY: reads a global of this process.
-    let held_off = unsafe { (&raw const pg_sys::InterruptHoldoffCount).read_volatile() };
+    // SAFETY: reads globals of this process.
+    let (held_off, callbacks) =
+        unsafe { ((&raw const pg_sys::InterruptHoldoffCount).read_volatile(), pg_sys::error_context_stack) };
     if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        // What the ERROR left there must not act on a report that comes later.
+        // SAFETY: the stack as it was, of callers that are still there.
+        unsafe { pg_sys::error_context_stack = callbacks };
         // An ERROR lets interrupts in again (elog.c, errfinish). Xact.c, which goes on here, would then
         // count below zero when it does so itself, and the session could never be cancelled again.
         // SAFETY: the value from before.

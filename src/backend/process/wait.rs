@@ -4,9 +4,11 @@ use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::OutOfMemory;
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::memory;
-use secretlink_core::shared_task::Drive;
+use secretlink_core::shared_task::{Drive, Received, Wait};
 use secretlink_core::waker::Waker;
 use std::cell::Cell;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -57,10 +59,8 @@ impl WaitEvent {
     }
 }
 
-/// How long to look for an answer before sleeping, if the one before came within that time: that of a
-/// query for a row at a server on the same machine, where falling asleep and waking up take as long as
-/// the query itself. A server that is farther away, or busy, is never waited for like this.
-const NEAR: Duration = Duration::from_micros(100);
+/// After how many items that were there at once everything else is looked at that is waited for.
+const LOOK_UP: u32 = 256;
 
 /// How late a signal may be seen where the latch is not waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -96,6 +96,8 @@ pub(super) struct Waiter {
     waker: Arc<Waker>,
     /// The last answer came soon enough to look for the next one without sleeping.
     near: Cell<bool>,
+    /// How many items were received.
+    received: Cell<u32>,
 }
 
 impl Waiter {
@@ -128,7 +130,7 @@ impl Waiter {
             for fd in [Some(waker.fd()), socket].into_iter().flatten() {
                 pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, fd, none, none.cast());
             }
-            Waiter { set, waker, near: Cell::new(false) }
+            Waiter { set, waker, near: Cell::new(false), received: Cell::new(0) }
         }
     }
 
@@ -144,6 +146,11 @@ impl Waiter {
         event: WaitEvent,
         until: Option<Instant>,
     ) -> TryRecv<T> {
+        // Where there is always another item, the end of the postmaster shows only by looking for it.
+        self.received.set(self.received.get().wrapping_add(1));
+        if self.received.get().is_multiple_of(LOOK_UP) {
+            self.wait(0, event);
+        }
         loop {
             stop_if_asked();
             self.waker.reset();
@@ -169,32 +176,10 @@ impl Waiter {
         from: &mut Receiver<T>,
         event: WaitEvent,
     ) -> TryRecv<T> {
-        let began = Instant::now();
-        loop {
-            stop_if_asked();
-            // What was sent before is taken first: it may be all that is wanted.
-            match from.try_recv() {
-                TryRecv::Empty => {}
-                received => return received,
-            }
-            let goes_on = drive.poll();
-            match from.try_recv() {
-                TryRecv::Empty if goes_on => {}
-                received => return received,
-            }
-            if self.near.get() && began.elapsed() < NEAR {
-                // Whoever else has something to do, the server perhaps, comes first.
-                std::thread::yield_now();
-                drive.readable();
-                continue;
-            }
-            let woken = self.wait(-1, event);
-            self.near.set(began.elapsed() < NEAR);
-            match woken {
-                Some(fd) if fd == self.waker.fd() => self.waker.reset(),
-                Some(_) => drive.readable(),
-                None => {}
-            }
+        match drive.recv(from, &self.near, &mut Interruptible { waiter: self, event }) {
+            ControlFlow::Continue(Received::Item(item)) => TryRecv::Item(item),
+            ControlFlow::Continue(Received::Closed) => TryRecv::Closed,
+            ControlFlow::Continue(Received::NeedsIoThread) => TryRecv::Empty,
         }
     }
 
@@ -248,6 +233,28 @@ impl Waiter {
             }
             (n > 0 && occurred.events & pg_sys::WL_SOCKET_READABLE != 0).then_some(occurred.fd)
         }
+    }
+}
+
+/// A wait that cancel, `statement_timeout` and terminate end by themselves, as in [`Waiter::recv`].
+struct Interruptible<'a> {
+    waiter: &'a Waiter,
+    event: WaitEvent,
+}
+
+impl Wait for Interruptible<'_> {
+    type End = Infallible;
+
+    fn go_on(&mut self) -> ControlFlow<Infallible> {
+        stop_if_asked();
+        ControlFlow::Continue(())
+    }
+
+    fn wait(&mut self, limit: Option<Duration>) -> Option<RawFd> {
+        // Rounded up, so as not to wait for nothing.
+        let timeout =
+            limit.map_or(-1, |limit| i64::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i64::MAX));
+        self.waiter.wait(timeout, self.event)
     }
 }
 

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use secretlink_remote::column::Column;
 use secretlink_remote::row::{MalformedRow, RowBatch};
+use std::ffi::CStr;
 use std::ptr;
 
 use crate::backend::result::column::{self, ColumnReader, MalformedValue};
@@ -20,8 +21,13 @@ pub struct RowSink {
     store: *mut pg_sys::Tuplestorestate,
     /// What the caller expects, once it has been asked for; it lasts as long as the call.
     expected: pg_sys::TupleDesc,
+    /// The same in the query's memory, made once: an answer may have any number of results.
+    announced: pg_sys::TupleDesc,
+    /// That of the present result.
     desc: pg_sys::TupleDesc,
     columns: Vec<ColumnReader>,
+    /// What the types' functions keep for themselves. Reset with each result.
+    reader_context: pg_sys::MemoryContext,
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
     /// Reset after each row.
@@ -78,23 +84,27 @@ impl RowSink {
             (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
             (*result).setResult = ptr::null_mut();
             (*result).setDesc = ptr::null_mut();
-            let row_context = pg_sys::AllocSetContextCreateInternal(
-                pg_sys::CurrentMemoryContext,
-                c"secretlink row".as_ptr(),
-                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-            );
+            let context = |name: &'static CStr| {
+                pg_sys::AllocSetContextCreateInternal(
+                    pg_sys::CurrentMemoryContext,
+                    name.as_ptr(),
+                    pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                    pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                    pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+                )
+            };
             Ok(RowSink {
                 fcinfo,
                 result,
                 store: ptr::null_mut(),
                 expected: ptr::null_mut(),
+                announced: ptr::null_mut(),
                 desc: ptr::null_mut(),
                 columns: Vec::new(),
+                reader_context: context(c"secretlink columns"),
                 values: Vec::new(),
                 nulls: Vec::new(),
-                row_context,
+                row_context: context(c"secretlink row"),
             })
         }
     }
@@ -129,13 +139,16 @@ impl RowSink {
     /// If the caller's column definition list is missing (0A000) or has another number of columns
     /// (42804).
     pub fn begin(&mut self, columns: &[Column]) -> Result<(), Error> {
-        let desc = self.expected_desc()?;
-        // SAFETY: a descriptor of the call's own; it is copied.
+        let expected = self.expected_desc()?;
+        // SAFETY: a descriptor of the call's own.
         unsafe {
-            if usize::try_from((*desc).natts) != Ok(columns.len()) {
+            if usize::try_from((*expected).natts) != Ok(columns.len()) {
                 return Err(Error::RowTypeMismatch);
             }
-            self.start_store(pg_sys::CreateTupleDescCopy(desc), columns)
+            if self.announced.is_null() {
+                self.announced = self.announce(expected);
+            }
+            self.start_store(self.announced, columns)
         }
     }
 
@@ -147,7 +160,7 @@ impl RowSink {
         unsafe {
             let desc = pg_sys::CreateTemplateTupleDesc(1);
             pg_sys::TupleDescInitEntry(desc, 1, c"status".as_ptr(), pg_sys::TEXTOID, -1, 0);
-            self.start_store(desc, &[])?;
+            self.start_store(self.announce(desc), &[])?;
             let mut value = pg_sys::Datum::from(pg_sys::cstring_to_text(tag.as_ptr()));
             let mut is_null = false;
             // PostgreSQL 18 takes pointers to const: a raw pointer is good for all.
@@ -169,25 +182,44 @@ impl RowSink {
         }
     }
 
+    /// A copy for the executor, in the query's memory.
+    ///
     /// # Safety
-    /// `desc` must be a complete tuple descriptor in memory that lasts as long as the call, and there
-    /// must not be more columns than it has attributes.
-    unsafe fn start_store(&mut self, desc: pg_sys::TupleDesc, columns: &[Column]) -> Result<(), Error> {
-        self.discard();
-        // SAFETY: the new store is made in the query's memory, as the executor wants it (execSRF.c).
+    /// `desc` must be a complete tuple descriptor.
+    unsafe fn announce(&self, desc: pg_sys::TupleDesc) -> pg_sys::TupleDesc {
+        // SAFETY: the query's memory outlives the call.
         unsafe {
             let previous = pg_sys::MemoryContextSwitchTo((*(*self.result).econtext).ecxt_per_query_memory);
             // Known by a number, for a caller that takes the row as one value.
-            self.desc = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(desc));
+            let copy = pg_sys::BlessTupleDesc(pg_sys::CreateTupleDescCopy(desc));
+            pg_sys::MemoryContextSwitchTo(previous);
+            copy
+        }
+    }
+
+    /// # Safety
+    /// `desc` must be a complete tuple descriptor in the query's memory, and there must not be more columns
+    /// than it has attributes.
+    unsafe fn start_store(&mut self, desc: pg_sys::TupleDesc, columns: &[Column]) -> Result<(), Error> {
+        self.discard();
+        self.columns.clear();
+        // SAFETY: nothing refers to what is there any more.
+        unsafe { pg_sys::MemoryContextReset(self.reader_context) };
+        // SAFETY: the new store is made in the query's memory, as the executor wants it (execSRF.c).
+        unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo((*(*self.result).econtext).ecxt_per_query_memory);
+            self.desc = desc;
             let random_access = (*self.result).allowedModes
                 & pg_sys::SetFunctionReturnMode::SFRM_Materialize_Random as i32
                 != 0;
             self.store = pg_sys::tuplestore_begin_heap(random_access, false, pg_sys::work_mem);
             (*self.result).setResult = self.store;
             (*self.result).setDesc = self.desc;
-            pg_sys::MemoryContextSwitchTo(previous);
+            pg_sys::MemoryContextSwitchTo(self.reader_context);
             let readers = columns.iter().zip(attributes(&desc)).map(|(c, a)| ColumnReader::new(c, a));
-            self.columns = readers.collect::<Option<_>>().ok_or(Error::BinaryColumn)?;
+            let readers = readers.collect::<Option<_>>();
+            pg_sys::MemoryContextSwitchTo(previous);
+            self.columns = readers.ok_or(Error::BinaryColumn)?;
         }
         self.values = vec![pg_sys::Datum::from(0); columns.len()];
         self.nulls = vec![true; columns.len()];
