@@ -86,6 +86,10 @@ fn from_server(bytes: Vec<u8>) -> String {
 
 /// A password as clients send it: in UTF-8. What cannot be converted raises ERROR.
 pub fn password_from_server(password: &[u8]) -> Secret {
+    // ASCII is the same in every encoding, and what is not converted is not copied to memory of core's.
+    if password.is_ascii() {
+        return Secret::new(password);
+    }
     Secret::new(from_server(password.to_vec()))
 }
 

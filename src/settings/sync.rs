@@ -20,8 +20,8 @@ settings! {
         c"secretlink.hashed_password",
         Context::Superusers,
         c"What happens when a synced role is given a password that is hashed already.",
-        c"reject: the change fails. warn: it is kept and the role is reported as drifted.",
-        HashedPassword::Reject,
+        c"verify: the change fails unless the secret holds the password already. warn: it is then kept and the role is reported as drifted.",
+        HashedPassword::Verify,
     );
     PROMOTE_TIMEOUT: Number = Number::new(
         c"secretlink.promote_timeout",
@@ -85,13 +85,13 @@ pub enum PasswordSync {
     Off,
 }
 
-/// `secretlink.hashed_password`: what to do about a password that comes as a hash, which no secret can
-/// hold.
+/// `secretlink.hashed_password`: what to do about a password that comes as a hash, and is not in the secret
+/// already, where it could be verified against the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum HashedPassword {
     /// The change fails.
-    #[name = c"reject"]
-    Reject,
+    #[name = c"verify"]
+    Verify,
     /// It is kept, with a WARNING, and the role is reported as drifted.
     #[name = c"warn"]
     Warn,

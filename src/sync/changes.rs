@@ -11,13 +11,13 @@ use super::error::PasswordError;
 use super::notice::Notice;
 use super::target;
 use crate::backend::catalog::roles::{self, Role};
-use crate::backend::process::report::{HiddenStatement, OrRaise, RawReport};
+use crate::backend::process::report::{OrRaise, RawReport};
 use crate::backend::process::transaction;
 use crate::backend::process::user;
 use crate::backend::text::from_catalog;
 use crate::error::Error;
 use crate::settings;
-use crate::settings::sync::{HashedPassword, PasswordSync};
+use crate::settings::sync::PasswordSync;
 
 /// What was done to one role by one command.
 enum Event {
@@ -76,29 +76,18 @@ fn remember(event: Event) {
     EVENTS.with_borrow_mut(|events| events.push(level, event));
 }
 
-/// The password hook. Sends nothing: what counts is known only when the transaction commits.
-pub fn on_password(name: &CStr, password: &CStr, hashed: bool) {
-    let settings = settings::sync::current();
-    if settings.mode == PasswordSync::Off {
-        return;
-    }
-    let _hidden = HiddenStatement::begin();
-    if !hashed {
+/// The password hook. Sends nothing, and asks nobody: what counts is known only when the transaction
+/// commits. Of a hash nothing is to be remembered; the catalog will have it.
+pub fn on_password(_name: &CStr, password: &CStr, hashed: bool) {
+    if !hashed && settings::sync::current().mode != PasswordSync::Off {
         let password = Secret::new(password.to_bytes());
         PASSWORD.with_borrow_mut(|running| *running = Some(password));
-    } else if settings.hashed == HashedPassword::Reject {
-        // Said at once where it is known already. A role that is labelled later in the transaction is
-        // found at its end.
-        let role = roles::find(name).and_then(roles::by_oid);
-        let secret = match &role {
-            Some(role) => target::of(role),
-            None => target::by_template(name),
-        };
-        if secret.or_raise().is_some() {
-            let role = from_catalog(name);
-            RawReport::new(&PasswordError::Hashed { role }).raise();
-        }
     }
+}
+
+/// The password of the command that comes next, which is given a hash of it.
+pub fn expect_password(password: Secret) {
+    PASSWORD.with_borrow_mut(|running| *running = Some(password));
 }
 
 /// A role was created.

@@ -78,6 +78,8 @@ struct Work {
     change: Change,
     /// The secret that a renamed role had under its old name, where a template names secrets.
     moved_from: Option<SecretId>,
+    /// Whether the new password came as a hash: it has to be found in the secret.
+    hashed: bool,
 }
 
 impl Work {
@@ -226,7 +228,7 @@ fn consider(
         password: None,
         missing: missing(&change, settings),
     };
-    let mut moved_from = None;
+    let (mut moved_from, mut hashed) = (None, false);
     if let Some(before) = &change.before
         && before.name != role.name
     {
@@ -246,8 +248,9 @@ fn consider(
     if change.changed && (role.hash.as_ref() != had_hash || !change.passwords.is_empty()) {
         match find_password(&role, &change.passwords) {
             Ok(password) => work.password = Some(password),
-            // The plain text is known to nobody: nothing can be stored.
-            Err(error) if settings.hashed == HashedPassword::Reject => return Err(error.into()),
+            Err(PasswordError::Hashed { .. }) => hashed = true,
+            // No client can send it: nothing can be stored.
+            Err(error) if settings.hashed == HashedPassword::Verify => return Err(error.into()),
             Err(error) => {
                 not_stored(oid, &work, &error, outcome);
                 return Ok(None);
@@ -259,7 +262,7 @@ fn consider(
         }
         return Ok(None);
     }
-    Ok(Some(Work { before: change.before, role, change: work, moved_from }))
+    Ok(Some(Work { before: change.before, role, change: work, moved_from, hashed }))
 }
 
 fn missing(change: &RoleChange, settings: &PasswordSettings) -> Missing {
@@ -319,9 +322,18 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
     let versions = read_all(&aws, ids)?;
     find_moved(&aws, &mut works)?;
     find_renamed(&aws, &mut works, &versions)?;
+    find_hashed(&mut works, &versions);
 
     let mut plans = Vec::new();
     for (work, versions) in works.into_iter().zip(versions) {
+        if work.hashed && work.change.password.is_none() && versions.is_ok() {
+            let error = PasswordError::Hashed { role: work.role() };
+            if strict(&work) && settings.hashed == HashedPassword::Verify {
+                return Err(error.into());
+            }
+            not_stored(work.role.oid, &work.change, &error, outcome);
+            continue;
+        }
         let planned = versions
             .map_err(Obstacle::from)
             .and_then(|versions| plan(&work.change, versions.as_ref(), |p| work.was_right(p)));
@@ -410,6 +422,20 @@ fn find_renamed(
         }
     }
     Ok(())
+}
+
+/// A password that came as a hash is taken if the secret has it already: whoever sends hashes has put it
+/// there first. From here on it is as any other.
+fn find_hashed(works: &mut [Work], versions: &[Result<Option<Versions>, AwsError>]) {
+    for (work, versions) in works.iter_mut().zip(versions).filter(|(work, _)| work.hashed) {
+        let Ok(Some(versions)) = versions else { continue };
+        let names = [Some(&work.change.role), work.change.renamed_from.as_ref()];
+        let found = versions.labelled().find(|candidate| {
+            names.iter().flatten().any(|name| candidate.may_be_of(name))
+                && work.role.verify(&candidate.password)
+        });
+        work.change.password = found.map(|candidate| candidate.password);
+    }
 }
 
 /// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a

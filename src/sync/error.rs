@@ -36,6 +36,8 @@ pub enum PasswordError {
     LabelTooLong,
     #[error("role \"{0}\" is not synced")]
     NotSynced(String),
+    #[error("role \"{0}\" was not created")]
+    NotCreated(String),
     #[error("password sync is off")]
     SyncIsOff,
     #[error("password length {0} is out of range")]
@@ -54,7 +56,10 @@ impl Report for PasswordError {
             // invalid_password
             PasswordError::Hashed { .. } | PasswordError::Encoding { .. } => "28P01",
             PasswordError::Prepared { .. } | PasswordError::NotARole => "0A000",
-            PasswordError::NotPreloaded | PasswordError::NotSynced(_) | PasswordError::SyncIsOff => "55000",
+            PasswordError::NotPreloaded
+            | PasswordError::NotSynced(_)
+            | PasswordError::NotCreated(_)
+            | PasswordError::SyncIsOff => "55000",
             PasswordError::LabelNotPermitted | PasswordError::NotAdmin(_) => "42501",
             PasswordError::SecretInUse { .. } => "42710",
             PasswordError::NoRandomness(_) => "58000",
@@ -66,7 +71,7 @@ impl Report for PasswordError {
             PasswordError::NotStaged { obstacle, .. } => sentences(obstacle.as_ref()),
             PasswordError::Template { problem, .. } => problem.to_string(),
             PasswordError::Hashed { .. } => {
-                "A secret holds the password itself, which cannot be had from its hash.".into()
+                "A secret holds the password itself, and none of this role's that verifies against the hash is at AWSCURRENT or AWSPENDING.".into()
             }
             PasswordError::Encoding { .. } => {
                 "Clients send a password in UTF-8, and in this database's encoding it has other bytes.".into()
@@ -74,6 +79,7 @@ impl Report for PasswordError {
             PasswordError::LabelNotPermitted => {
                 "Who labels a role decides which secret is overwritten.".into()
             }
+            PasswordError::NotCreated(_) => "Another library has kept the server from creating it.".into(),
             PasswordError::NotAdmin(_) => "It takes admin rights over that role.".into(),
             PasswordError::SecretInUse { called: Some(called), .. } => {
                 format!("That role's secret is called \"{called}\", which may be the same secret.")
@@ -94,12 +100,14 @@ impl Report for PasswordError {
             }
             PasswordError::NotStaged { obstacle, .. } => return obstacle.hint(),
             PasswordError::Hashed { .. } => {
-                "Use ALTER ROLE ... PASSWORD with the password itself; psql's \\password sends a hash. If another library checks passwords, load it before secretlink.".into()
+                "Give ALTER ROLE ... PASSWORD the password itself, or store the password in the secret first, with put_secret_value, and set the hash then: psql's \\password and many tools send a hash. If another library checks passwords, load it before secretlink.".into()
             }
             PasswordError::Encoding { .. } => {
                 "Use ASCII characters only, or change the password in a database whose encoding is UTF8.".into()
             }
-            PasswordError::Prepared { .. } => "Change synced roles in a transaction of their own.".into(),
+            PasswordError::Prepared { .. } => {
+                "Change synced roles in a transaction of their own. In a Citus cluster only the coordinator syncs: set secretlink.password_sync to off on the workers.".into()
+            }
             PasswordError::NotPreloaded => {
                 "Add secretlink to shared_preload_libraries in postgresql.conf, and restart the server.".into()
             }

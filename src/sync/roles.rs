@@ -218,7 +218,10 @@ pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<
         }
     }
     let password = random_password(length).map_err(PasswordError::from)?;
-    let oid = roles::create_with_password(name, &password);
+    let verifier = roles::verifier_of(name, &password).map_err(PasswordError::from)?;
+    changes::expect_password(password);
+    let oid = roles::create_with_verifier(name, &verifier)
+        .ok_or_else(|| PasswordError::NotCreated(name.display()))?;
     set_label(oid, Some(secret));
     changes::secret_wanted(oid);
     Ok(())

@@ -19,6 +19,7 @@ pub mod request;
 pub mod row;
 pub mod server_message;
 pub mod status;
+pub mod verifier;
 
 mod auth;
 mod connect;

@@ -45,6 +45,11 @@ impl Versions {
         version.as_ref().and_then(Candidate::of).filter(|candidate| is_right(&candidate.password))
     }
 
+    /// The versions at the two labels, the current one first, as far as they hold a password.
+    pub fn labelled(&self) -> impl Iterator<Item = Candidate> {
+        [&self.current, &self.pending].into_iter().flatten().filter_map(Candidate::of)
+    }
+
     /// The user that the current version is for.
     pub fn username(&self) -> Username {
         self.current.as_ref().map_or(Ok(None), Version::username)

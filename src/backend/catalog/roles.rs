@@ -2,9 +2,12 @@
 
 use pgrx::{FromDatum, pg_sys};
 use secretlink_core::Secret;
+use secretlink_core::random::NoRandomness;
+use secretlink_remote::verifier;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
+use crate::backend::process::server;
 use crate::backend::text::{RoleName, from_catalog, to_server};
 
 /// `SharedSecLabelRelationId` (pg_shseclabel.h), which pgrx does not cover.
@@ -38,7 +41,11 @@ impl Role {
     /// Whether this is the role's password, as at a login. Takes some milliseconds for SCRAM.
     pub fn verify(&self, password: &Secret) -> bool {
         let Some(hash) = &self.hash else { return false };
-        if scram_iterations(hash.expose()).is_some_and(|iterations| iterations > MAX_SCRAM_ITERATIONS) {
+        // Core copies the password into memory of its own, which nobody wipes.
+        if let Some(fits) = verifier::fits(hash.expose(), self.name.to_bytes(), password) {
+            return fits;
+        }
+        if verifier::takes_too_long(hash.expose()) {
             return false;
         }
         // No Postgres password has a NUL byte in it.
@@ -57,16 +64,6 @@ impl Role {
         };
         status == pg_sys::STATUS_OK as i32
     }
-}
-
-/// The most iterations of SCRAM that are gone through, about a second's work. Anybody can give their own
-/// role a hash made up with two thousand million of them, and until PostgreSQL 15 nothing interrupts that.
-const MAX_SCRAM_ITERATIONS: u64 = 1_000_000;
-
-/// The iterations in `SCRAM-SHA-256$iterations:salt$...`.
-fn scram_iterations(hash: &[u8]) -> Option<u64> {
-    let (iterations, _) = std::str::from_utf8(hash).ok()?.strip_prefix("SCRAM-SHA-256$")?.split_once(':')?;
-    iterations.parse().ok()
 }
 
 /// Whether the current user may administer a role, about as `ALTER ROLE ... PASSWORD` has it in this
@@ -275,18 +272,35 @@ pub fn set_label(role: pg_sys::Oid, label: Option<&CStr>) {
     }
 }
 
-/// `CREATE ROLE name LOGIN PASSWORD '...'`, with the checks of that statement, but without a statement:
-/// no log, no statistics and no CONTEXT line can show the password.
-pub fn create_with_password(name: &RoleName, password: &Secret) -> pg_sys::Oid {
-    let Ok(password) = CString::new(password.expose()) else { return pg_sys::InvalidOid };
-    // SAFETY: the statement's node is put together as the grammar does (gram.y, CreateUserStmt), in
-    // memory of this call. The copy of the password is wiped before it is left to the memory context;
-    // if an ERROR leaves, nobody has got to know the password, nor will it be used.
+/// What this server would store for a role's password, as its settings have it.
+///
+/// # Errors
+/// If there are no random numbers to be had.
+pub fn verifier_of(name: &RoleName, password: &Secret) -> Result<Secret, NoRandomness> {
+    // SAFETY: reads a setting.
+    if unsafe { pg_sys::Password_encryption } == pg_sys::PasswordType::PASSWORD_TYPE_MD5 as i32 {
+        return Ok(verifier::md5(password, name.0.to_bytes()));
+    }
+    verifier::scram(password, server::scram_iterations())
+}
+
+/// `CREATE USER name PASSWORD '...'`, with a verifier in place of the password. It goes the way of a
+/// statement of a client, so that whoever looks at those, such as Citus, sees it; but its text does not have
+/// the verifier, and no log, no statistics and no CONTEXT line can show it.
+///
+/// Returns `None` if there is no such role afterwards.
+pub fn create_with_verifier(name: &RoleName, verifier: &Secret) -> Option<pg_sys::Oid> {
+    let verifier = CString::new(verifier.expose()).ok()?;
+    // SAFETY: a C string; the result is that or a palloc'd one.
+    let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.0.as_ptr())) };
+    let text = [b"CREATE USER ", quoted.to_bytes(), b" /* create_role_with_secret */"].concat();
+    let text = CString::new(text).ok()?;
+    // SAFETY: the statement's node is put together as the grammar does (gram.y, CreateUserStmt), and run as
+    // SPI runs a utility statement (spi.c, _SPI_execute_plan), in memory of this call.
     unsafe {
-        let copy = pg_sys::pstrdup(password.as_ptr());
         let option = pg_sys::makeDefElem(
             c"password".as_ptr().cast_mut(),
-            pg_sys::makeString(copy).cast::<pg_sys::Node>(),
+            pg_sys::makeString(pg_sys::pstrdup(verifier.as_ptr())).cast::<pg_sys::Node>(),
             -1,
         );
         let statement = pg_sys::palloc0(size_of::<pg_sys::CreateRoleStmt>()).cast::<pg_sys::CreateRoleStmt>();
@@ -295,9 +309,22 @@ pub fn create_with_password(name: &RoleName, password: &Secret) -> pg_sys::Oid {
         (*statement).stmt_type = pg_sys::RoleStmtType::ROLESTMT_USER;
         (*statement).role = pg_sys::pstrdup(name.0.as_ptr());
         (*statement).options = pg_sys::lappend(ptr::null_mut(), option.cast());
-        let role = pg_sys::CreateRole(ptr::null_mut(), statement);
-        ptr::write_bytes(copy, 0, password.as_bytes().len());
-        std::hint::black_box(copy);
-        role
+        let planned = pg_sys::palloc0(size_of::<pg_sys::PlannedStmt>()).cast::<pg_sys::PlannedStmt>();
+        (*planned).type_ = pg_sys::NodeTag::T_PlannedStmt;
+        (*planned).commandType = pg_sys::CmdType::CMD_UTILITY;
+        (*planned).utilityStmt = statement.cast();
+        (*planned).stmt_location = -1;
+        pg_sys::ProcessUtility(
+            planned,
+            text.as_ptr(),
+            false,
+            pg_sys::ProcessUtilityContext::PROCESS_UTILITY_QUERY,
+            ptr::null_mut(),
+            ptr::null_mut(),
+            pg_sys::None_Receiver,
+            ptr::null_mut(),
+        );
+        pg_sys::CommandCounterIncrement();
     }
+    find(&name.0)
 }

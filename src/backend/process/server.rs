@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 use std::ffi::CStr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::backend::text::from_catalog;
@@ -12,6 +13,17 @@ pub fn cluster_name() -> Vec<u8> {
     unsafe {
         let name = pg_sys::cluster_name;
         if name.is_null() { Vec::new() } else { CStr::from_ptr(name).to_bytes().to_vec() }
+    }
+}
+
+/// `scram_iterations`, which PostgreSQL 16 is the first to have.
+pub fn scram_iterations() -> NonZeroU32 {
+    const DEFAULT: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+    // SAFETY: a C string; an unknown name gives null, and a known one a C string.
+    unsafe {
+        let value = pg_sys::GetConfigOption(c"scram_iterations".as_ptr(), true, false);
+        let value = (!value.is_null()).then(|| CStr::from_ptr(value).to_str().ok()?.parse().ok());
+        value.flatten().unwrap_or(DEFAULT)
     }
 }
 

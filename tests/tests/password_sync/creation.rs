@@ -2,7 +2,8 @@
 
 use crate::ground::{Ground, api, ground};
 use crate::synced_role::{SyncedRole, password_in};
-use secretlink_e2e::{Fault, random_password, unique};
+use secretlink_e2e::{Fault, backend_pid, eventually, random_password, unique};
+use std::time::Duration;
 
 /// A labelled role whose secret does not exist.
 fn role_without_secret<'a>(ground: &'a Ground, name: &str) -> SyncedRole<'a> {
@@ -146,6 +147,59 @@ fn create_role_with_secret_makes_role_password_and_secret_at_once() {
         assert!(!log.contains(&role.password()), "the password of {} is in the log", role.name);
     }
     assert!(!log.contains("SCRAM-SHA-256$"), "nor its verifier");
+}
+
+#[test]
+fn the_password_that_is_made_up_is_nowhere_but_in_the_secret() {
+    let ground = Ground::with(|cluster| {
+        cluster
+            .preload(false)
+            .conf("shared_preload_libraries = 'pg_stat_statements, secretlink'")
+            .conf("pg_stat_statements.track = all")
+            .conf("pg_stat_statements.track_utility = on")
+            .conf("log_statement = all")
+            .conf("log_min_error_statement = error")
+            .conf("log_error_verbosity = verbose")
+    });
+    let mut session = ground.session();
+    session.run("CREATE EXTENSION pg_stat_statements");
+    for encryption in ["scram-sha-256", "md5"] {
+        session.run(&format!("SET password_encryption = '{encryption}'"));
+        let backend = backend_pid(&mut session.client);
+        let (role, secret) = (format!("Made \"so\" {encryption}"), unique("nowhere"));
+        session.run(&format!("SELECT create_role_with_secret('{role}', '{secret}')"));
+        let made = SyncedRole { ground: &ground, name: role.clone(), secret };
+        made.assert_in_sync();
+        let password = made.password();
+        eventually("the backend's memory is clean", Duration::from_secs(5), || {
+            let hits = backend.find_in_memory(password.as_bytes());
+            if hits.is_empty() { Ok(()) } else { Err(format!("{hits:?}")) }
+        });
+        let hash =
+            session.text(&format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'")).unwrap();
+        let is_expected =
+            if encryption == "md5" { hash.starts_with("md5") } else { hash.starts_with("SCRAM-") };
+        assert!(is_expected, "{hash}");
+
+        // What goes wrong inside says no more.
+        let error = session.fails(&format!(
+            "DO $do$ BEGIN PERFORM create_role_with_secret('{role}', '{}'); END $do$",
+            unique("nowhere")
+        ));
+        assert_eq!(error.code().code(), "42710", "{error:?}");
+        let statements = session.text("SELECT string_agg(query, E'\\n') FROM pg_stat_statements").unwrap();
+        assert!(statements.contains("create_role_with_secret"), "{statements}");
+        for told in [format!("{error:?}"), statements, ground.cluster.log()] {
+            assert!(!told.contains(&password) && !told.contains(&hash), "{told}");
+            assert!(!told.contains("SCRAM-SHA-256$"), "{told}");
+        }
+    }
+    // It goes the way of a client's statement, with the checks that are made there.
+    let create = format!("SELECT create_role_with_secret('read_only', '{}')", unique("nowhere"));
+    session.refused(&format!("BEGIN READ ONLY; {create}"), "25006", "CREATE ROLE");
+    session.run("ROLLBACK; CREATE ROLE helper LOGIN");
+    session.run("GRANT EXECUTE ON FUNCTION create_role_with_secret TO helper");
+    ground.session_of("helper", "postgres").refused(&create, "42501", "permission denied to create role");
 }
 
 #[test]
