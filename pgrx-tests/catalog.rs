@@ -24,8 +24,6 @@ mod tests {
         assert_eq!(
             found,
             [
-                "check() TABLE(item text, ok boolean, detail text, hint text)",
-                "check(secret_id text) TABLE(item text, ok boolean, detail text, hint text)",
                 "check_role_sync(role name) text",
                 "connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
                 "create_role_with_secret(role name, secret_id text, password_length integer DEFAULT 32) text",
@@ -77,16 +75,22 @@ mod tests {
                 "get_secret_binary(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) bytea",
                 "get_secret_string(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) text",
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
+                "list_secrets(name_prefix text DEFAULT NULL::text) TABLE(name text, arn text, description text, owning_service text, rotation_enabled boolean, next_rotation timestamp with time zone, last_rotated timestamp with time zone, last_changed timestamp with time zone, last_accessed timestamp with time zone, created timestamp with time zone, deleted timestamp with time zone, primary_region text, kms_key_id text)",
+                "put_secret_binary(secret_id text, secret bytea, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
+                "put_secret_string(secret_id text, secret text, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
                 "put_secret_value(secret_id text, secret json, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
                 "refresh_secret(secret_id text) text",
                 "remote_connection() TABLE(name text, host text, port integer, database text, username text, secret text, tls_version text, tls_cipher text, backend_pid integer, state text, in_transaction boolean, connected_at timestamp with time zone, queries bigint, rows bigint, bytes bigint)",
                 "role_sync_states() TABLE(role name, secret_id text, state text, version_id text, synced_at timestamp with time zone, last_error text)",
                 "secret_cache_entries() TABLE(secret_id text, stage text, version_id text, state text, age interval, expires timestamp with time zone, hits bigint, region text, role_arn text, last_error text)",
+                "secretlink_check() TABLE(item text, ok boolean, detail text, hint text)",
+                "secretlink_check(secret_id text) TABLE(item text, ok boolean, detail text, hint text)",
                 "secretlink_fdw_validator(options text[], catalog oid) void",
                 "secretlink_stat_aws_calls() TABLE(operation text, outcome text, calls bigint, total_ms double precision, max_ms double precision, latency_ms_le double precision[], latency_ms_bucket bigint[])",
                 "secretlink_stat_counters() TABLE(cache_hits bigint, cache_misses bigint, cache_waits bigint, cache_stale_serves bigint, cache_refreshes bigint, aws_calls bigint, aws_failures bigint, connections_opened bigint, connections_failed bigint, connections_retried bigint, rows_received bigint, bytes_received bigint, stats_reset timestamp with time zone)",
                 "secretlink_stats_reset() void",
                 "sync_role(role name, secret_id text) void",
+                "try_connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text) TABLE(connected boolean, sqlstate text, message text, detail text, hint text)",
                 "unsync_role(role name) void",
             ]
         );

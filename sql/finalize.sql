@@ -7,13 +7,17 @@ REVOKE ALL ON FUNCTION get_secret_binary(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_string(text, text, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_binary(text, bytea, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION list_secrets(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION iam_auth_token(text, text, int, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
 
 COMMENT ON FUNCTION get_secret_value(text, text, text) IS
-    'value of a secret in AWS Secrets Manager, which must be JSON';
+    'value of a secret in AWS Secrets Manager, which must be JSON; EXECUTE reaches every secret that the identity of this server can read';
 COMMENT ON FUNCTION get_secret_string(text, text, text) IS
     'value of a secret in AWS Secrets Manager, as text';
 COMMENT ON FUNCTION get_secret_binary(text, text, text) IS
@@ -23,9 +27,17 @@ COMMENT ON FUNCTION describe_secret(text) IS
 COMMENT ON FUNCTION create_secret(text, json, text, text) IS
     'creates a secret in AWS Secrets Manager and returns its ARN';
 COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
-    'stores a new version of a secret in AWS Secrets Manager and returns the version id';
+    'stores a new version of a secret in AWS Secrets Manager, which is JSON, and returns the version id';
+COMMENT ON FUNCTION put_secret_string(text, text, text[]) IS
+    'stores a new version of a secret in AWS Secrets Manager, which is any text, and returns the version id';
+COMMENT ON FUNCTION put_secret_binary(text, bytea, text[]) IS
+    'stores a new version of a secret in AWS Secrets Manager, which is bytes, and returns the version id';
+COMMENT ON FUNCTION list_secrets(text) IS
+    'secrets in AWS Secrets Manager whose name begins with a text, without their values';
 COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
-    'opens a connection to another PostgreSQL server with the password from a secret';
+    'opens a connection to another PostgreSQL server with the password from a secret; arguments go before options, and options before the secret';
+COMMENT ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) IS
+    'does what connect_with_secret does, and returns a failure as columns instead of raising it';
 
 COMMENT ON FUNCTION iam_auth_token(text, text, int, text) IS
     'token with which a user logs in at a database of RDS, Aurora or Aurora DSQL, good for 15 minutes';
@@ -221,12 +233,12 @@ COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
     'how many calls took as long as the limit at the same place, or less';
 
 -- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
-REVOKE ALL ON FUNCTION "check"() FROM PUBLIC;
-REVOKE ALL ON FUNCTION "check"(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION "check"() TO pg_monitor;
-COMMENT ON FUNCTION "check"() IS
+REVOKE ALL ON FUNCTION secretlink_check() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_check(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION secretlink_check() TO pg_monitor;
+COMMENT ON FUNCTION secretlink_check() IS
     'what works of all that secretlink needs, and what does not';
-COMMENT ON FUNCTION "check"(text) IS
+COMMENT ON FUNCTION secretlink_check(text) IS
     'the same, and whether a secret can be read and written, without writing';
 -- The cache of secrets.
 REVOKE ALL ON FUNCTION refresh_secret(text) FROM PUBLIC;

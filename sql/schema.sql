@@ -12,36 +12,6 @@ CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/check.rs
--- secretlink::api::check::check
-CREATE  FUNCTION "check"() RETURNS TABLE (
-	"item" TEXT,  /* & '_ str */
-	"ok" bool,  /* Option < bool > */
-	"detail" text,  /* Text */
-	"hint" text  /* Option < Text > */
-)
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'check_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/check.rs
--- secretlink::api::check::check
-CREATE  FUNCTION "check"(
-	"secret_id" text /* Option < Text > */
-) RETURNS TABLE (
-	"item" TEXT,  /* & '_ str */
-	"ok" bool,  /* Option < bool > */
-	"detail" text,  /* Text */
-	"hint" text  /* Option < Text > */
-)
-VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'check_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
 -- src/api/passwords.rs
 -- secretlink::api::passwords::check_role_sync
 CREATE  FUNCTION "check_role_sync"(
@@ -595,6 +565,57 @@ AS 'MODULE_PATHNAME', 'iam_auth_token_wrapper';
 
 /* <begin connected objects> */
 -- src/api/secrets.rs
+-- secretlink::api::secrets::list_secrets
+CREATE  FUNCTION "list_secrets"(
+	"name_prefix" text DEFAULT NULL /* Option < Text > */
+) RETURNS TABLE (
+	"name" TEXT,  /* String */
+	"arn" TEXT,  /* String */
+	"description" text,  /* Option < Text > */
+	"owning_service" TEXT,  /* Option < String > */
+	"rotation_enabled" bool,  /* bool */
+	"next_rotation" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"last_rotated" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"last_changed" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"last_accessed" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"created" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"deleted" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"primary_region" TEXT,  /* Option < String > */
+	"kms_key_id" TEXT  /* Option < String > */
+)
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'list_secrets_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/secrets.rs
+-- secretlink::api::secrets::put_secret_binary
+CREATE  FUNCTION "put_secret_binary"(
+	"secret_id" text, /* Option < Text > */
+	"secret" bytea, /* :: std :: option :: Option < Vec < u8 > > */
+	"version_stages" TEXT[] DEFAULT '{AWSCURRENT}' /* :: std :: option :: Option < Vec < Option < String > > > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'put_secret_binary_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/secrets.rs
+-- secretlink::api::secrets::put_secret_string
+CREATE  FUNCTION "put_secret_string"(
+	"secret_id" text, /* Option < Text > */
+	"secret" text, /* Option < Text > */
+	"version_stages" TEXT[] DEFAULT '{AWSCURRENT}' /* :: std :: option :: Option < Vec < Option < String > > > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'put_secret_string_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/secrets.rs
 -- secretlink::api::secrets::put_secret_value
 CREATE  FUNCTION "put_secret_value"(
 	"secret_id" text, /* Option < Text > */
@@ -712,6 +733,36 @@ CREATE VIEW secret_cache AS
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::secretlink_check
+CREATE  FUNCTION "secretlink_check"() RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::secretlink_check
+CREATE  FUNCTION "secretlink_check"(
+	"secret_id" text /* Option < Text > */
+) RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/foreign_data_wrapper.rs
 -- secretlink::api::foreign_data_wrapper::secretlink_fdw_validator
 CREATE  FUNCTION "secretlink_fdw_validator"(
@@ -810,6 +861,29 @@ AS 'MODULE_PATHNAME', 'sync_role_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/connections.rs
+-- secretlink::api::connections::try_connect_with_secret
+CREATE  FUNCTION "try_connect_with_secret"(
+	"secret_name" text, /* Option < Text > */
+	"remote_host" text DEFAULT NULL, /* Option < Text > */
+	"remote_db" text DEFAULT NULL, /* Option < Text > */
+	"remote_user" text DEFAULT NULL, /* Option < Text > */
+	"remote_port" INT DEFAULT NULL, /* Option < i32 > */
+	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
+	"options" text DEFAULT NULL /* Option < Text > */
+) RETURNS TABLE (
+	"connected" bool,  /* bool */
+	"sqlstate" TEXT,  /* Option < String > */
+	"message" text,  /* Option < Text > */
+	"detail" text,  /* Option < Text > */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'try_connect_with_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/passwords.rs
 -- secretlink::api::passwords::unsync_role
 CREATE  FUNCTION "unsync_role"(
@@ -832,13 +906,17 @@ REVOKE ALL ON FUNCTION get_secret_binary(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_string(text, text, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_binary(text, bytea, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION list_secrets(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION iam_auth_token(text, text, int, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
 
 COMMENT ON FUNCTION get_secret_value(text, text, text) IS
-    'value of a secret in AWS Secrets Manager, which must be JSON';
+    'value of a secret in AWS Secrets Manager, which must be JSON; EXECUTE reaches every secret that the identity of this server can read';
 COMMENT ON FUNCTION get_secret_string(text, text, text) IS
     'value of a secret in AWS Secrets Manager, as text';
 COMMENT ON FUNCTION get_secret_binary(text, text, text) IS
@@ -848,9 +926,17 @@ COMMENT ON FUNCTION describe_secret(text) IS
 COMMENT ON FUNCTION create_secret(text, json, text, text) IS
     'creates a secret in AWS Secrets Manager and returns its ARN';
 COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
-    'stores a new version of a secret in AWS Secrets Manager and returns the version id';
+    'stores a new version of a secret in AWS Secrets Manager, which is JSON, and returns the version id';
+COMMENT ON FUNCTION put_secret_string(text, text, text[]) IS
+    'stores a new version of a secret in AWS Secrets Manager, which is any text, and returns the version id';
+COMMENT ON FUNCTION put_secret_binary(text, bytea, text[]) IS
+    'stores a new version of a secret in AWS Secrets Manager, which is bytes, and returns the version id';
+COMMENT ON FUNCTION list_secrets(text) IS
+    'secrets in AWS Secrets Manager whose name begins with a text, without their values';
 COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) IS
-    'opens a connection to another PostgreSQL server with the password from a secret';
+    'opens a connection to another PostgreSQL server with the password from a secret; arguments go before options, and options before the secret';
+COMMENT ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) IS
+    'does what connect_with_secret does, and returns a failure as columns instead of raising it';
 
 COMMENT ON FUNCTION iam_auth_token(text, text, int, text) IS
     'token with which a user logs in at a database of RDS, Aurora or Aurora DSQL, good for 15 minutes';
@@ -1046,12 +1132,12 @@ COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
     'how many calls took as long as the limit at the same place, or less';
 
 -- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
-REVOKE ALL ON FUNCTION "check"() FROM PUBLIC;
-REVOKE ALL ON FUNCTION "check"(text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION "check"() TO pg_monitor;
-COMMENT ON FUNCTION "check"() IS
+REVOKE ALL ON FUNCTION secretlink_check() FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_check(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION secretlink_check() TO pg_monitor;
+COMMENT ON FUNCTION secretlink_check() IS
     'what works of all that secretlink needs, and what does not';
-COMMENT ON FUNCTION "check"(text) IS
+COMMENT ON FUNCTION secretlink_check(text) IS
     'the same, and whether a secret can be read and written, without writing';
 -- The cache of secrets.
 REVOKE ALL ON FUNCTION refresh_secret(text) FROM PUBLIC;

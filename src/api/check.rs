@@ -1,4 +1,4 @@
-//! `check`: what works, and what does not.
+//! `secretlink_check`: what works, and what does not.
 
 use pgrx::prelude::*;
 use secretlink_aws::Check;
@@ -13,7 +13,7 @@ type Rows = TableIterator<
 >;
 
 /// What a call to AWS needs, and what password sync needs.
-#[pg_extern(name = "check", volatile, parallel_restricted)]
+#[pg_extern(name = "secretlink_check", volatile, parallel_restricted)]
 fn check() -> TableIterator<
     'static,
     (name!(item, &'static str), name!(ok, Option<bool>), name!(detail, Text), name!(hint, Option<Text>)),
@@ -22,7 +22,7 @@ fn check() -> TableIterator<
 }
 
 /// The same, and whether this secret can be read and written. Nothing is written.
-#[pg_extern(name = "check", volatile, parallel_restricted)]
+#[pg_extern(name = "secretlink_check", volatile, parallel_restricted)]
 fn check_secret(
     secret_id: Option<Text>,
 ) -> TableIterator<

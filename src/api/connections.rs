@@ -1,4 +1,4 @@
-//! `connect_with_secret`.
+//! `connect_with_secret`, and what it is called when a failure is to be looked at.
 
 use pgrx::prelude::*;
 use secretlink_core::Report;
@@ -42,6 +42,42 @@ fn connect_with_secret(
         }),
         Err(error) => Err(error).or_raise(),
     }
+}
+
+/// Opens a connection as `connect_with_secret` does, and returns a failure as columns instead of raising it:
+/// one row, whose `connected` says which it was.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::too_many_arguments, clippy::type_complexity)] // those of connect_with_secret; the columns
+fn try_connect_with_secret(
+    secret_name: Option<Text>,
+    remote_host: default!(Option<Text>, "NULL"),
+    remote_db: default!(Option<Text>, "NULL"),
+    remote_user: default!(Option<Text>, "NULL"),
+    remote_port: default!(Option<i32>, "NULL"),
+    connection_name: default!(Option<ServerText>, "'remote_conn'"),
+    options: default!(Option<Text>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(connected, bool),
+        name!(sqlstate, Option<String>),
+        name!(message, Option<Text>),
+        name!(detail, Option<Text>),
+        name!(hint, Option<Text>),
+    ),
+> {
+    let request =
+        Request { secret_name, remote_host, remote_db, remote_user, remote_port, connection_name, options };
+    TableIterator::once(match request.connect() {
+        Ok(()) => (true, None, None, None, None),
+        Err(error) => (
+            false,
+            Some(error.sqlstate().to_string()),
+            Some(Text(error.to_string())),
+            error.detail().map(Text),
+            error.hint().map(Text),
+        ),
+    })
 }
 
 struct Request {

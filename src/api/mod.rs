@@ -29,6 +29,11 @@ fn port_number(port: i32) -> Result<u16, Error> {
     u16::try_from(port).ok().filter(|port| *port > 0).ok_or(Error::PortOutOfRange(port))
 }
 
+/// An argument that may be left out: NULL. An empty text is more likely a mistake than a wish.
+fn optional(argument: Option<Text>, name: &'static str) -> Result<Option<String>, Error> {
+    argument.map(|text| required(Some(text), name)).transpose()
+}
+
 /// A count as SQL has it.
 fn bigint(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)

@@ -48,7 +48,11 @@ fn create_role_with_secret(
 }
 
 fn named(role: Option<RoleName>) -> Result<RoleName, Error> {
-    role.ok_or(Error::NullArgument("role"))
+    match role {
+        None => Err(Error::NullArgument("role")),
+        Some(role) if role.0.is_empty() => Err(Error::EmptyArgument("role")),
+        Some(role) => Ok(role),
+    }
 }
 
 /// Every synced role, as the server last knew it.

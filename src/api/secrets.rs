@@ -2,11 +2,11 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use secretlink_aws::{Identity, NewSecret, SecretId, VersionSelector};
+use secretlink_aws::{Identity, NewSecret, SecretBody, SecretId, VersionSelector};
 use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
-use super::required;
+use super::{optional, required};
 use crate::backend::process::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
 use crate::error::Error;
@@ -22,7 +22,10 @@ fn read(
     version_id: Option<Text>,
 ) -> Result<secretlink_aws::SecretValue, Error> {
     let secret_id = required(secret_id, "secret_id")?;
-    let selector = VersionSelector { stage: version_stage.map(|t| t.0), version_id: version_id.map(|t| t.0) };
+    let selector = VersionSelector {
+        stage: optional(version_stage, "version_stage")?,
+        version_id: optional(version_id, "version_id")?,
+    };
     Request::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()
 }
 
@@ -119,7 +122,7 @@ fn create_secret(
             name: required(name, "name")?,
             value: Secret::new(secret.ok_or(Error::NullArgument("secret"))?.0),
             description: description.map(|t| t.0),
-            kms_key_id: kms_key_id.map(|t| t.0),
+            kms_key_id: optional(kms_key_id, "kms_key_id")?,
             version_id: None,
         };
         // That there was none may have been told to somebody.
@@ -130,24 +133,102 @@ fn create_secret(
     Text(create().or_raise())
 }
 
-/// Stores a new version of a secret and returns its version id.
+/// Stores a new version of a secret, which is JSON, and returns its version id.
 #[pg_extern(volatile, parallel_unsafe)]
 fn put_secret_value(
     secret_id: Option<Text>,
     secret: Option<JsonText>,
     version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
 ) -> Text {
+    put(secret_id, secret.map(|json| SecretBody::String(Secret::new(json.0))), version_stages)
+}
+
+/// Stores a new version of a secret, which is any text, and returns its version id.
+#[pg_extern(volatile, parallel_unsafe)]
+fn put_secret_string(
+    secret_id: Option<Text>,
+    secret: Option<Text>,
+    version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
+) -> Text {
+    put(secret_id, secret.map(|text| SecretBody::String(Secret::new(text.0))), version_stages)
+}
+
+/// Stores a new version of a secret, which is bytes, and returns its version id.
+#[pg_extern(volatile, parallel_unsafe)]
+fn put_secret_binary(
+    secret_id: Option<Text>,
+    secret: Option<Vec<u8>>,
+    version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
+) -> Text {
+    put(secret_id, secret.map(|bytes| SecretBody::Binary(Secret::new(bytes))), version_stages)
+}
+
+fn put(
+    secret_id: Option<Text>,
+    secret: Option<SecretBody>,
+    version_stages: Option<Vec<Option<String>>>,
+) -> Text {
     let put = || -> Result<String, Error> {
         let id = SecretId::parse(&required(secret_id, "secret_id")?)?;
-        let value = Secret::new(secret.ok_or(Error::NullArgument("secret"))?.0);
+        let body = secret.ok_or(Error::NullArgument("secret"))?;
         let stages = version_stages.ok_or(Error::NullArgument("version_stages"))?;
         let stages =
             stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
         let _forget = ForgetAtEnd(id.as_str().to_owned());
-        client::call(|client| async move { client.put_secret_value(&id, value, stages, None).await })
+        client::call(|client| async move {
+            match body {
+                SecretBody::String(text) => client.put_secret_value(&id, text, stages, None).await,
+                SecretBody::Binary(bytes) => client.put_secret_binary(&id, bytes, stages).await,
+            }
+        })
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())
+}
+
+/// The secrets of the region whose name begins with `name_prefix`, without their values.
+#[pg_extern(volatile, parallel_restricted)]
+#[allow(clippy::type_complexity)]
+fn list_secrets(
+    name_prefix: default!(Option<Text>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(name, String),
+        name!(arn, String),
+        name!(description, Option<Text>),
+        name!(owning_service, Option<String>),
+        name!(rotation_enabled, bool),
+        name!(next_rotation, Option<TimestampWithTimeZone>),
+        name!(last_rotated, Option<TimestampWithTimeZone>),
+        name!(last_changed, Option<TimestampWithTimeZone>),
+        name!(last_accessed, Option<TimestampWithTimeZone>),
+        name!(created, Option<TimestampWithTimeZone>),
+        name!(deleted, Option<TimestampWithTimeZone>),
+        name!(primary_region, Option<String>),
+        name!(kms_key_id, Option<String>),
+    ),
+> {
+    let secrets = optional(name_prefix, "name_prefix")
+        .and_then(|prefix| client::call(|client| async move { client.list_secrets(prefix.as_deref()).await }))
+        .or_raise();
+    TableIterator::new(secrets.into_iter().map(|secret| {
+        (
+            secret.name,
+            secret.arn,
+            secret.description.map(Text),
+            secret.owning_service,
+            secret.rotation_enabled,
+            timestamp(secret.next_rotation),
+            timestamp(secret.last_rotated),
+            timestamp(secret.last_changed),
+            timestamp(secret.last_accessed),
+            timestamp(secret.created),
+            timestamp(secret.deleted),
+            secret.primary_region,
+            secret.kms_key_id,
+        )
+    }))
 }
 
 fn timestamp(time: Option<SystemTime>) -> Option<TimestampWithTimeZone> {

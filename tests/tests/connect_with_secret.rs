@@ -675,3 +675,39 @@ fn nothing_of_the_servers_own_is_used_in_place_of_what_is_missing() {
         assert_eq!(error.code().code(), code, "{name}: {error:?}");
     }
 }
+
+#[test]
+fn a_failure_as_columns() {
+    let stage = Stage::start();
+    let secrets = stage.moto.secrets();
+    secrets.create_secret("good", &full_secret(&stage).to_string());
+    secrets.create_secret("wrong", &with(full_secret(&stage), json!({ "password": "hunter2" })));
+    let mut client = connect(&stage.local);
+    let mut attempt = |arguments: &str| {
+        let sql = format!(
+            "SELECT connected, sqlstate, message, detail, hint FROM try_connect_with_secret({arguments})"
+        );
+        let row = client.query_one(&sql, &[]).unwrap_or_else(|e| panic!("{arguments}: {e:?}"));
+        let text = |column: &str| row.get::<_, Option<String>>(column);
+        (row.get::<_, bool>("connected"), text("sqlstate"), text("message"), text("detail"), text("hint"))
+    };
+    assert_eq!(attempt("'good'"), (true, None, None, None, None));
+    let (connected, sqlstate, message, detail, _) = attempt("'wrong'");
+    assert_eq!((connected, sqlstate.as_deref()), (false, Some("08001")));
+    assert_eq!(message.as_deref(), Some("could not establish connection"));
+    assert!(
+        detail.as_ref().is_some_and(|detail| detail.contains("password authentication failed")),
+        "{detail:?}"
+    );
+    let (connected, sqlstate, message, _, hint) = attempt("'none'");
+    assert_eq!((connected, sqlstate.as_deref()), (false, Some("42704")));
+    assert_eq!(message.as_deref(), Some("secret \"none\" not found in region us-east-1"));
+    assert!(hint.is_some());
+    let (connected, sqlstate, ..) = attempt("'good', remote_port => 70000");
+    assert_eq!((connected, sqlstate.as_deref()), (false, Some("22023")));
+    let open: i64 = client
+        .query_one("SELECT count(*) FROM remote_connections WHERE name = 'remote_conn'", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(open, 0, "the failed attempts closed it");
+}

@@ -39,7 +39,8 @@ pub use secret::database::DatabaseSecret;
 pub use secret::document::{Document, NotADocument};
 pub use secret::id::SecretId;
 pub use secret::value::{
-    NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
+    ListedSecret, NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue,
+    SecretVersion,
 };
 pub use secret::version::VersionSelector;
 pub use secret::writable::NotWritable;

@@ -11,11 +11,12 @@ pub enum Operation {
     PutSecretValue,
     UpdateSecretVersionStage,
     RotateSecret,
+    ListSecrets,
 }
 
 impl Operation {
     /// All of them, in the order in which they are declared.
-    pub const ALL: [Operation; 7] = [
+    pub const ALL: [Operation; 8] = [
         Operation::GetSecretValue,
         Operation::DescribeSecret,
         Operation::ListSecretVersionIds,
@@ -23,6 +24,7 @@ impl Operation {
         Operation::PutSecretValue,
         Operation::UpdateSecretVersionStage,
         Operation::RotateSecret,
+        Operation::ListSecrets,
     ];
 
     /// AWS's name for it.
@@ -40,6 +42,7 @@ impl Operation {
             Operation::PutSecretValue => "secretsmanager:PutSecretValue",
             Operation::UpdateSecretVersionStage => "secretsmanager:UpdateSecretVersionStage",
             Operation::RotateSecret => "secretsmanager:RotateSecret",
+            Operation::ListSecrets => "secretsmanager:ListSecrets",
         }
     }
 

@@ -5,6 +5,9 @@ use std::time::SystemTime;
 
 use aws_config::Region;
 use aws_sdk_secretsmanager::Client as Service;
+use aws_sdk_secretsmanager::operation::put_secret_value::builders::PutSecretValueFluentBuilder;
+use aws_sdk_secretsmanager::primitives::Blob;
+use aws_sdk_secretsmanager::types::{Filter, FilterNameStringType, SecretListEntry};
 use aws_smithy_types::DateTime;
 
 use secretlink_core::Secret;
@@ -14,13 +17,17 @@ use crate::client::Client;
 use crate::operation::Operation;
 use crate::secret::id::check_name;
 use crate::secret::value::{
-    NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue, SecretVersion,
+    ListedSecret, NewSecret, RotationRules, SecretBody, SecretDescription, SecretStages, SecretValue,
+    SecretVersion,
 };
 use crate::secret::version::VersionSelector;
 use crate::{AwsError, SecretId, stage};
 
 /// The most that a secret holds, in bytes (API reference, CreateSecret and PutSecretValue, SecretString).
 const MAX_SECRET_BYTES: usize = 65_536;
+
+/// The most secrets on one page (API reference, ListSecrets, MaxResults).
+const LARGEST_PAGE: i32 = 100;
 
 impl Client {
     /// Reads a secret (API reference, GetSecretValue).
@@ -128,13 +135,13 @@ impl Client {
         .await
     }
 
-    /// Adds a version with these staging labels (API reference, PutSecretValue) and returns its id,
-    /// which is `version_id` if given: 32 to 64 characters. Attempts carry one idempotency token, so a
-    /// repeated one does not add two.
+    /// Adds a version that holds text, with these staging labels (API reference, PutSecretValue), and
+    /// returns its id, which is `version_id` if given: 32 to 64 characters. Attempts carry one idempotency
+    /// token, so a repeated one does not add two.
     ///
     /// # Errors
-    /// [`AwsError::InvalidParameter`] if `stages` is empty or the value is empty or not text, and
-    /// [`AwsError::TooLarge`], before anything is sent; else as [`Client::get_secret_value`].
+    /// [`AwsError::InvalidParameter`] if `stages` or one of them is empty or the value is empty or not text,
+    /// and [`AwsError::TooLarge`], before anything is sent; else as [`Client::get_secret_value`].
     pub async fn put_secret_value(
         &self,
         id: &SecretId,
@@ -143,21 +150,83 @@ impl Client {
         version_id: Option<String>,
     ) -> Result<String, AwsError> {
         let text = secret_text(id.as_str(), &value)?;
+        self.put(id, stages, |request| request.secret_string(text).set_client_request_token(version_id)).await
+    }
+
+    /// Adds a version that holds bytes, with these staging labels (API reference, PutSecretValue), and
+    /// returns its id.
+    ///
+    /// # Errors
+    /// As [`Client::put_secret_value`].
+    pub async fn put_secret_binary(
+        &self,
+        id: &SecretId,
+        value: Secret,
+        stages: Vec<String>,
+    ) -> Result<String, AwsError> {
+        check_size(id.as_str(), &value)?;
+        let bytes = Blob::new(value.expose());
+        self.put(id, stages, |request| request.secret_binary(bytes)).await
+    }
+
+    async fn put(
+        &self,
+        id: &SecretId,
+        stages: Vec<String>,
+        with_value: impl FnOnce(PutSecretValueFluentBuilder) -> PutSecretValueFluentBuilder,
+    ) -> Result<String, AwsError> {
         if stages.is_empty() {
             // Left out, it would silently mean AWSCURRENT.
             return Err(invalid_parameter(id.as_str(), "At least one staging label is needed."));
         }
+        if stages.iter().any(String::is_empty) {
+            return Err(invalid_parameter(id.as_str(), "A staging label is empty."));
+        }
         let call = Call::new(Operation::PutSecretValue, id.as_str());
         self.in_time(&call, async {
             let client = self.secrets_manager(&call, id.region()).await?;
-            let request = client
-                .put_secret_value()
-                .secret_id(id.as_str())
-                .secret_string(text)
-                .set_version_stages(Some(stages))
-                .set_client_request_token(version_id);
-            let output = request.customize().interceptor(call.observer()).send().await;
+            let request = client.put_secret_value().secret_id(id.as_str()).set_version_stages(Some(stages));
+            let output = with_value(request).customize().interceptor(call.observer()).send().await;
             output.map_err(|error| call.failed(error))?.version_id.ok_or_else(|| call.incomplete())
+        })
+        .await
+    }
+
+    /// Lists the secrets of the settings' region whose name begins with `prefix`, those whose deletion was
+    /// asked for included (API reference, ListSecrets). Sorted by name.
+    ///
+    /// # Errors
+    /// As [`Client::get_secret_value`].
+    pub async fn list_secrets(&self, prefix: Option<&str>) -> Result<Vec<ListedSecret>, AwsError> {
+        let call = Call::new(Operation::ListSecrets, &format!("{}*", prefix.unwrap_or_default()));
+        self.in_time(&call, async {
+            let client = self.secrets_manager(&call, None).await?;
+            let filter = prefix
+                .map(|prefix| vec![Filter::builder().key(FilterNameStringType::Name).values(prefix).build()]);
+            let mut secrets = Vec::new();
+            let mut next_page = None;
+            loop {
+                let request = client
+                    .list_secrets()
+                    .include_planned_deletion(true)
+                    .max_results(LARGEST_PAGE)
+                    .set_filters(filter.clone())
+                    .set_next_token(next_page);
+                let page = request.customize().interceptor(call.observer()).send().await;
+                let page = page.map_err(|error| call.failed(error))?;
+                for secret in page.secret_list.unwrap_or_default() {
+                    let listed = listed(secret).ok_or_else(|| call.incomplete())?;
+                    // A filter of AWS's is not as particular about case.
+                    if prefix.is_none_or(|prefix| listed.name.starts_with(prefix)) {
+                        secrets.push(listed);
+                    }
+                }
+                next_page = page.next_token.filter(|token| !token.is_empty());
+                if next_page.is_none() {
+                    secrets.sort_by(|a: &ListedSecret, b| a.name.cmp(&b.name));
+                    return Ok(secrets);
+                }
+            }
         })
         .await
     }
@@ -330,6 +399,24 @@ async fn list_versions(
     }
 }
 
+fn listed(secret: SecretListEntry) -> Option<ListedSecret> {
+    Some(ListedSecret {
+        name: secret.name?,
+        arn: secret.arn?,
+        description: secret.description.filter(|text| !text.is_empty()),
+        kms_key_id: secret.kms_key_id,
+        owning_service: secret.owning_service,
+        primary_region: secret.primary_region,
+        rotation_enabled: secret.rotation_enabled.unwrap_or(false),
+        created: time(secret.created_date),
+        last_changed: time(secret.last_changed_date),
+        last_accessed: time(secret.last_accessed_date),
+        last_rotated: time(secret.last_rotated_date),
+        next_rotation: time(secret.next_rotation_date),
+        deleted: time(secret.deleted_date),
+    })
+}
+
 /// A time beyond what the system can express is as good as none.
 fn time(time: Option<DateTime>) -> Option<SystemTime> {
     time.and_then(|time| time.try_into().ok())
@@ -340,6 +427,13 @@ fn invalid_parameter(secret: &str, problem: &str) -> AwsError {
 }
 
 fn secret_text(secret: &str, value: &Secret) -> Result<String, AwsError> {
+    check_size(secret, value)?;
+    let text =
+        value.expose_str().ok_or_else(|| invalid_parameter(secret, "The value is not valid UTF-8."))?;
+    Ok(text.to_owned())
+}
+
+fn check_size(secret: &str, value: &Secret) -> Result<(), AwsError> {
     if value.is_empty() {
         return Err(invalid_parameter(secret, "The value is empty."));
     }
@@ -347,9 +441,7 @@ fn secret_text(secret: &str, value: &Secret) -> Result<String, AwsError> {
     if bytes > MAX_SECRET_BYTES {
         return Err(AwsError::TooLarge { secret: secret.to_owned(), bytes });
     }
-    let text =
-        value.expose_str().ok_or_else(|| invalid_parameter(secret, "The value is not valid UTF-8."))?;
-    Ok(text.to_owned())
+    Ok(())
 }
 
 #[cfg(test)]

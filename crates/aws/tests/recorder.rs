@@ -93,7 +93,8 @@ fn operations_have_the_names_that_aws_gives_them() {
             "CreateSecret",
             "PutSecretValue",
             "UpdateSecretVersionStage",
-            "RotateSecret"
+            "RotateSecret",
+            "ListSecrets"
         ]
     );
 }

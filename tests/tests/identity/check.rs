@@ -24,10 +24,10 @@ fn all_is_well_on_a_server_that_is_set_up() {
     let before = api.versions(&name);
     let mut client = local.connect("postgres", "postgres");
     eventually("the worker runs", std::time::Duration::from_secs(30), || {
-        let found = rows(&mut client, "SELECT * FROM public.check() WHERE item = 'worker'");
+        let found = rows(&mut client, "SELECT * FROM secretlink_check() WHERE item = 'worker'");
         if found[0].1 == Some(true) { Ok(()) } else { Err(format!("{found:?}")) }
     });
-    let found = rows(&mut client, &format!("SELECT * FROM public.check('{name}')"));
+    let found = rows(&mut client, &format!("SELECT * FROM secretlink_check('{name}')"));
     assert_eq!(
         ok(&found),
         [
@@ -57,7 +57,7 @@ fn what_is_missing_is_a_row_and_no_error() {
         .start();
     let mut client = local.connect("postgres", "postgres");
     client.batch_execute("SET secretlink.request_timeout = '500ms'").unwrap();
-    let found = rows(&mut client, "SELECT * FROM public.check('x')");
+    let found = rows(&mut client, "SELECT * FROM secretlink_check('x')");
     assert_eq!(
         ok(&found),
         [
@@ -77,7 +77,7 @@ fn what_is_missing_is_a_row_and_no_error() {
         assert!(*ok != Some(false) || hint.is_some(), "{item}: {found:?}");
     }
     client.batch_execute("SET secretlink.region = 'us east'").unwrap();
-    let found = rows(&mut client, "SELECT * FROM public.check() WHERE item = 'region'");
+    let found = rows(&mut client, "SELECT * FROM secretlink_check() WHERE item = 'region'");
     assert!(found[0].2.contains("secretlink.region"), "{found:?}");
 }
 
@@ -87,7 +87,7 @@ fn with_a_schema_of_its_own_it_is_called_as_its_name_says() {
     let mut client = local.connect("postgres", "postgres");
     client.batch_execute("DROP EXTENSION secretlink").unwrap();
     client.batch_execute("CREATE SCHEMA secretlink; CREATE EXTENSION secretlink SCHEMA secretlink").unwrap();
-    assert!(rows(&mut client, "SELECT * FROM secretlink.check()").len() >= 7);
+    assert!(rows(&mut client, "SELECT * FROM secretlink.secretlink_check()").len() >= 7);
 }
 
 #[test]
@@ -96,9 +96,9 @@ fn monitors_see_the_server_but_no_secret() {
     let mut client = local.connect("postgres", "postgres");
     client.batch_execute("CREATE ROLE watcher LOGIN IN ROLE pg_monitor; CREATE ROLE plain LOGIN").unwrap();
     let mut watcher = local.connect("watcher", "postgres");
-    assert!(rows(&mut watcher, "SELECT * FROM public.check()").len() >= 7);
-    let message = "permission denied for function check";
-    refused(&mut watcher, "SELECT * FROM public.check('x')", "42501", message);
+    assert!(rows(&mut watcher, "SELECT * FROM secretlink_check()").len() >= 7);
+    let message = "permission denied for function secretlink_check";
+    refused(&mut watcher, "SELECT * FROM secretlink_check('x')", "42501", message);
     let mut plain = local.connect("plain", "postgres");
-    refused(&mut plain, "SELECT * FROM public.check()", "42501", message);
+    refused(&mut plain, "SELECT * FROM secretlink_check()", "42501", message);
 }

@@ -97,7 +97,7 @@ fn a_proxys_password_is_in_no_error() {
         let all = refused(&mut client, "SELECT get_secret_value('x')", sqlstate, &message);
         assert!(!all.contains("hunter2") && !all.contains("aHVudGVyMg"), "{all}");
         let checks: Vec<String> = client
-            .query("SELECT c::text FROM public.check() AS c", &[])
+            .query("SELECT c::text FROM secretlink_check() AS c", &[])
             .unwrap()
             .iter()
             .map(|row| row.get(0))

@@ -34,7 +34,7 @@ const EVERYBODY: [&str; 23] = [
 
 /// For those who watch the server: members of `pg_monitor`. No value of a secret is in them.
 const MONITORS: [&str; 9] = [
-    "check()",
+    "secretlink_check()",
     "role_sync",
     "role_sync_states",
     "secret_cache",
@@ -46,8 +46,8 @@ const MONITORS: [&str; 9] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 18] = [
-    "check(secret_id text)",
+const SUPERUSERS: [&str; 22] = [
+    "secretlink_check(secret_id text)",
     "check_role_sync",
     "connect_with_secret",
     "create_role_with_secret",
@@ -59,11 +59,14 @@ const SUPERUSERS: [&str; 18] = [
     "get_secret_binary",
     "get_secret_string",
     "get_secret_value",
-    "iam_auth_token",
+    "list_secrets",
+    "put_secret_binary",
+    "put_secret_string",
     "put_secret_value",
     "refresh_secret",
     "secretlink_stats_reset",
     "sync_role",
+    "try_connect_with_secret",
     "unsync_role",
 ];
 
@@ -72,7 +75,7 @@ const SUPERUSERS: [&str; 18] = [
 pub fn uses(client: &mut Client) -> Vec<(String, String)> {
     let rows = client
         .query(
-            "SELECT CASE proname WHEN 'check' THEN format('%s(%s)', proname, pg_get_function_identity_arguments(p.oid))
+            "SELECT CASE proname WHEN 'secretlink_check' THEN format('%s(%s)', proname, pg_get_function_identity_arguments(p.oid))
                     ELSE proname END, format('SELECT %s.%I(%s)', pronamespace::regnamespace, proname,
                     (SELECT string_agg(format('(SELECT NULL::%s)', format_type(t, NULL)), ', ' ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY a(t, n)))
              FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid

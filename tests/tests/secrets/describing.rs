@@ -1,7 +1,7 @@
 //! What `describe_secret` says.
 
 use crate::session::{api, session};
-use secretlink_e2e::{ScriptedEndpoint, unique};
+use secretlink_e2e::{ScriptedEndpoint, db_error, unique};
 use serde_json::{Value, json};
 
 #[test]
@@ -77,4 +77,47 @@ fn describe_secret_of_a_managed_and_rotated_secret() {
     ] {
         assert_eq!(row[column], time, "{column}");
     }
+}
+
+#[test]
+fn list_secrets_has_those_whose_name_begins_so() {
+    let (mut client, prefix) = (session(), unique("list"));
+    let names: Vec<String> = (0..120).map(|number| format!("{prefix}/{number:03}")).collect();
+    for name in names.iter().rev() {
+        api().create_secret(name, "1");
+    }
+    api().create_secret(&unique("other"), "1");
+    api().call("DeleteSecret", json!({ "SecretId": names[3], "RecoveryWindowInDays": 7 })).unwrap();
+    let rows = client
+        .query(
+            "SELECT name, arn LIKE 'arn:aws:secretsmanager:us-east-1:%' AS arn, deleted IS NOT NULL AS deleted,
+                    created BETWEEN now() - interval '10 min' AND now() + interval '1 min' AS fresh,
+                    rotation_enabled
+             FROM list_secrets($1)",
+            &[&prefix],
+        )
+        .unwrap();
+    let found: Vec<String> = rows.iter().map(|row| row.get("name")).collect();
+    assert_eq!(found, names, "sorted, on two pages, with the one whose deletion was asked for");
+    for (number, row) in rows.iter().enumerate() {
+        assert!(row.get::<_, bool>("arn") && row.get::<_, bool>("fresh"), "{row:?}");
+        assert_eq!(row.get::<_, bool>("deleted"), number == 3);
+        assert!(!row.get::<_, bool>("rotation_enabled"));
+    }
+    let all: i64 = client.query_one("SELECT count(*) FROM list_secrets()", &[]).unwrap().get(0);
+    assert!(all > 120);
+    let none: i64 =
+        client.query_one("SELECT count(*) FROM list_secrets($1)", &[&prefix.to_uppercase()]).unwrap().get(0);
+    assert_eq!(none, 0, "a name has capital and small letters");
+}
+
+#[test]
+fn list_secrets_that_aws_refuses() {
+    let endpoint = ScriptedEndpoint::start();
+    endpoint.answer(400, r#"{"__type":"AccessDeniedException","Message":"no"}"#);
+    let mut client = session();
+    client.batch_execute(&format!("SET secretlink.endpoint_url = '{}'", endpoint.url())).unwrap();
+    let error = db_error(client.simple_query("SELECT * FROM list_secrets('prod/')"));
+    assert_eq!(error.code().code(), "42501");
+    assert!(error.hint().unwrap().contains("secretsmanager:ListSecrets"), "{error:?}");
 }

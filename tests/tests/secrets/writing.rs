@@ -77,3 +77,63 @@ fn put_secret_value_returns_the_version_and_moves_only_the_stages_it_names() {
     let message = format!("secret \"{name}-none\" not found in region us-east-1");
     refused(&mut client, &sql, "42704", &message, "secretlink.region");
 }
+
+#[test]
+fn text_and_bytes_are_stored_as_they_are() {
+    let (mut client, name) = (session(), unique("text"));
+    api().create_secret(&name, "1");
+    for value in ["hunter2", "{not json", " two\nlines ", "pässwörd 密码"] {
+        text(&mut client, "SELECT put_secret_string($1, $2)", &[&name, value]);
+        assert_eq!(api().get_secret_value(&name).unwrap(), value);
+    }
+    let pending = text(&mut client, "SELECT put_secret_string($1, 'later', '{AWSPENDING}')", &[&name]);
+    assert_eq!(text(&mut client, "SELECT get_secret_string($1, 'AWSPENDING')", &[&name]), "later");
+    assert_eq!(
+        text(&mut client, "SELECT get_secret_string($1, version_id => $2)", &[&name, &pending]),
+        "later"
+    );
+
+    let bytes: Vec<u8> = (0..=255).collect();
+    client.query_one("SELECT put_secret_binary($1, $2)", &[&name, &bytes]).unwrap();
+    let read: Vec<u8> = client.query_one("SELECT get_secret_binary($1)", &[&name]).unwrap().get(0);
+    assert_eq!(read, bytes);
+    for call in ["put_secret_string($1, '')", "put_secret_binary($1, '')"] {
+        let error = db_error(client.query_one(&format!("SELECT {call}"), &[&name]));
+        assert_eq!(error.code().code(), "22023", "{call}: {error}");
+    }
+    let call = format!("SELECT put_secret_string('{name}', repeat('x', 65537))");
+    assert_eq!(db_error(client.simple_query(&call)).code().code(), "54000");
+}
+
+#[test]
+fn an_empty_name_is_an_error_everywhere() {
+    let mut client = session();
+    for call in [
+        "get_secret_value('')",
+        "get_secret_value('x', '')",
+        "get_secret_string('x', version_id => '')",
+        "get_secret_binary('x', '')",
+        "describe_secret('')",
+        "list_secrets('')",
+        "create_secret('', '{}')",
+        "create_secret('x', '{}', kms_key_id => '')",
+        "put_secret_value('', '{}')",
+        "put_secret_value('x', '{}', '{\"\"}')",
+        "put_secret_value('x', '{}', '{AWSCURRENT,\"\"}')",
+        "put_secret_string('', 'x')",
+        "put_secret_binary('', 'x')",
+        "refresh_secret('')",
+        "forget_secret('')",
+        "secretlink_check('')",
+        "connect_with_secret('')",
+        "connect_with_secret('x', remote_db => '')",
+        "connect_with_secret('x', connection_name => '')",
+        "sync_role('postgres', '')",
+        "create_role_with_secret('x', '')",
+        "create_role_with_secret('', 'x')",
+        "sync_role('', 'x')",
+    ] {
+        let error = db_error(client.simple_query(&format!("SELECT {call}")));
+        assert_eq!(error.code().code(), "22023", "{call}: {error}");
+    }
+}

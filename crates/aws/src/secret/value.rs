@@ -212,6 +212,37 @@ pub struct SecretDescription {
     pub versions: Vec<SecretVersion>,
 }
 
+/// A secret in a list, without its value and versions (API reference, ListSecrets).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSecret {
+    /// The name.
+    pub name: String,
+    /// The full ARN.
+    pub arn: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The KMS key; `None` for the account's `aws/secretsmanager`.
+    pub kms_key_id: Option<String>,
+    /// The AWS service that manages the secret, such as `rds`.
+    pub owning_service: Option<String>,
+    /// Where the original is, for a secret that is replicated.
+    pub primary_region: Option<String>,
+    /// Whether AWS rotates it.
+    pub rotation_enabled: bool,
+    /// When it was created.
+    pub created: Option<SystemTime>,
+    /// When anything about it was last changed.
+    pub last_changed: Option<SystemTime>,
+    /// The day it was last read, to the day.
+    pub last_accessed: Option<SystemTime>,
+    /// When a rotation last succeeded.
+    pub last_rotated: Option<SystemTime>,
+    /// By when it will be rotated next.
+    pub next_rotation: Option<SystemTime>,
+    /// When its deletion was asked for.
+    pub deleted: Option<SystemTime>,
+}
+
 /// One version of a secret without its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretVersion {
