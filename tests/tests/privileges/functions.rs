@@ -59,6 +59,7 @@ const SUPERUSERS: [&str; 22] = [
     "get_secret_binary",
     "get_secret_string",
     "get_secret_value",
+    "iam_auth_token",
     "list_secrets",
     "put_secret_binary",
     "put_secret_string",
