@@ -13,6 +13,9 @@ missing_packages() {
     # Not `grep -q`, which ends before ldconfig has: with pipefail, that is a failure.
     ldconfig -p | grep libclang >/dev/null || echo libclang-dev
     command -v pkg-config >/dev/null || echo pkg-config
+    # To link with the OpenSSL that Postgres has; the program makes certificates for the tests.
+    pkg-config --exists openssl 2>/dev/null || echo libssl-dev
+    command -v openssl >/dev/null || echo openssl
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
     # As root, `cargo pgrx test` changes to the user postgres through sudo.
     command -v sudo >/dev/null || echo sudo
@@ -51,6 +54,7 @@ install_packages() {
         cat >&2 <<EOF
 This is not Debian, so please install what is missing yourself:
   - a C compiler, clang with libclang, pkg-config
+  - OpenSSL 1.1.1 or newer with its headers: the one that PostgreSQL is built with
   - PostgreSQL 14 to 18: server, psql, contrib, and the headers for server extensions
     (set PG_CONFIG if its pg_config is not in PATH)
   - Python 3.10 or newer with venv

@@ -1,9 +1,11 @@
 //! The one thread of a backend on which all network I/O runs.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
+use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -25,6 +27,7 @@ pub struct IoThread {
     stop: CancellationToken,
     tasks: TaskTracker,
     ended: std_mpsc::Receiver<()>,
+    thread: Cell<Option<JoinHandle<()>>>,
 }
 
 /// The answer to one [`IoThread::submit`]. Dropping it before the answer came cancels the work.
@@ -53,7 +56,7 @@ impl IoThread {
         let (end, ended) = std_mpsc::channel();
 
         let stopped = stop.clone();
-        with_all_signals_blocked(|| {
+        let thread = with_all_signals_blocked(|| {
             std::thread::Builder::new().name("secretlink-io".into()).spawn(move || {
                 runtime.block_on(stopped.cancelled());
                 // A look-up stuck in getaddrinfo cannot be interrupted: leave it behind.
@@ -62,7 +65,8 @@ impl IoThread {
             })
         })??;
         let closing = CancellationToken::new();
-        Ok(IoThread { handle, waker, closing, stop, tasks: TaskTracker::new(), ended })
+        let thread = Cell::new(Some(thread));
+        Ok(IoThread { handle, waker, closing, stop, tasks: TaskTracker::new(), ended, thread })
     }
 
     /// Fires when the backend is leaving. What was given to [`IoThread::spawn`] and lasts longer
@@ -111,8 +115,9 @@ impl IoThread {
     }
 
     /// Ends the thread: fires [`IoThread::closing`], waits up to `grace` for the work given to [`IoThread::spawn`], then drops
-    /// everything else. Returns after `grace` and a little at the latest, even if the thread hangs.
-    pub fn stop(&self, grace: Duration) {
+    /// everything else. Returns after `grace` and a little at the latest, even if the thread hangs, with
+    /// whether it has ended.
+    pub fn stop(&self, grace: Duration) -> bool {
         self.closing.cancel();
         self.tasks.close();
         let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
@@ -120,7 +125,15 @@ impl IoThread {
             let _ = tokio::time::timeout(grace, tasks.wait()).await;
             stop.cancel();
         });
-        let _ = self.ended.recv_timeout(grace + Duration::from_millis(100));
+        let said = self.ended.recv_timeout(grace + Duration::from_millis(100));
+        // It has said so, or it panicked. What is left are the destructors of its own memory, OpenSSL's
+        // among them: they must be over before the process begins to tear down OpenSSL.
+        if said != Err(RecvTimeoutError::Timeout)
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+        said != Err(RecvTimeoutError::Timeout)
     }
 }
 
@@ -238,8 +251,16 @@ mod tests {
         let io = IoThread::start().unwrap();
         io.spawn(std::future::pending());
         let started = Instant::now();
-        io.stop(Duration::from_millis(100));
+        assert!(io.stop(Duration::from_millis(100)));
         assert!(started.elapsed() < Duration::from_secs(2));
+
+        let io = IoThread::start().unwrap();
+        let (go_on, hang) = std_mpsc::channel::<()>();
+        io.spawn(async move {
+            let _ = hang.recv();
+        });
+        assert!(!io.stop(Duration::from_millis(100)), "a thread that hangs");
+        drop(go_on);
     }
 
     #[test]

@@ -190,11 +190,10 @@ impl Attempt<'_> {
             match result {
                 Ok(connection) => return Ok(connection),
                 Err(reason) => {
-                    // What encryption could be the reason for; pg_hba.conf has hostssl and hostnossl.
-                    let retry = matches!(
-                        reason,
-                        AttemptError::Server(_) | AttemptError::AfterLogin { .. } | AttemptError::Tls(_)
-                    );
+                    // What encryption could be the reason for; pg_hba.conf has hostssl and hostnossl. A
+                    // server that offers TLS, and with which there is no handshake, is not tried without,
+                    // unlike in libpq: TLS is never given up in silence.
+                    let retry = matches!(reason, AttemptError::Server(_) | AttemptError::AfterLogin { .. });
                     reasons.push(reason);
                     if !retry {
                         break;
@@ -220,9 +219,9 @@ impl Attempt<'_> {
         let fd = socket.fd();
         let direct = self.info.ssl.negotiation_direct;
         let transport: Box<dyn Transport> = match self.address {
-            Address::Tcp(addr) if encrypt => {
+            Address::Tcp(_) if encrypt => {
                 if direct || ask_for_tls(&mut socket).await? {
-                    let client = TlsClient::new(&self.info.ssl, &self.host.name, addr.ip())?;
+                    let client = TlsClient::new(&self.info.ssl, &self.host.name)?;
                     let encrypted = client.handshake(socket).await?;
                     tls = Some(client);
                     facts = Some(encrypted.facts);

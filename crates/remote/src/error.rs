@@ -3,10 +3,10 @@
 use secretlink_core::{Report, SqlState};
 use std::io;
 use thiserror::Error;
-use tokio_rustls::rustls;
 
 use crate::framed::CONNECTION_FAILURE;
 use crate::server_message::ServerMessage;
+use crate::tls;
 
 /// No connection could be made. Shown as contrib dblink shows it: the message is always the same,
 /// the reasons, one line for each address tried, are the detail.
@@ -81,24 +81,38 @@ pub enum TlsError {
     NoRootFile(String),
     #[error("location of root certificate file could not be determined")]
     NoRootLocation,
-    #[error("the operating system has no trusted certificates")]
-    NoSystemRoots,
     #[error("could not read {what} \"{path}\": {reason}")]
     File { what: &'static str, path: String, reason: String },
     #[error("private key file \"{0}\" has group or world access")]
     KeyPermissions(String),
-    #[error("private key file \"{0}\" is encrypted, which is not supported")]
+    #[error("private key file \"{0}\" is encrypted")]
     KeyEncrypted(String),
+    #[error("could not decrypt private key file \"{0}\"")]
+    KeyPassphrase(String),
+    #[error("private keys in an OpenSSL engine are not supported")]
+    KeyInEngine,
+    #[error("certificate does not match private key file \"{path}\": {reason}")]
+    KeyMismatch { path: String, reason: String },
     #[error("sslcertmode value \"require\" needs a client certificate, and there is none")]
     NoClientCertificate,
     #[error("server did not request an SSL certificate")]
     CertificateNotRequested,
-    #[error("the range of TLS versions asked for holds none of TLSv1.2 and TLSv1.3")]
-    NoVersion,
-    #[error("host name \"{0}\" cannot be verified against a certificate")]
-    HostName(String),
+    #[error("server did not show a certificate")]
+    NoServerCertificate,
+    #[error("server certificate{found} does not match host name \"{host}\"")]
+    PeerName { found: String, host: String },
+    #[error("SSL certificate's name contains embedded null")]
+    PeerNameWithNul,
+    #[error("certificate contains IP address with invalid length {0}")]
+    PeerAddressLength(usize),
+    #[error("direct SSL connection was established without ALPN protocol negotiation extension")]
+    NoAlpn,
+    #[error("could not set up SSL: {0}")]
+    Setup(String),
     #[error("SSL error: {0}")]
     Handshake(String),
+    #[error("SSL error: {}", os_error(.0))]
+    Io(#[source] io::Error),
 }
 
 /// An operating system error without Rust's "(os error N)".
@@ -119,8 +133,8 @@ impl From<ServerMessage> for AttemptError {
 impl From<io::Error> for AttemptError {
     fn from(error: io::Error) -> AttemptError {
         // With TLS 1.3 a server that does not like our certificate says so after the handshake.
-        if let Some(alert) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            return AttemptError::Tls(TlsError::Handshake(alert.to_string()));
+        if let Some(error) = tls::error_of_stream(&error) {
+            return AttemptError::Tls(error);
         }
         match error.kind() {
             io::ErrorKind::UnexpectedEof => AttemptError::Closed,
@@ -179,8 +193,10 @@ impl Report for ConnectError {
             AttemptError::Tls(TlsError::KeyPermissions(_)) => {
                 "The file must have permissions u=rw (0600) or less if owned by the current user, or u=rw,g=r (0640) or less if owned by root."
             }
-            AttemptError::Tls(TlsError::KeyEncrypted(_)) => {
-                "Store the key unencrypted, readable by the server's user only."
+            AttemptError::Tls(TlsError::KeyEncrypted(_)) => "Give its passphrase as sslpassword.",
+            AttemptError::Tls(TlsError::KeyPassphrase(_)) => "Check sslpassword.",
+            AttemptError::Tls(TlsError::KeyInEngine) => {
+                "Give a file in sslkey, in PEM or DER format, whose name has no colon."
             }
             _ => return None,
         };

@@ -1,12 +1,11 @@
 //! The Postgres client of secretlink: conninfo, TLS, authentication and the wire protocol.
 //!
-//! Own code, on `postgres-protocol` and rustls, because dblink's results and security rules need
+//! Own code, on `postgres-protocol` and OpenSSL, because dblink's results and security rules need
 //! what `tokio-postgres` hides: exact command tags, simple-query results as they stream in, whether
 //! a password was really asked for, and the cancelling of a query without losing its connection.
 
 pub mod binary_type;
 pub mod cancel;
-mod certificate;
 pub mod column;
 pub mod connection;
 pub mod conninfo;

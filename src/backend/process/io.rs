@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backend::process::fd::ExternalFd;
@@ -68,15 +69,31 @@ fn not_started(error: std::io::Error) -> Error {
 }
 
 /// Runs at every kind of exit but SIGKILL and SIGQUIT, which close the sockets by ending the
-/// process. It only waits for the thread, and not longer than the grace; it raises nothing.
+/// process. It only waits for the thread, and not much longer than the grace; it raises nothing.
 ///
 /// # Safety
-/// For Postgres to call, at exit. It uses neither argument.
+/// For Postgres to call, at exit, with the exit code.
 #[pg_guard]
-unsafe extern "C-unwind" fn end_io_thread(_code: i32, _arg: pg_sys::Datum) {
-    if let Some(io) = IO.with(|cell| cell.get().copied()) {
-        io.thread.stop(EXIT_GRACE);
+unsafe extern "C-unwind" fn end_io_thread(code: i32, _arg: pg_sys::Datum) {
+    if let Some(io) = IO.with(|cell| cell.get().copied())
+        && !io.thread.stop(EXIT_GRACE)
+    {
+        // A code below zero says that it is not known.
+        EXIT_CODE.store(code.max(i32::from(code < 0)), Ordering::Relaxed);
+        // SAFETY: a function that any process may call, with a handler that touches nothing of ours.
+        // Without room for one more handler the process ends as it would have ended.
+        unsafe { libc::atexit(exit_now) };
     }
+}
+
+static EXIT_CODE: AtomicI32 = AtomicI32::new(0);
+
+/// Ends the process behind all of Postgres's exit callbacks and before the handlers of libraries, of which
+/// it is the last to be registered and so the first to run. A thread that hangs may be in the middle of
+/// OpenSSL, whose own handler frees what all threads share.
+extern "C" fn exit_now() {
+    // SAFETY: it may be called at any time.
+    unsafe { libc::_exit(EXIT_CODE.load(Ordering::Relaxed)) }
 }
 
 /// The I/O thread, for what starts work there and does not wait for it.

@@ -91,7 +91,7 @@ fn a_refused_connection_shows_no_password() {
             format!(
                 "'other.example', remote_port => {port}, options => 'hostaddr=127.0.0.1 sslmode=verify-full sslrootcert={ca}'"
             ),
-            "SSL error",
+            "does not match host name",
         ),
     ] {
         trial.fails_to_connect(&secret, &arguments, expected);

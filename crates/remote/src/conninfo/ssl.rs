@@ -65,9 +65,13 @@ pub enum SslCertMode {
     Require,
 }
 
-/// A TLS version that can be used. Older ones cannot.
+/// A TLS version. OpenSSL decides whether it uses one that old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
+    /// TLS 1.0.
+    Tls10,
+    /// TLS 1.1.
+    Tls11,
     /// TLS 1.2.
     Tls12,
     /// TLS 1.3.
@@ -100,7 +104,7 @@ pub struct SslOptions {
     pub crl_dir: Option<PathBuf>,
     /// `sslsni`: whether to tell the server the host name.
     pub sni: bool,
-    /// `ssl_min_protocol_version`. Versions before 1.2 are never used, so they are 1.2 here.
+    /// `ssl_min_protocol_version`; 1.2 if not given, `None` for OpenSSL's own limit.
     pub min_protocol: Option<TlsVersion>,
     /// `ssl_max_protocol_version`.
     pub max_protocol: Option<TlsVersion>,
@@ -181,29 +185,23 @@ type Range = (Option<TlsVersion>, Option<TlsVersion>);
 
 /// The versions as fe-connect.c checks them (`sslVerifyProtocolVersion`, `sslVerifyProtocolRange`).
 fn protocol_range(options: &Options) -> Result<Range, ConnInfoError> {
-    const NAMES: [&str; 4] = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
+    use TlsVersion::{Tls10, Tls11, Tls12, Tls13};
+    const VERSIONS: [(&str, TlsVersion); 4] =
+        [("TLSv1", Tls10), ("TLSv1.1", Tls11), ("TLSv1.2", Tls12), ("TLSv1.3", Tls13)];
     let version = |keyword| {
         let Some(value) = options.get(keyword).filter(|value| !value.is_empty()) else { return Ok(None) };
-        match NAMES.iter().position(|name| name.eq_ignore_ascii_case(value)) {
-            Some(version) => Ok(Some(version)),
+        match VERSIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(value)) {
+            Some((_, version)) => Ok(Some(*version)),
             None => Err(ConnInfoError::InvalidValue { keyword, value: harmless(value) }),
         }
     };
-    let usable = |version| if version < 3 { TlsVersion::Tls12 } else { TlsVersion::Tls13 };
-    let max_keyword = "ssl_max_protocol_version";
     let min = match options.get("ssl_min_protocol_version") {
-        None => Some(2),
+        None => Some(Tls12),
         Some(_) => version("ssl_min_protocol_version")?,
     };
-    let max = version(max_keyword)?;
-    if let (Some(min), Some(max)) = (min, max)
-        && min > max
-    {
-        return Err(ConnInfoError::SslProtocolRange);
+    let max = version("ssl_max_protocol_version")?;
+    match (min, max) {
+        (Some(min), Some(max)) if min > max => Err(ConnInfoError::SslProtocolRange),
+        range => Ok(range),
     }
-    if let Some(old) = max.filter(|max| *max < 2) {
-        let value = NAMES.get(old).map(|name| (*name).to_owned());
-        return Err(ConnInfoError::Unsupported { keyword: max_keyword, value });
-    }
-    Ok((min.map(usable), max.map(usable)))
 }
