@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::secrets::client;
 use crate::settings;
 use crate::sync::states;
+use crate::workers::doorbell::{self, Doorbell};
 
 /// The version of this library.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -18,7 +19,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// Only if the I/O thread cannot be had.
 pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
-    let mut checks = vec![versions(), preloaded(), worker()];
+    let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker()];
     match settings::aws::current() {
         Ok(settings) => {
             let client = client::with(settings);
@@ -57,15 +58,24 @@ fn preloaded() -> Check {
     }
 }
 
-fn worker() -> Check {
-    const ITEM: &str = "worker";
-    if states::has_worker() {
-        Check::good(ITEM, "It runs.")
+fn sync_worker() -> Check {
+    worker("worker", &doorbell::SYNC, server::is_standby().then_some("There is none on a standby."))
+}
+
+fn cache_worker() -> Check {
+    let none = (settings::cache::size() == 0).then_some("There is none without a cache.");
+    worker("cache worker", &doorbell::CACHE, none)
+}
+
+/// Whether a worker runs. `none` says why there is to be none, if so.
+fn worker(item: &'static str, doorbell: &Doorbell, none: Option<&str>) -> Check {
+    if doorbell.is_answered() {
+        Check::good(item, "It runs.")
     } else if !states::are_shared() {
-        Check::unknown(ITEM, "There is none without preloading.")
-    } else if server::is_standby() {
-        Check::unknown(ITEM, "There is none on a standby.")
+        Check::unknown(item, "There is none without preloading.")
+    } else if let Some(why) = none {
+        Check::unknown(item, why)
     } else {
-        Check::bad(ITEM, "It does not run.", "See the server's log, and max_worker_processes.")
+        Check::bad(item, "It does not run.", "See the server's log, and max_worker_processes.")
     }
 }

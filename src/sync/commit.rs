@@ -35,6 +35,7 @@ use crate::error::Error;
 use crate::secrets::{cache, client};
 use crate::settings;
 use crate::settings::sync::{HashedPassword, PasswordSettings, PasswordSync};
+use crate::workers::doorbell;
 
 /// What is to be done when the transaction has committed.
 #[derive(Default)]
@@ -461,7 +462,7 @@ pub fn after_commit() {
         for_worker |= !promote_all(&client, timeout, outcome.promotions);
     }
     if for_worker || states::any_to_announce() {
-        states::wake_worker();
+        doorbell::SYNC.ring();
     }
 }
 
@@ -516,7 +517,7 @@ pub fn after_abort() {
         states::doubt_twice(*role);
     }
     if !begun.is_empty() {
-        states::wake_worker();
+        doorbell::SYNC.ring();
     }
 }
 

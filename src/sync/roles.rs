@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::secrets::client;
 use crate::settings;
 use crate::settings::sync::PasswordSync;
+use crate::workers::doorbell;
 
 /// Lengths of a made-up password.
 const PASSWORD_LENGTHS: std::ops::RangeInclusive<i32> = 16..=256;
@@ -159,7 +160,7 @@ pub fn check(name: &RoleName) -> Result<State, Error> {
 fn seen(oid: pg_sys::Oid, state: State) -> State {
     if states::get(oid).is_none_or(|known| known.state != state) {
         states::doubt(oid);
-        states::wake_worker();
+        doorbell::SYNC.ring();
     }
     state
 }

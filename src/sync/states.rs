@@ -109,14 +109,10 @@ struct Table {
     /// Roles were in doubt for which there was no slot.
     overflowed: bool,
     used: u32,
-    worker: *mut pg_sys::Latch,
-    /// Whether the worker was woken since it began its last pass.
-    woken: bool,
     slots: [Slot; MAX_ROLES],
 }
 
-// SAFETY: plain data, but for the worker's latch: that is in shared memory too, at the same address in
-// every process. All zeros is an empty table.
+// SAFETY: plain data. All zeros is an empty table.
 unsafe impl SharedData for Table {}
 
 static TABLE: Shared<Table> = Shared::new(c"secretlink roles");
@@ -350,34 +346,4 @@ pub fn take_to_announce() -> Vec<(pg_sys::Oid, State)> {
             .collect()
     })
     .unwrap_or_default()
-}
-
-/// Notes where the worker can be woken; null when it ends.
-pub fn set_worker(latch: *mut pg_sys::Latch) {
-    with(|table| table.worker = latch);
-}
-
-/// Whether the worker runs.
-pub fn has_worker() -> bool {
-    with(|table| !table.worker.is_null()).unwrap_or_default()
-}
-
-/// Whether the worker was woken since this was last asked. Its latch alone does not tell: while the
-/// worker waits for Secrets Manager, it resets that.
-pub fn take_woken() -> bool {
-    with(|table| std::mem::take(&mut table.woken)).unwrap_or_default()
-}
-
-/// Wakes the worker, if it runs.
-pub fn wake_worker() {
-    let latch = with(|table| {
-        table.woken = true;
-        table.worker
-    })
-    .unwrap_or(std::ptr::null_mut());
-    if !latch.is_null() {
-        // SAFETY: the latch of a process slot, which is in shared memory as long as the server runs. If
-        // the slot belongs to somebody else by now, that one wakes up for nothing, as may always happen.
-        unsafe { pg_sys::SetLatch(latch) };
-    }
 }

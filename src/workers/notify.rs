@@ -19,7 +19,7 @@ pub fn start_if_needed() {
         states::take_to_announce();
     } else if states::any_to_announce() {
         // Without a free place for a worker it is tried again next time.
-        worker::start("secretlink notify", "secretlink_notify");
+        worker::start("secretlink notify", "secretlink_notify", 0);
     }
 }
 

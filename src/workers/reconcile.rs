@@ -4,9 +4,9 @@
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
 use std::time::Duration;
 
-use super::notify;
+use super::{doorbell, notify};
 use crate::backend::process::report::RawReport;
-use crate::backend::process::{server, worker};
+use crate::backend::process::worker;
 use crate::settings;
 use crate::settings::sync::PasswordSync;
 use crate::sync::{settle, states};
@@ -23,15 +23,14 @@ const SOON: Duration = Duration::from_secs(1);
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     worker::begin(None);
-    server::at_exit(end);
-    states::set_worker(worker::latch());
+    doorbell::SYNC.answer();
     // The template that all synced roles were looked for with, once they were.
     let mut looked_with = None;
     // Those of them that still have to wait for a place.
     let mut unseen = Vec::new();
     loop {
         // Whoever wakes us up from here on is not forgotten while we wait for Secrets Manager.
-        states::take_woken();
+        doorbell::SYNC.take_rung();
         let mut next = settings::sync::reconcile_interval();
         if settings::sync::current().mode != PasswordSync::Off {
             let template = Some(settings::sync::secret_template());
@@ -51,13 +50,6 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
             }
         }
         notify::start_if_needed();
-        worker::wait(if states::take_woken() { Duration::ZERO } else { next });
+        worker::wait(if doorbell::SYNC.take_rung() { Duration::ZERO } else { next });
     }
-}
-
-/// # Safety
-/// For Postgres to call, at exit. It uses neither argument.
-#[pg_guard]
-unsafe extern "C-unwind" fn end(_code: i32, _arg: pg_sys::Datum) {
-    states::set_worker(std::ptr::null_mut());
 }

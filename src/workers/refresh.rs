@@ -3,6 +3,7 @@
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
 use std::time::Duration;
 
+use super::doorbell;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::worker;
 use crate::secrets::cache;
@@ -16,6 +17,7 @@ use crate::settings;
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn secretlink_refresh(_arg: pg_sys::Datum) {
     worker::begin(None);
+    doorbell::CACHE.answer();
     loop {
         let more = match cache::renew() {
             Ok(more) => more,

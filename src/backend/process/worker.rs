@@ -30,8 +30,9 @@ pub fn register(name: &str, function: &str, start: BgWorkerStartTime) {
         .load();
 }
 
-/// Starts a worker that does one job and ends.
-pub fn start(name: &str, function: &str) -> bool {
+/// Starts a worker that does one job and ends. `argument` is what its main function is given. Returns false
+/// if there is no free place for a worker.
+pub fn start(name: &str, function: &str, argument: usize) -> bool {
     BackgroundWorkerBuilder::new(name)
         .set_type(name)
         .set_library("secretlink")
@@ -39,6 +40,7 @@ pub fn start(name: &str, function: &str) -> bool {
         .enable_spi_access()
         .set_start_time(BgWorkerStartTime::RecoveryFinished)
         .set_restart_time(None)
+        .set_argument(Some(pg_sys::Datum::from(argument)))
         .load_dynamic()
         .is_ok()
 }
