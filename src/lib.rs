@@ -9,6 +9,7 @@ mod backend;
 mod check;
 mod connect;
 mod connections;
+mod dblink;
 mod error;
 mod secrets;
 mod session;

@@ -8,13 +8,14 @@ use super::{bigint, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::process::server;
 use crate::backend::text::Text;
+use crate::error::Error;
 use crate::secrets::cache::{self, Subject, Told};
 use crate::settings;
 
 /// Reads a secret again, whatever is cached of it. Returns the version id now cached.
 #[pg_extern(volatile, parallel_restricted)]
 fn refresh_secret(secret_id: Option<Text>) -> Text {
-    let refresh = || cache::refresh(&required(secret_id, "secret_id")?);
+    let refresh = || -> Result<_, Error> { Ok(cache::refresh(&required(secret_id, "secret_id")?)?) };
     Text(refresh().or_raise())
 }
 

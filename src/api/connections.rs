@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 use secretlink_core::Report;
 use secretlink_remote::conninfo::Options;
 
+use super::error::ArgumentError;
 use super::{port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
@@ -94,12 +95,12 @@ impl Request {
     fn connect(self) -> Result<(), Error> {
         // Whatever can be wrong with the arguments comes first: no secret is fetched in vain.
         let secret_name = required(self.secret_name, "secret_name")?;
-        let name = self.connection_name.ok_or(Error::NullArgument("connection_name"))?;
+        let name = self.connection_name.ok_or(ArgumentError::Null("connection_name"))?;
         if name.0.is_empty() {
-            return Err(Error::EmptyArgument("connection_name"));
+            return Err(ArgumentError::Empty("connection_name").into());
         }
         if name.0.len() > MAX_NAME {
-            return Err(Error::ConnectionNameTooLong);
+            return Err(ArgumentError::ConnectionNameTooLong.into());
         }
         let name = ConnectionName::create(name);
         let mut options = match self.options {
@@ -108,7 +109,7 @@ impl Request {
         };
         for keyword in ["password", "scram_client_key", "scram_server_key"] {
             if options.has(keyword) {
-                return Err(Error::PasswordInOptions(keyword));
+                return Err(ArgumentError::PasswordInOptions(keyword).into());
             }
         }
         let port = self.remote_port.map(port_number).transpose()?;
@@ -121,7 +122,7 @@ impl Request {
         for (keyword, argument, value) in given {
             match value {
                 // To libpq this is a local socket or the operating system's user, which nobody means.
-                Some(value) if value.is_empty() => return Err(Error::EmptyArgument(argument)),
+                Some(value) if value.is_empty() => return Err(ArgumentError::Empty(argument).into()),
                 Some(value) => options.set(keyword, &value)?,
                 None => {}
             }
@@ -134,6 +135,7 @@ impl Request {
         }
 
         let made = Destination::with_secret(secret_name, options).connect()?;
-        connections::keep(name, made).map(drop)
+        connections::keep(name, made)?;
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 use secretlink_aws::Identity;
 use secretlink_core::Secret;
 
+use super::error::ArgumentError;
 use super::{port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::Text;
@@ -22,10 +23,10 @@ fn iam_auth_token(
     let token = || -> Result<Secret, Error> {
         let host = required(host, "host")?;
         let user = required(username, "username")?;
-        let port = port_number(port.ok_or(Error::NullArgument("port"))?)?;
+        let port = port_number(port.ok_or(ArgumentError::Null("port"))?)?;
         let identity = Identity::default();
         let host = TokenHost::new(&host, region.as_ref().map(|region| region.0.as_str()), &identity)?;
-        host.token_for(&user, port, &identity)?.get(&Wanted::Fresh)?.open_token()
+        Ok(host.token_for(&user, port, &identity)?.get(&Wanted::Fresh)?.open_token()?)
     };
     Text(token().or_raise().expose_str().unwrap_or_default().to_owned())
 }

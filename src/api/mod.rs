@@ -5,6 +5,7 @@ mod cache;
 mod check;
 mod connections;
 mod dblink;
+pub mod error;
 mod foreign_data_wrapper;
 mod iam;
 mod passwords;
@@ -12,25 +13,25 @@ mod remote_connections;
 mod secrets;
 mod stats;
 
+use self::error::ArgumentError;
 use crate::backend::text::Text;
-use crate::error::Error;
 
 /// An argument that must be given.
-fn required(argument: Option<Text>, name: &'static str) -> Result<String, Error> {
+fn required(argument: Option<Text>, name: &'static str) -> Result<String, ArgumentError> {
     match argument {
-        None => Err(Error::NullArgument(name)),
-        Some(Text(text)) if text.is_empty() => Err(Error::EmptyArgument(name)),
+        None => Err(ArgumentError::Null(name)),
+        Some(Text(text)) if text.is_empty() => Err(ArgumentError::Empty(name)),
         Some(Text(text)) => Ok(text),
     }
 }
 
 /// A port that was given.
-fn port_number(port: i32) -> Result<u16, Error> {
-    u16::try_from(port).ok().filter(|port| *port > 0).ok_or(Error::PortOutOfRange(port))
+fn port_number(port: i32) -> Result<u16, ArgumentError> {
+    u16::try_from(port).ok().filter(|port| *port > 0).ok_or(ArgumentError::PortOutOfRange(port))
 }
 
 /// An argument that may be left out: NULL. An empty text is more likely a mistake than a wish.
-fn optional(argument: Option<Text>, name: &'static str) -> Result<Option<String>, Error> {
+fn optional(argument: Option<Text>, name: &'static str) -> Result<Option<String>, ArgumentError> {
     argument.map(|text| required(Some(text), name)).transpose()
 }
 

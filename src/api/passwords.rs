@@ -7,26 +7,28 @@ use crate::backend::text::{RoleName, Text};
 use crate::error::Error;
 use crate::sync::roles;
 
+use super::error::ArgumentError;
 use super::required;
 
 /// Keeps a role's password in a secret from now on.
 #[pg_extern(volatile, parallel_unsafe)]
 fn sync_role(role: Option<RoleName>, secret_id: Option<Text>) {
-    let sync = || roles::sync(&named(role)?, &required(secret_id, "secret_id")?);
+    let sync =
+        || -> Result<(), Error> { Ok(roles::sync(&named(role)?, &required(secret_id, "secret_id")?)?) };
     sync().or_raise();
 }
 
 /// Ends that. The secret is left alone.
 #[pg_extern(volatile, parallel_unsafe)]
 fn unsync_role(role: Option<RoleName>) {
-    let unsync = || roles::unsync(&named(role)?);
+    let unsync = || -> Result<(), Error> { Ok(roles::unsync(&named(role)?)?) };
     unsync().or_raise();
 }
 
 /// Whether a role's secret holds its password, by asking Secrets Manager.
 #[pg_extern(volatile, parallel_unsafe)]
 fn check_role_sync(role: Option<RoleName>) -> Text {
-    let check = || roles::check(&named(role)?);
+    let check = || -> Result<_, Error> { Ok(roles::check(&named(role)?)?) };
     Text(check().or_raise().as_str().to_owned())
 }
 
@@ -40,17 +42,17 @@ fn create_role_with_secret(
 ) -> Text {
     let create = || -> Result<String, Error> {
         let secret_id = required(secret_id, "secret_id")?;
-        let length = password_length.ok_or(Error::NullArgument("password_length"))?;
+        let length = password_length.ok_or(ArgumentError::Null("password_length"))?;
         roles::create_with_secret(&named(role)?, &secret_id, length)?;
         Ok(secret_id)
     };
     Text(create().or_raise())
 }
 
-fn named(role: Option<RoleName>) -> Result<RoleName, Error> {
+fn named(role: Option<RoleName>) -> Result<RoleName, ArgumentError> {
     match role {
-        None => Err(Error::NullArgument("role")),
-        Some(role) if role.0.is_empty() => Err(Error::EmptyArgument("role")),
+        None => Err(ArgumentError::Null("role")),
+        Some(role) if role.0.is_empty() => Err(ArgumentError::Empty("role")),
         Some(role) => Ok(role),
     }
 }

@@ -6,6 +6,7 @@ use secretlink_aws::{Identity, NewSecret, SecretBody, SecretId, VersionSelector}
 use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
+use super::error::ArgumentError;
 use super::{optional, required};
 use crate::backend::process::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
@@ -26,7 +27,7 @@ fn read(
         stage: optional(version_stage, "version_stage")?,
         version_id: optional(version_id, "version_id")?,
     };
-    Request::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()
+    Ok(Request::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()?)
 }
 
 /// The secret as JSON, as it is stored.
@@ -84,10 +85,11 @@ fn describe_secret(
         name!(description, Option<Text>),
     ),
 > {
-    let secret = required(secret_id, "secret_id")
-        .and_then(|id| Ok(SecretId::parse(&id)?))
-        .and_then(|id| client::call(|client| async move { client.describe_secret(&id).await }))
-        .or_raise();
+    let describe = || -> Result<_, Error> {
+        let id = SecretId::parse(&required(secret_id, "secret_id")?)?;
+        Ok(client::call(|client| async move { client.describe_secret(&id).await })?)
+    };
+    let secret = describe().or_raise();
     TableIterator::new(secret.versions.into_iter().map(move |version| {
         (
             secret.arn.clone(),
@@ -120,14 +122,14 @@ fn create_secret(
     let create = || -> Result<String, Error> {
         let new = NewSecret {
             name: required(name, "name")?,
-            value: Secret::new(secret.ok_or(Error::NullArgument("secret"))?.0),
+            value: Secret::new(secret.ok_or(ArgumentError::Null("secret"))?.0),
             description: description.map(|t| t.0),
             kms_key_id: optional(kms_key_id, "kms_key_id")?,
             version_id: None,
         };
         // That there was none may have been told to somebody.
         let _forget = ForgetAtEnd(new.name.clone());
-        client::call(|client| async move { client.create_secret(new).await })
+        Ok(client::call(|client| async move { client.create_secret(new).await })?)
     };
     let _hidden = HiddenStatement::begin();
     Text(create().or_raise())
@@ -170,17 +172,17 @@ fn put(
 ) -> Text {
     let put = || -> Result<String, Error> {
         let id = SecretId::parse(&required(secret_id, "secret_id")?)?;
-        let body = secret.ok_or(Error::NullArgument("secret"))?;
-        let stages = version_stages.ok_or(Error::NullArgument("version_stages"))?;
+        let body = secret.ok_or(ArgumentError::Null("secret"))?;
+        let stages = version_stages.ok_or(ArgumentError::Null("version_stages"))?;
         let stages =
-            stages.into_iter().collect::<Option<Vec<_>>>().ok_or(Error::NullArgument("version_stages"))?;
+            stages.into_iter().collect::<Option<Vec<_>>>().ok_or(ArgumentError::Null("version_stages"))?;
         let _forget = ForgetAtEnd(id.as_str().to_owned());
-        client::call(|client| async move {
+        Ok(client::call(|client| async move {
             match body {
                 SecretBody::String(text) => client.put_secret_value(&id, text, stages, None).await,
                 SecretBody::Binary(bytes) => client.put_secret_binary(&id, bytes, stages).await,
             }
-        })
+        })?)
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())
@@ -209,9 +211,11 @@ fn list_secrets(
         name!(kms_key_id, Option<String>),
     ),
 > {
-    let secrets = optional(name_prefix, "name_prefix")
-        .and_then(|prefix| client::call(|client| async move { client.list_secrets(prefix.as_deref()).await }))
-        .or_raise();
+    let list = || -> Result<_, Error> {
+        let prefix = optional(name_prefix, "name_prefix")?;
+        Ok(client::call(|client| async move { client.list_secrets(prefix.as_deref()).await })?)
+    };
+    let secrets = list().or_raise();
     TableIterator::new(secrets.into_iter().map(|secret| {
         (
             secret.name,

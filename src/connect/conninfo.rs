@@ -3,7 +3,7 @@
 use secretlink_aws::{DatabaseSecret, SecretValue};
 use secretlink_remote::conninfo::{ConnInfo, ConnInfoError, Environment, Options};
 
-use crate::error::Error;
+use crate::connect::error::ConnectionError;
 use crate::secrets::cache::Sealed;
 
 /// Who gave the options, and so decides what is not left to a secret.
@@ -31,10 +31,10 @@ impl GivenBy {
 
     /// What is wrong with options is reported as contrib dblink reports it of a connection string, but for
     /// arguments.
-    pub fn refuse(self, error: ConnInfoError) -> Error {
+    pub fn refuse(self, error: ConnInfoError) -> ConnectionError {
         match self {
-            GivenBy::Arguments => Error::Options(error),
-            GivenBy::ConnectionString | GivenBy::Server => Error::ConnectionString(error),
+            GivenBy::Arguments => ConnectionError::Options(error),
+            GivenBy::ConnectionString | GivenBy::Server => ConnectionError::ConnectionString(error),
         }
     }
 }
@@ -61,7 +61,7 @@ impl Candidate {
         options: Options,
         given_by: GivenBy,
         environment: &Environment,
-    ) -> Result<Prepared, Error> {
+    ) -> Result<Prepared, ConnectionError> {
         complete(options, &self.sealed.open()?, self.id, given_by, environment)
     }
 }
@@ -86,7 +86,7 @@ fn complete(
     secret_id: String,
     given_by: GivenBy,
     environment: &Environment,
-) -> Result<Prepared, Error> {
+) -> Result<Prepared, ConnectionError> {
     let refused = |error| given_by.refuse(error);
     let secret = DatabaseSecret::from_value(value)?;
     let own_credentials = options.has_credentials();
@@ -96,7 +96,7 @@ fn complete(
         && options.has("user")
         && options.get("user") != Some(username)
     {
-        return Err(Error::UserFixedBySecret { secret: secret_id });
+        return Err(ConnectionError::UserFixedBySecret { secret: secret_id });
     }
     let is_other =
         |username: &&String| !own_credentials && options.get("user").is_some_and(|user| user != *username);
@@ -115,8 +115,11 @@ fn complete(
             options.set(keyword, &value).map_err(refused)?;
         }
     }
-    let missing =
-        |field| Error::FieldMissing { secret: secret_id.clone(), field, instead: given_by.instead(field) };
+    let missing = |field| ConnectionError::FieldMissing {
+        secret: secret_id.clone(),
+        field,
+        instead: given_by.instead(field),
+    };
     // libpq would fall back on a local socket and on the server's operating system user: neither is
     // what somebody means who connects with a secret.
     if !options.has("host") && !options.has("hostaddr") {

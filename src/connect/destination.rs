@@ -8,10 +8,10 @@ use crate::backend::process::user;
 use crate::backend::text::ServerText;
 use crate::connect::conninfo::GivenBy;
 use crate::connect::credential::Credential;
+use crate::connect::error::ConnectionError;
 use crate::connect::foreign_server::{self, Said};
 use crate::connect::login;
 use crate::connect::recipe::{Made, Recipe, Way};
-use crate::error::Error;
 
 /// Where to connect, and as whom.
 pub struct Destination {
@@ -28,7 +28,7 @@ impl Destination {
     ///
     /// # Errors
     /// If that is broken, or the connection string makes no sense; and what can be wrong with a server.
-    pub fn read(connstr: ServerText) -> Result<Destination, Error> {
+    pub fn read(connstr: ServerText) -> Result<Destination, ConnectionError> {
         let text = connstr.to_utf8();
         if let Some(said) = foreign_server::find(connstr)? {
             return Destination::of_server(said);
@@ -39,8 +39,8 @@ impl Destination {
                 Destination { options, given_by, credential, way: None }.checked()
             }
             // As in contrib: what cannot be understood gives no password.
-            Err(_) if !user::is_superuser() => Err(Error::PasswordNotGiven),
-            Err(error) => Err(Error::ConnectionString(error)),
+            Err(_) if !user::is_superuser() => Err(ConnectionError::PasswordNotGiven),
+            Err(error) => Err(ConnectionError::ConnectionString(error)),
         }
     }
 
@@ -48,7 +48,7 @@ impl Destination {
     ///
     /// # Errors
     /// As [`Destination::read`].
-    pub fn of_server(said: Said) -> Result<Destination, Error> {
+    pub fn of_server(said: Said) -> Result<Destination, ConnectionError> {
         let Said { options, credential, by } = said;
         Destination { options, given_by: GivenBy::Server, credential, way: Some(Way::Server(by)) }.checked()
     }
@@ -66,17 +66,17 @@ impl Destination {
     ///
     /// # Errors
     /// As [`Destination::read`].
-    pub fn again(way: &Way) -> Result<Destination, Error> {
+    pub fn again(way: &Way) -> Result<Destination, ConnectionError> {
         match way {
             Way::Secret { id, options } => Ok(Destination::with_secret(id.clone(), options.clone())),
             Way::Server(server) => Destination::of_server(server.ask_again()?),
         }
     }
 
-    fn checked(self) -> Result<Destination, Error> {
+    fn checked(self) -> Result<Destination, ConnectionError> {
         let gives_none = matches!(self.credential, Credential::Given) && !self.options.has_credentials();
         match gives_none && !user::is_superuser() {
-            true => Err(Error::PasswordNotGiven),
+            true => Err(ConnectionError::PasswordNotGiven),
             false => Ok(self),
         }
     }
@@ -85,7 +85,7 @@ impl Destination {
     ///
     /// # Errors
     /// If the secret cannot be read, or no connection be made.
-    pub fn connect(self) -> Result<Made, Error> {
+    pub fn connect(self) -> Result<Made, ConnectionError> {
         let (session, secret) = login::log_in(self.options, self.given_by, self.credential)?;
         Ok(Made { session, recipe: Recipe { way: self.way, secret } })
     }

@@ -12,7 +12,7 @@ use crate::backend::catalog::foreign_servers::{ForeignOption, ForeignServer, Row
 use crate::backend::process::user;
 use crate::backend::text::ServerText;
 use crate::connect::credential::Credential;
-use crate::error::Error;
+use crate::connect::error::ConnectionError;
 
 /// The option of a server or user mapping that names its secret.
 const SECRET_ID: &str = "secret_id";
@@ -70,7 +70,7 @@ struct Definition {
 /// # Errors
 /// If a stored value is one that no connection keyword can have, or the mapping has a secret that is
 /// not for this server.
-pub fn find(name: ServerText) -> Result<Option<Said>, Error> {
+pub fn find(name: ServerText) -> Result<Option<Said>, ConnectionError> {
     let read_at = changes::count();
     ForeignServer::find(name).map(|server| read(&server, user::current(), read_at)).transpose()
 }
@@ -85,9 +85,10 @@ impl ServerUse {
     ///
     /// # Errors
     /// If the server is gone, and as [`find`].
-    pub fn ask_again(&self) -> Result<Said, Error> {
+    pub fn ask_again(&self) -> Result<Said, ConnectionError> {
         let read_at = changes::count();
-        let server = ForeignServer::by_id(self.id).ok_or_else(|| Error::ServerGone(self.name.clone()))?;
+        let server =
+            ForeignServer::by_id(self.id).ok_or_else(|| ConnectionError::ServerGone(self.name.clone()))?;
         read(&server, self.user, read_at)
     }
 
@@ -101,7 +102,7 @@ impl ServerUse {
     ///
     /// # Errors
     /// As [`ServerUse::ask_again`].
-    pub fn ask_if_changed(&self) -> Result<Option<Said>, Error> {
+    pub fn ask_if_changed(&self) -> Result<Option<Said>, ConnectionError> {
         let said = self.ask_again()?;
         if said.by.definition != self.definition {
             return Ok(Some(said));
@@ -111,7 +112,7 @@ impl ServerUse {
     }
 }
 
-fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result<Said, Error> {
+fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result<Said, ConnectionError> {
     let is_ours = server.is_ours();
     let of_server = value(server.options(), SECRET_ID).filter(|_| is_ours);
     // The mapping before USAGE, as in contrib dblink: whoever has neither is told of the mapping.
@@ -125,12 +126,12 @@ fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result
     let secret_id = match value(&mapping, SECRET_ID).filter(|_| is_ours) {
         // Whoever owns the server may set its host, and see the password there.
         Some(_) if of_server.is_none() && !server.belongs_to_superuser() => {
-            return Err(Error::SecretNotForServer { server: server.name() });
+            return Err(ConnectionError::SecretNotForServer { server: server.name() });
         }
         of_mapping => of_mapping.or(of_server).map(str::to_owned),
     };
     Ok(Said {
-        options: keywords(server.options(), &mapping).map_err(Error::ConnectionString)?,
+        options: keywords(server.options(), &mapping).map_err(ConnectionError::ConnectionString)?,
         credential: match secret_id.clone() {
             Some(id) => Credential::Secret { id, identity: identity(server.options()) },
             None => Credential::Given,
@@ -190,9 +191,9 @@ fn has_pass_through(of: Option<OptionOf>) -> bool {
     THIS_LIBPQ >= 18 && of.is_some()
 }
 
-fn check_pass_through(option: &ForeignOption) -> Result<(), Error> {
+fn check_pass_through(option: &ForeignOption) -> Result<(), ConnectionError> {
     match option.name == PASS_THROUGH && boolean(&option.value).is_none() {
-        true => Err(Error::NotBoolean(PASS_THROUGH)),
+        true => Err(ConnectionError::NotBoolean(PASS_THROUGH)),
         false => Ok(()),
     }
 }
@@ -202,7 +203,7 @@ fn check_pass_through(option: &ForeignOption) -> Result<(), Error> {
 ///
 /// # Errors
 /// On the first that is not allowed.
-pub fn validate_for_dblink(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), Error> {
+pub fn validate_for_dblink(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), ConnectionError> {
     let valid: Vec<_> = of.into_iter().flat_map(|of| foreign_options(of, THIS_LIBPQ)).collect();
     for option in options {
         let name = option.name.as_str();
@@ -218,7 +219,7 @@ pub fn validate_for_dblink(options: &[ForeignOption], of: Option<OptionOf>) -> R
             }
             false => meant(name, &valid),
         };
-        return Err(Error::InvalidOption { name: name.to_owned(), hint });
+        return Err(ConnectionError::InvalidOption { name: name.to_owned(), hint });
     }
     Ok(())
 }
@@ -228,7 +229,7 @@ pub fn validate_for_dblink(options: &[ForeignOption], of: Option<OptionOf>) -> R
 /// # Errors
 /// On an option that is not allowed, a value that makes no sense, and an option for superusers that
 /// somebody else sets, or keeps while he changes others.
-pub fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), Error> {
+pub fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), ConnectionError> {
     let valid = valid_options(of);
     let mut keywords = Options::default();
     for option in options {
@@ -244,12 +245,12 @@ pub fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), E
             } else {
                 meant(name, &valid)
             };
-            return Err(Error::InvalidOption { name: name.to_owned(), hint });
+            return Err(ConnectionError::InvalidOption { name: name.to_owned(), hint });
         }
         if let Some(name) = OF_SUPERUSERS.into_iter().find(|&of_superusers| of_superusers == name)
             && !user::is_superuser()
         {
-            return Err(Error::OptionForSuperusers(name));
+            return Err(ConnectionError::OptionForSuperusers(name));
         }
         match name {
             SECRET_ID => drop(SecretId::parse(&option.value)?),
@@ -259,7 +260,9 @@ pub fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), E
             keyword => keywords.set(keyword, &option.value)?,
         }
     }
-    identity(options).validate().map_err(|(name, problem)| Error::InvalidOptionValue { name, problem })?;
+    identity(options)
+        .validate()
+        .map_err(|(name, problem)| ConnectionError::InvalidOptionValue { name, problem })?;
     Ok(keywords.check_values()?)
 }
 

@@ -6,9 +6,9 @@ use secretlink_aws::{
 
 use crate::backend::process::io;
 use crate::backend::process::wait::WaitEvent;
-use crate::error::Error;
 use crate::secrets::cache::TokenRequest;
 use crate::secrets::client;
+use crate::secrets::error::SecretsError;
 use crate::settings;
 
 /// What is known of a database that somebody logs in to with a token.
@@ -26,7 +26,7 @@ impl TokenHost {
     ///
     /// # Errors
     /// If `region` cannot be one, a setting was refused, or nothing names a region.
-    pub fn new(host: &str, region: Option<&str>, identity: &Identity) -> Result<TokenHost, Error> {
+    pub fn new(host: &str, region: Option<&str>, identity: &Identity) -> Result<TokenHost, SecretsError> {
         region.map_or(Ok(()), check_token_region).map_err(secretlink_aws::AwsError::from)?;
         // As a resolver takes it, a name may end in a dot. AWS's own do not.
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -45,13 +45,18 @@ impl TokenHost {
     ///
     /// # Errors
     /// If host or user cannot be in a token, or a setting was refused.
-    pub fn token_for(&self, user: &str, port: u16, identity: &Identity) -> Result<TokenRequest, Error> {
+    pub fn token_for(
+        &self,
+        user: &str,
+        port: u16,
+        identity: &Identity,
+    ) -> Result<TokenRequest, SecretsError> {
         let login = TokenSubject::new(&self.name, port, user).map_err(secretlink_aws::AwsError::from)?;
         TokenRequest::new(login, self.region.clone(), identity)
     }
 }
 
-fn region_of_settings(host: &str, identity: &Identity) -> Result<String, Error> {
+fn region_of_settings(host: &str, identity: &Identity) -> Result<String, SecretsError> {
     let settings = settings::aws::current()?.with(identity);
     if let Some(region) = &settings.region {
         return Ok(region.clone());

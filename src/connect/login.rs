@@ -13,8 +13,8 @@ use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::WaitEvent;
 use crate::connect::conninfo::{GivenBy, Prepared};
 use crate::connect::credential::Credential;
+use crate::connect::error::ConnectionError;
 use crate::connect::secret_candidates::SecretCandidates;
-use crate::error::Error;
 use crate::secrets::watch::UsedSecret;
 use crate::session::Session;
 use crate::stats::{self, Counter};
@@ -28,7 +28,7 @@ pub fn log_in(
     options: Options,
     given_by: GivenBy,
     credential: Credential,
-) -> Result<(Session, Option<UsedSecret>), Error> {
+) -> Result<(Session, Option<UsedSecret>), ConnectionError> {
     match credential {
         Credential::Given => {
             let info =
@@ -61,8 +61,8 @@ pub fn log_in(
 /// keeps the password, a secret's, from travelling unencrypted unless told so.
 fn attempt(
     protect_password: bool,
-    prepare: impl FnOnce() -> Result<Prepared, Error> + Send + 'static,
-) -> Result<Session, Error> {
+    prepare: impl FnOnce() -> Result<Prepared, ConnectionError> + Send + 'static,
+) -> Result<Session, ConnectionError> {
     // SAFETY: returns a static C string.
     let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
     let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
@@ -74,16 +74,16 @@ fn attempt(
         };
         let connected = Connection::connect(&info, &policy).await.map_err(|error| match other_user {
             Some((secret, username)) if error.is_authentication_failure() => {
-                Error::SecretOfOther { secret, username, error }
+                ConnectionError::SecretOfOther { secret, username, error }
             }
-            _ => Error::from(error),
+            _ => ConnectionError::from(error),
         });
         (info.warnings, connected)
     })?;
     for warning in warnings {
         RawReport::new(&ConnInfoWarning(warning)).emit(PgLogLevel::WARNING);
     }
-    Session::adopt(connected?, fd)
+    Ok(Session::adopt(connected?, fd)?)
 }
 
 /// What libpq would print on stderr about a conninfo that it can use.
@@ -99,7 +99,7 @@ impl Report for ConnInfoWarning {
 
 /// Counts a connection as made or failed. An ERROR that unwinds, such as that of a cancel, leaves it as
 /// failed.
-fn counted(connect: impl FnOnce() -> Result<Session, Error>) -> Result<Session, Error> {
+fn counted(connect: impl FnOnce() -> Result<Session, ConnectionError>) -> Result<Session, ConnectionError> {
     struct Attempt {
         made: bool,
     }

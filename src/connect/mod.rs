@@ -3,6 +3,7 @@
 pub mod conninfo;
 pub mod credential;
 pub mod destination;
+pub mod error;
 pub mod foreign_server;
 pub mod iam;
 pub mod login;

@@ -9,7 +9,7 @@ use secretlink_aws::{Identity, VersionSelector, stage};
 use std::time::Duration;
 
 use crate::connect::conninfo::Candidate;
-use crate::error::Error;
+use crate::connect::error::ConnectionError;
 use crate::secrets::cache::{self, Moment, Request, Sealed, Wanted};
 use crate::secrets::watch::UsedSecret;
 
@@ -40,7 +40,7 @@ enum Step {
 
 struct Others {
     /// Why the first was refused.
-    refusal: Error,
+    refusal: ConnectionError,
     /// What is left to look at.
     left: std::slice::Iter<'static, (bool, &'static str)>,
     /// When this round began.
@@ -65,7 +65,7 @@ impl SecretCandidates {
         id: String,
         identity: &Identity,
         given_credentials: bool,
-    ) -> Result<(SecretCandidates, Candidate), Error> {
+    ) -> Result<(SecretCandidates, Candidate), ConnectionError> {
         let (began, generation) = (cache::now(), cache::generation());
         let current = Request::new(&id, VersionSelector::default(), identity)?;
         let sealed = current.get(&Wanted::Fresh)?;
@@ -88,7 +88,7 @@ impl SecretCandidates {
     ///
     /// # Errors
     /// If there is none: the error of the first, or one that has nothing to do with passwords.
-    pub fn after(&mut self, error: Error) -> Result<Candidate, Error> {
+    pub fn after(&mut self, error: ConnectionError) -> Result<Candidate, ConnectionError> {
         let (is_refused, is_unusable) = (self.is_refused(&error), error.is_unusable_secret());
         match std::mem::replace(&mut self.step, Step::Renewed) {
             Step::Current { cached_before: true } if is_unusable => {
@@ -126,13 +126,13 @@ impl SecretCandidates {
     }
 
     /// Whether the remote server refused the secret's password.
-    fn is_refused(&self, error: &Error) -> bool {
+    fn is_refused(&self, error: &ConnectionError) -> bool {
         !self.given_credentials
-            && matches!(error, Error::Connect(error) | Error::SecretOfOther { error, .. }
+            && matches!(error, ConnectionError::Remote(error) | ConnectionError::SecretOfOther { error, .. }
                 if error.is_authentication_failure())
     }
 
-    fn other(&mut self, mut others: Others) -> Result<Candidate, Error> {
+    fn other(&mut self, mut others: Others) -> Result<Candidate, ConnectionError> {
         let pending = self.current.at_stage(stage::PENDING);
         while let Some(&(patient, label)) = others.left.next() {
             let is_current = label == stage::CURRENT;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::connect::recipe::{Made, Recipe};
-use crate::error::Error;
 use crate::session::Session;
+use crate::session::error::SessionError;
 use crate::session::name::ConnectionName;
 
 /// A session, and how it was made.
@@ -59,7 +59,7 @@ pub fn find(name: &ConnectionName) -> Option<Target> {
 ///
 /// # Errors
 /// If there is none (08003).
-pub fn get(name: &ConnectionName) -> Result<Target, Error> {
+pub fn get(name: &ConnectionName) -> Result<Target, SessionError> {
     find(name).ok_or_else(|| name.not_available())
 }
 
@@ -72,7 +72,7 @@ pub fn transient(made: Made) -> Target {
 ///
 /// # Errors
 /// If the one replaced could not be closed.
-pub fn keep(name: ConnectionName, made: Made) -> Result<Target, Error> {
+pub fn keep(name: ConnectionName, made: Made) -> Result<Target, SessionError> {
     let entry = Rc::new(Entry::from(made));
     let replaced = with(|entries| entries.insert(name.clone(), entry.clone()));
     replaced.map_or(Ok(()), close)?;
@@ -99,13 +99,13 @@ pub fn is_alive(name: &ConnectionName) -> bool {
 ///
 /// # Errors
 /// If there is none (08003).
-pub fn disconnect(name: &ConnectionName) -> Result<(), Error> {
+pub fn disconnect(name: &ConnectionName) -> Result<(), SessionError> {
     with(|entries| entries.remove(name)).ok_or_else(|| name.not_available()).and_then(close)
 }
 
 /// Waits for the end where that is possible: a connection that is in the middle of a query further
 /// up the stack ends with that query.
-fn close(entry: Rc<Entry>) -> Result<(), Error> {
+fn close(entry: Rc<Entry>) -> Result<(), SessionError> {
     Rc::into_inner(entry).map_or(Ok(()), |entry| entry.session.close())
 }
 

@@ -8,14 +8,14 @@ use secretlink_remote::status::Loss;
 use super::{Entry, Target, keep};
 use crate::backend::process::report::RawReport;
 use crate::connect::destination::Destination;
+use crate::connect::error::ConnectionError;
 use crate::connect::recipe::{Made, Way};
-use crate::error::Error;
 
 impl Entry {
     /// Another session in place of this one, and why, if nobody would miss more than the session: it is
     /// idle, so there is no query of which one does not know what became of it, and not in a transaction,
     /// which includes every cursor of `dblink_open`.
-    fn replacement(&self) -> Result<Option<(Made, Cause)>, Error> {
+    fn replacement(&self) -> Result<Option<(Made, Cause)>, ConnectionError> {
         let (session, secret) = (&self.session, self.recipe.new_secret());
         let Some(way) = &self.recipe.way else { return Ok(None) };
         match (session.status().loss(), way) {
@@ -44,7 +44,7 @@ impl Target {
     ///
     /// # Errors
     /// If it could not be made again.
-    pub fn for_query(self) -> Result<Target, Error> {
+    pub fn for_query(self) -> Result<Target, ConnectionError> {
         let Some((made, cause)) = self.entry.replacement()? else { return Ok(self) };
         let Target { entry: old, name } = self;
         drop(old);

@@ -1,12 +1,12 @@
 //! The Secrets Manager client of this backend.
 
-use secretlink_aws::{Client, Settings};
+use secretlink_aws::{AwsError, Client, Settings};
 use std::cell::RefCell;
 use std::future::Future;
 
 use crate::backend::process::io;
 use crate::backend::process::wait::WaitEvent;
-use crate::error::Error;
+use crate::secrets::error::SecretsError;
 use crate::settings;
 use crate::stats;
 
@@ -22,7 +22,7 @@ thread_local! {
 ///
 /// # Errors
 /// A setting that was refused.
-pub fn current() -> Result<Client, Error> {
+pub fn current() -> Result<Client, SecretsError> {
     Ok(with(settings::aws::current()?))
 }
 
@@ -46,12 +46,11 @@ pub fn with(settings: Settings) -> Client {
 ///
 /// # Errors
 /// Those of the call, and a setting that was refused.
-pub fn call<T, E, F, Fut>(request: F) -> Result<T, Error>
+pub fn call<T, F, Fut>(request: F) -> Result<T, SecretsError>
 where
     T: Send + 'static,
-    E: Into<Error> + Send + 'static,
     F: FnOnce(Client) -> Fut,
-    Fut: Future<Output = Result<T, E>> + Send + 'static,
+    Fut: Future<Output = Result<T, AwsError>> + Send + 'static,
 {
     io::run(WaitEvent::SecretsManager, request(current()?))?.map_err(Into::into)
 }

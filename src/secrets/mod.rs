@@ -2,4 +2,5 @@
 
 pub mod cache;
 pub mod client;
+pub mod error;
 pub mod watch;

@@ -7,13 +7,14 @@ use secretlink_remote::error::{AttemptError, QueryError};
 use secretlink_remote::request::Request;
 use std::cell::Cell;
 
+use super::error::SessionError;
 use super::name::ConnectionName;
 use super::pending::{Pending, Step};
 use super::{LastError, Session, count_rows, pass_on};
+use crate::backend::error::BackendError;
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::WaitEvent;
-use crate::error::Error;
 
 /// What reading the next result gave.
 pub enum NextResult {
@@ -61,7 +62,7 @@ impl Session {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn send(&self, sql: Vec<u8>) -> Result<bool, Error> {
+    pub fn send(&self, sql: Vec<u8>) -> Result<bool, SessionError> {
         let lost = self.remote.status().loss().map(|loss| QueryError::Lost(loss.reason.clone()));
         let obstacle = match lost {
             Some(lost) => Some((lost.to_string(), lost.sqlstate())),
@@ -80,13 +81,13 @@ impl Session {
         Ok(true)
     }
 
-    fn is_occupied(&self) -> Result<bool, Error> {
+    fn is_occupied(&self) -> Result<bool, SessionError> {
         if self.busy.get() {
             return Ok(true);
         }
         match self.settle() {
             Ok(()) => Ok(false),
-            Err(Error::Pending) => Ok(true),
+            Err(SessionError::Pending) => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -106,11 +107,11 @@ impl Session {
     ///
     /// # Errors
     /// Those of `take`, and if a result is being read at the moment or reading it was interrupted.
-    pub fn next_result(
+    pub fn next_result<E: From<SessionError> + From<BackendError>>(
         &self,
         name: &ConnectionName,
-        mut take: impl FnMut(Event) -> Result<(), Error>,
-    ) -> Result<NextResult, Error> {
+        mut take: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<NextResult, E> {
         let _busy = self.occupy()?;
         let mut held = self.hold();
         let Some(pending) = &mut held.pending else {
@@ -154,7 +155,7 @@ impl Session {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn cancel(&self) -> Result<Option<String>, Error> {
+    pub fn cancel(&self) -> Result<Option<String>, SessionError> {
         if let Some(loss) = self.remote.status().loss() {
             return Ok(Some(QueryError::Lost(loss.reason.clone()).to_string()));
         }
@@ -170,13 +171,13 @@ impl Session {
     ///
     /// # Errors
     /// If there are results that have not been read.
-    pub fn settle(&self) -> Result<(), Error> {
+    pub fn settle(&self) -> Result<(), SessionError> {
         let mut held = self.hold();
         let Some(pending) = &mut held.pending else { return Ok(()) };
         if pending.unwanted || pending.is_over()? {
             held.pending = None;
             return Ok(());
         }
-        Err(Error::Pending)
+        Err(SessionError::Pending)
     }
 }

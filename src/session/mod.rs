@@ -2,6 +2,7 @@
 //! not known here.
 
 mod asynchronous;
+pub mod error;
 pub mod name;
 mod pending;
 
@@ -19,15 +20,16 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 pub use self::asynchronous::NextResult;
+use self::error::SessionError;
 use self::name::ConnectionName;
 use self::pending::Pending;
+use crate::backend::error::BackendError;
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, user};
 use crate::backend::result::error_text::error_text;
 use crate::backend::text::ServerText;
-use crate::error::Error;
 use crate::stats::{self, Counter};
 
 /// An open session.
@@ -77,7 +79,7 @@ impl Session {
     ///
     /// # Errors
     /// If that rule is broken.
-    pub fn adopt(connection: Connection, fd: ExternalFd) -> Result<Session, Error> {
+    pub fn adopt(connection: Connection, fd: ExternalFd) -> Result<Session, SessionError> {
         let session = Session {
             remote: Remote::adopt(io::thread()?, connection),
             busy: Cell::new(false),
@@ -90,7 +92,7 @@ impl Session {
         };
         if !user::is_superuser() && !session.remote.facts().password_used {
             session.close()?;
-            return Err(Error::PasswordNotUsed);
+            return Err(SessionError::PasswordNotUsed);
         }
         Ok(session)
     }
@@ -143,12 +145,12 @@ impl Session {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn close(self) -> Result<(), Error> {
+    pub fn close(self) -> Result<(), SessionError> {
         // A query that was sent would be cancelled if it were dropped before: as with contrib dblink, the
         // server goes on with it.
         let _sent = self.pending.take();
         let mut pending = self.remote.close(io::thread()?);
-        io::recv(WaitEvent::Disconnect, &mut pending.answer)
+        Ok(io::recv(WaitEvent::Disconnect, &mut pending.answer)?)
     }
 
     /// Runs a query string and gives each piece of the answer to `take`, but notices, which go to
@@ -159,12 +161,12 @@ impl Session {
     /// # Errors
     /// Those of `take`, and if the connection is in the middle of another query, as happens when
     /// reading a result runs a function that asks the same connection, or has a pending one.
-    pub fn query(
+    pub fn query<E: From<SessionError> + From<BackendError>>(
         &self,
         request: Request,
         name: &ConnectionName,
-        mut take: impl FnMut(Event) -> Result<(), Error>,
-    ) -> Result<Option<QueryError>, Error> {
+        mut take: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<Option<QueryError>, E> {
         let _busy = self.occupy()?;
         self.settle()?;
         self.last_error.take();
@@ -199,8 +201,8 @@ impl Session {
     }
 
     /// Marks the session as being read.
-    fn occupy(&self) -> Result<Busy<'_>, Error> {
-        if self.busy.replace(true) { Err(Error::Busy) } else { Ok(Busy(&self.busy)) }
+    fn occupy(&self) -> Result<Busy<'_>, SessionError> {
+        if self.busy.replace(true) { Err(SessionError::Busy) } else { Ok(Busy(&self.busy)) }
     }
 
     fn note_error(&self, error: &QueryError, sql: &Arc<Vec<u8>>) {

@@ -1,7 +1,7 @@
 //! How a connection is called.
 
 use crate::backend::text::ServerText;
-use crate::error::Error;
+use crate::session::error::SessionError;
 
 /// A connection's name. The one connection without a name comes before all others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ impl ConnectionName {
     }
 
     /// There is no such connection.
-    pub fn not_available(&self) -> Error {
-        self.shown().map_or(Error::UnnamedNotAvailable, Error::NotAvailable)
+    pub fn not_available(&self) -> SessionError {
+        self.shown().map_or(SessionError::UnnamedNotAvailable, SessionError::NotAvailable)
     }
 }

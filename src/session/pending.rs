@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::backend::process::io;
 use crate::backend::process::wait::WaitEvent;
-use crate::error::Error;
+use crate::session::error::SessionError;
 
 /// How long to wait for the end of an answer whose last result has been read. The server sends both
 /// at once, but they need not arrive at once.
@@ -86,7 +86,7 @@ impl Pending {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn is_over(&mut self) -> Result<bool, Error> {
+    pub fn is_over(&mut self) -> Result<bool, SessionError> {
         if self.some_read && matches!(self.at, At::Start) && self.again.is_none() {
             self.again = io::recv_within(WaitEvent::Query, &mut self.query.events, END_GRACE)?;
         }
@@ -97,7 +97,7 @@ impl Pending {
     ///
     /// # Errors
     /// If reading one was interrupted, so that rows of it are lost. The next call goes on behind it.
-    pub fn begin(&mut self) -> Result<(), Error> {
+    pub fn begin(&mut self) -> Result<(), SessionError> {
         match std::mem::replace(&mut self.at, At::Start) {
             At::Start => Ok(()),
             At::Head(shape) => {
@@ -121,7 +121,7 @@ impl Pending {
             },
             At::Rows => {
                 self.at = At::Rest;
-                Err(Error::ResultInterrupted)
+                Err(SessionError::ResultInterrupted)
             }
         }
     }
@@ -131,7 +131,7 @@ impl Pending {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn step(&mut self) -> Result<Step, Error> {
+    pub fn step(&mut self) -> Result<Step, SessionError> {
         Ok(match self.next()? {
             Event::Done => Step::Over,
             event => {
@@ -151,10 +151,10 @@ impl Pending {
         self.at = head.map_or(At::Rows, At::Head);
     }
 
-    fn next(&mut self) -> Result<Event, Error> {
+    fn next(&mut self) -> Result<Event, SessionError> {
         match self.again.take() {
             Some(event) => Ok(event),
-            None => io::recv(WaitEvent::Query, &mut self.query.events),
+            None => Ok(io::recv(WaitEvent::Query, &mut self.query.events)?),
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use pgrx::pg_sys;
 use secretlink_aws::Settings;
+use secretlink_core::{Report, SqlState};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use super::kind::{Context, Given, GivenSwitch, Number, Switch, Text, settings};
 use crate::backend::process::server;
-use crate::error::Error;
 
 settings! {
     REGION: Text = Text::unset(
@@ -135,13 +135,32 @@ fn is_set(name: &CStr) -> bool {
     !unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) }.is_null()
 }
 
+/// A setting for superusers that somebody else set before secretlink was loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("permission denied to set parameter \"{0}\"")]
+pub struct SettingRefused(String);
+
+impl Report for SettingRefused {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new("42501")
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some("This session set it before secretlink was loaded, in place of the server's value.".into())
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("Start a session that does not set it.".into())
+    }
+}
+
 /// The settings that shape requests to AWS, as they are now.
 ///
 /// # Errors
 /// If one of them was set by somebody who may not, in a way that hides the right value (42501).
-pub fn current() -> Result<Settings, Error> {
+pub fn current() -> Result<Settings, SettingRefused> {
     if let Some(name) = REFUSED.get() {
-        return Err(Error::SettingRefused(name.to_string_lossy().into_owned()));
+        return Err(SettingRefused(name.to_string_lossy().into_owned()));
     }
     Ok(Settings {
         region: REGION.get(),

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-use super::error::PasswordError;
+use super::error::SyncError;
 use super::notice::Notice;
 use super::target;
 use crate::backend::catalog::roles::{self, Role};
@@ -15,7 +15,6 @@ use crate::backend::process::report::{OrRaise, RawReport};
 use crate::backend::process::transaction;
 use crate::backend::process::user;
 use crate::backend::text::from_catalog;
-use crate::error::Error;
 use crate::settings;
 use crate::settings::sync::PasswordSync;
 
@@ -115,9 +114,9 @@ pub fn on_dropped(oid: pg_sys::Oid) {
 
 /// `SECURITY LABEL FOR secretlink ON ROLE`.
 pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
-    let check = || -> Result<(), Error> {
+    let check = || -> Result<(), SyncError> {
         if !user::is_superuser() {
-            return Err(PasswordError::LabelNotPermitted.into());
+            return Err(SyncError::LabelNotPermitted);
         }
         match label {
             Some(label) => target::check_label(role, &from_catalog(label)),
@@ -130,7 +129,7 @@ pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
 
 /// `SECURITY LABEL FOR secretlink` on anything else.
 pub fn on_label_elsewhere() {
-    RawReport::new(&PasswordError::NotARole).raise();
+    RawReport::new(&SyncError::NotARole).raise();
 }
 
 /// A role's label has changed.

@@ -20,7 +20,7 @@ use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use super::changes::{self, RoleChange};
-use super::error::PasswordError;
+use super::error::SyncError;
 use super::notice::Notice;
 use super::states::{self, State};
 use super::target;
@@ -31,7 +31,6 @@ use crate::backend::process::server;
 use crate::backend::process::transaction::{self, StatementTimeout};
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::text::password_from_server;
-use crate::error::Error;
 use crate::secrets::{cache, client};
 use crate::settings;
 use crate::settings::sync::{HashedPassword, PasswordSettings, PasswordSync};
@@ -97,9 +96,9 @@ impl Work {
         self.change.secret.as_str().to_owned()
     }
 
-    fn not_staged(&self, obstacle: Obstacle) -> PasswordError {
+    fn not_staged(&self, obstacle: Obstacle) -> SyncError {
         let obstacle = super::roles::knowing_clones(&self.change.role, obstacle);
-        PasswordError::NotStaged { role: self.role(), secret: self.secret(), obstacle: Box::new(obstacle) }
+        SyncError::NotStaged { role: self.role(), secret: self.secret(), obstacle: Box::new(obstacle) }
     }
 }
 
@@ -112,7 +111,7 @@ pub fn before_commit() {
     }
 }
 
-fn stage() -> Result<(), Error> {
+fn stage() -> Result<(), SyncError> {
     transaction::see_own_changes();
     let settings = settings::sync::current();
     let _limit = StatementTimeout::resume();
@@ -164,7 +163,7 @@ fn keep_apart(
     works: &mut Vec<Work>,
     settings: &PasswordSettings,
     outcome: &mut Outcome,
-) -> Result<(), Error> {
+) -> Result<(), SyncError> {
     if labelled.is_empty() && works.is_empty() {
         return Ok(());
     }
@@ -178,12 +177,12 @@ fn keep_apart(
     for refused in works.extract_if(.., |work| owners.rival(work.role.oid).is_some()) {
         let Some(rival) = owners.rival(refused.role.oid) else { continue };
         if is_strict(&refused, settings) {
-            return Err(rival.into());
+            return Err(rival);
         }
         not_stored(refused.role.oid, &refused.change, &rival, outcome);
     }
     match labelled.iter().find_map(|oid| owners.other(*oid)) {
-        Some(other) => Err(other.into()),
+        Some(other) => Err(other),
         None => Ok(()),
     }
 }
@@ -200,7 +199,7 @@ fn consider(
     change: RoleChange,
     settings: &PasswordSettings,
     outcome: &mut Outcome,
-) -> Result<Option<Work>, Error> {
+) -> Result<Option<Work>, SyncError> {
     let role = if change.dropped { None } else { roles::by_oid(oid) };
     let Some(role) = role else {
         outcome.forgotten.push(oid);
@@ -249,9 +248,9 @@ fn consider(
     if change.changed && (role.hash.as_ref() != had_hash || !change.passwords.is_empty()) {
         match find_password(&role, &change.passwords) {
             Ok(password) => work.password = Some(password),
-            Err(PasswordError::Hashed { .. }) => hashed = true,
+            Err(SyncError::Hashed { .. }) => hashed = true,
             // No client can send it: nothing can be stored.
-            Err(error) if settings.hashed == HashedPassword::Verify => return Err(error.into()),
+            Err(error) if settings.hashed == HashedPassword::Verify => return Err(error),
             Err(error) => {
                 not_stored(oid, &work, &error, outcome);
                 return Ok(None);
@@ -280,15 +279,15 @@ fn missing(change: &RoleChange, settings: &PasswordSettings) -> Missing {
 
 /// Of the passwords that the transaction has named, the one that will be in force, as clients send it.
 /// The catalog decides: whatever was rolled back, overwritten or hashed by somebody else is not it.
-fn find_password(role: &Role, passwords: &[Secret]) -> Result<Secret, PasswordError> {
+fn find_password(role: &Role, passwords: &[Secret]) -> Result<Secret, SyncError> {
     let Some(password) = passwords.iter().find(|password| role.verify(password)) else {
-        return Err(PasswordError::Hashed { role: role.display() });
+        return Err(SyncError::Hashed { role: role.display() });
     };
     let sent = password_from_server(password.expose());
     if sent == *password || role.verify(&sent) {
         Ok(sent)
     } else {
-        Err(PasswordError::Encoding { role: role.display() })
+        Err(SyncError::Encoding { role: role.display() })
     }
 }
 
@@ -313,7 +312,11 @@ fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &m
 
 /// Brings the changes into Secrets Manager, as far as that is done before the commit. With `strict`,
 /// nothing is written unless everything can be.
-fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Outcome) -> Result<(), Error> {
+fn bring_in(
+    mut works: Vec<Work>,
+    settings: &PasswordSettings,
+    outcome: &mut Outcome,
+) -> Result<(), SyncError> {
     let strict = |work: &Work| is_strict(work, settings);
     let client = client::current()?;
     let aws = client.until(Instant::now() + client.settings().request_timeout);
@@ -328,9 +331,9 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
     let mut plans = Vec::new();
     for (work, versions) in works.into_iter().zip(versions) {
         if work.hashed && work.change.password.is_none() && versions.is_ok() {
-            let error = PasswordError::Hashed { role: work.role() };
+            let error = SyncError::Hashed { role: work.role() };
             if strict(&work) && settings.hashed == HashedPassword::Verify {
-                return Err(error.into());
+                return Err(error);
             }
             not_stored(work.role.oid, &work.change, &error, outcome);
             continue;
@@ -347,7 +350,7 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
             }),
             Ok(plan) => plans.push((work, plan)),
             Err(error) if strict(&work) && !matches!(error, Obstacle::NothingToRename { .. }) => {
-                return Err(work.not_staged(error).into());
+                return Err(work.not_staged(error));
             }
             Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
         }
@@ -380,19 +383,19 @@ fn bring_in(mut works: Vec<Work>, settings: &PasswordSettings, outcome: &mut Out
                     value,
                 });
             }
-            Err(error) if strict(work) => return Err(work.not_staged(error).into()),
+            Err(error) if strict(work) => return Err(work.not_staged(error)),
             Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
         }
     }
     Ok(())
 }
 
-fn read_all(aws: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
-    io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids))
+fn read_all(aws: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
+    Ok(io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids))?)
 }
 
 /// A renamed role whose secret goes by its name takes its password along to the new secret.
-fn find_moved(aws: &Client, works: &mut [Work]) -> Result<(), Error> {
+fn find_moved(aws: &Client, works: &mut [Work]) -> Result<(), SyncError> {
     let mut moved: Vec<_> =
         works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
     let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
@@ -411,7 +414,7 @@ fn find_renamed(
     aws: &Client,
     works: &mut [Work],
     versions: &[Result<Option<Versions>, AwsError>],
-) -> Result<(), Error> {
+) -> Result<(), SyncError> {
     for (work, versions) in works.iter_mut().zip(versions) {
         let Ok(Some(versions)) = versions else { continue };
         let name = work.change.name_before().to_owned();
@@ -529,7 +532,7 @@ pub fn before_prepare() {
     }
 }
 
-fn refuse_prepare() -> Result<(), Error> {
+fn refuse_prepare() -> Result<(), SyncError> {
     transaction::see_own_changes();
     let settings = settings::sync::current();
     for (oid, change) in changes::take() {
@@ -539,7 +542,7 @@ fn refuse_prepare() -> Result<(), Error> {
         let told = !outcome.settled.is_empty() || !outcome.doubted.is_empty();
         if work.is_some() || (told && settings.mode != PasswordSync::Off) {
             let role = roles::by_oid(oid).map(|role| role.display()).unwrap_or_default();
-            return Err(PasswordError::Prepared { role }.into());
+            return Err(SyncError::Prepared { role });
         }
     }
     Ok(())

@@ -1,14 +1,23 @@
 //! What password sync reports.
 
+use secretlink_aws::AwsError;
 use secretlink_core::random::NoRandomness;
 use secretlink_core::{Report, SqlState};
 use secretlink_versions::{Obstacle, TemplateError};
 use thiserror::Error;
 
+use crate::backend::error::BackendError;
+use crate::secrets::error::SecretsError;
+
 /// An error of password sync, raised by the statement or the commit that it prevents; a WARNING where
 /// `secretlink.password_sync` is `warn`.
 #[derive(Debug, Error)]
-pub enum PasswordError {
+pub enum SyncError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+
     #[error("password of role \"{role}\" cannot be stored in secret \"{secret}\"")]
     NotStaged { role: String, secret: String, obstacle: Box<Obstacle> },
     #[error(
@@ -46,77 +55,87 @@ pub enum PasswordError {
     NoRandomness(#[from] NoRandomness),
 }
 
-impl Report for PasswordError {
+impl From<AwsError> for SyncError {
+    fn from(error: AwsError) -> SyncError {
+        SyncError::Secrets(error.into())
+    }
+}
+
+impl Report for SyncError {
     fn sqlstate(&self) -> SqlState {
         SqlState::new(match self {
-            PasswordError::NotStaged { obstacle, .. } => return obstacle.sqlstate(),
-            PasswordError::Template { .. }
-            | PasswordError::LabelTooLong
-            | PasswordError::PasswordLength(_) => "22023",
+            SyncError::Backend(error) => return error.sqlstate(),
+            SyncError::Secrets(error) => return error.sqlstate(),
+            SyncError::NotStaged { obstacle, .. } => return obstacle.sqlstate(),
+            SyncError::Template { .. } | SyncError::LabelTooLong | SyncError::PasswordLength(_) => "22023",
             // invalid_password
-            PasswordError::Hashed { .. } | PasswordError::Encoding { .. } => "28P01",
-            PasswordError::Prepared { .. } | PasswordError::NotARole => "0A000",
-            PasswordError::NotPreloaded
-            | PasswordError::NotSynced(_)
-            | PasswordError::NotCreated(_)
-            | PasswordError::SyncIsOff => "55000",
-            PasswordError::LabelNotPermitted | PasswordError::NotAdmin(_) => "42501",
-            PasswordError::SecretInUse { .. } => "42710",
-            PasswordError::NoRandomness(_) => "58000",
+            SyncError::Hashed { .. } | SyncError::Encoding { .. } => "28P01",
+            SyncError::Prepared { .. } | SyncError::NotARole => "0A000",
+            SyncError::NotPreloaded
+            | SyncError::NotSynced(_)
+            | SyncError::NotCreated(_)
+            | SyncError::SyncIsOff => "55000",
+            SyncError::LabelNotPermitted | SyncError::NotAdmin(_) => "42501",
+            SyncError::SecretInUse { .. } => "42710",
+            SyncError::NoRandomness(_) => "58000",
         })
     }
 
     fn detail(&self) -> Option<String> {
         Some(match self {
-            PasswordError::NotStaged { obstacle, .. } => sentences(obstacle.as_ref()),
-            PasswordError::Template { problem, .. } => problem.to_string(),
-            PasswordError::Hashed { .. } => {
+            SyncError::Backend(error) => return error.detail(),
+            SyncError::Secrets(error) => return error.detail(),
+            SyncError::NotStaged { obstacle, .. } => sentences(obstacle.as_ref()),
+            SyncError::Template { problem, .. } => problem.to_string(),
+            SyncError::Hashed { .. } => {
                 "A secret holds the password itself, and none of this role's that verifies against the hash is at AWSCURRENT or AWSPENDING.".into()
             }
-            PasswordError::Encoding { .. } => {
+            SyncError::Encoding { .. } => {
                 "Clients send a password in UTF-8, and in this database's encoding it has other bytes.".into()
             }
-            PasswordError::LabelNotPermitted => {
+            SyncError::LabelNotPermitted => {
                 "Who labels a role decides which secret is overwritten.".into()
             }
-            PasswordError::NotCreated(_) => "Another library has kept the server from creating it.".into(),
-            PasswordError::NotAdmin(_) => "It takes admin rights over that role.".into(),
-            PasswordError::SecretInUse { called: Some(called), .. } => {
+            SyncError::NotCreated(_) => "Another library has kept the server from creating it.".into(),
+            SyncError::NotAdmin(_) => "It takes admin rights over that role.".into(),
+            SyncError::SecretInUse { called: Some(called), .. } => {
                 format!("That role's secret is called \"{called}\", which may be the same secret.")
             }
-            PasswordError::LabelTooLong => "It has at most 1000 bytes.".into(),
-            PasswordError::PasswordLength(_) => "It is a number from 16 to 256.".into(),
+            SyncError::LabelTooLong => "It has at most 1000 bytes.".into(),
+            SyncError::PasswordLength(_) => "It is a number from 16 to 256.".into(),
             _ => return None,
         })
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            PasswordError::NotStaged { obstacle, .. } if matches!(**obstacle, Obstacle::Aws(_)) => {
+            SyncError::Backend(error) => return error.hint(),
+            SyncError::Secrets(error) => return error.hint(),
+            SyncError::NotStaged { obstacle, .. } if matches!(**obstacle, Obstacle::Aws(_)) => {
                 let first = obstacle.hint().map_or_else(String::new, |hint| hint + " ");
                 format!(
                     "{first}To change the password and leave its secret as it is, use SET secretlink.password_sync = off."
                 )
             }
-            PasswordError::NotStaged { obstacle, .. } => return obstacle.hint(),
-            PasswordError::Hashed { .. } => {
+            SyncError::NotStaged { obstacle, .. } => return obstacle.hint(),
+            SyncError::Hashed { .. } => {
                 "Give ALTER ROLE ... PASSWORD the password itself, or store the password in the secret first, with put_secret_value, and set the hash then: psql's \\password and many tools send a hash. If another library checks passwords, load it before secretlink.".into()
             }
-            PasswordError::Encoding { .. } => {
+            SyncError::Encoding { .. } => {
                 "Use ASCII characters only, or change the password in a database whose encoding is UTF8.".into()
             }
-            PasswordError::Prepared { .. } => {
+            SyncError::Prepared { .. } => {
                 "Change synced roles in a transaction of their own. In a Citus cluster only the coordinator syncs: set secretlink.password_sync to off on the workers.".into()
             }
-            PasswordError::NotPreloaded => {
+            SyncError::NotPreloaded => {
                 "Add secretlink to shared_preload_libraries in postgresql.conf, and restart the server.".into()
             }
-            PasswordError::LabelNotPermitted => {
+            SyncError::LabelNotPermitted => {
                 "Use sync_role, for which EXECUTE can be granted, or ask a superuser.".into()
             }
-            PasswordError::SyncIsOff => "Set secretlink.password_sync to strict.".into(),
-            PasswordError::SecretInUse { .. } => "Use one secret for each role.".into(),
-            PasswordError::NotSynced(_) => "Use sync_role to name the secret of a role.".into(),
+            SyncError::SyncIsOff => "Set secretlink.password_sync to strict.".into(),
+            SyncError::SecretInUse { .. } => "Use one secret for each role.".into(),
+            SyncError::NotSynced(_) => "Use sync_role to name the secret of a role.".into(),
             _ => return None,
         })
     }

@@ -5,7 +5,7 @@ use secretlink_aws::SecretId;
 use secretlink_core::Report;
 use secretlink_versions::{Obstacle, check_versions, random_password};
 
-use super::error::{PasswordError, sentence, sentences};
+use super::error::{SyncError, sentence, sentences};
 use super::notice::Notice;
 use super::settle::Look;
 use super::states::{self, RoleState, State};
@@ -14,8 +14,8 @@ use super::{changes, settle};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
 use crate::backend::text::{RoleName, to_server};
-use crate::error::Error;
 use crate::secrets::client;
+use crate::secrets::error::SecretsError;
 use crate::settings;
 use crate::settings::sync::PasswordSync;
 use crate::workers::doorbell;
@@ -23,15 +23,15 @@ use crate::workers::doorbell;
 /// Lengths of a made-up password.
 const PASSWORD_LENGTHS: std::ops::RangeInclusive<i32> = 16..=256;
 
-fn preloaded() -> Result<(), Error> {
-    if states::are_shared() { Ok(()) } else { Err(PasswordError::NotPreloaded.into()) }
+fn preloaded() -> Result<(), SyncError> {
+    if states::are_shared() { Ok(()) } else { Err(SyncError::NotPreloaded) }
 }
 
 /// The role of this name, if the current user may administer it.
-fn administered(name: &RoleName) -> Result<Role, Error> {
+fn administered(name: &RoleName) -> Result<Role, SyncError> {
     let oid = roles::oid_of(name);
-    let role = roles::by_oid(oid).ok_or_else(|| PasswordError::NotSynced(name.display()))?;
-    if roles::may_administer(oid) { Ok(role) } else { Err(PasswordError::NotAdmin(role.display()).into()) }
+    let role = roles::by_oid(oid).ok_or_else(|| SyncError::NotSynced(name.display()))?;
+    if roles::may_administer(oid) { Ok(role) } else { Err(SyncError::NotAdmin(role.display())) }
 }
 
 /// Ties a role to a secret.
@@ -39,7 +39,7 @@ fn administered(name: &RoleName) -> Result<Role, Error> {
 /// # Errors
 /// If the library is not preloaded, the user has no rights over the role, or the secret is not one
 /// that may be written.
-pub fn sync(name: &RoleName, secret: &str) -> Result<(), Error> {
+pub fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
     preloaded()?;
     let role = administered(name)?;
     let id = SecretId::parse(secret)?;
@@ -52,7 +52,7 @@ pub fn sync(name: &RoleName, secret: &str) -> Result<(), Error> {
 }
 
 /// Says at once what would only show when the password is changed next.
-fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
+fn check_secret(role: &Role, secret: &SecretId) -> Result<(), SyncError> {
     let settings = settings::sync::current();
     let (name, shown) = (role.display(), secret.as_str().to_owned());
     match may_be_written(secret.clone())? {
@@ -68,7 +68,7 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<(), Error> {
         }
         Err(obstacle) => {
             let obstacle = Box::new(obstacle);
-            return Err(PasswordError::NotStaged { role: name, secret: shown, obstacle }.into());
+            return Err(SyncError::NotStaged { role: name, secret: shown, obstacle });
         }
     }
     let look = settle::look(role, secret)?;
@@ -103,8 +103,8 @@ pub fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
 }
 
 /// Asks Secrets Manager what stands in the way of a new version, if anything.
-fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, Error> {
-    client::call(|aws| async move { Ok::<_, Error>(check_versions(&aws, &secret).await) })
+fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
+    Ok(client::call(|aws| async move { Ok(check_versions(&aws, &secret).await) })?)
 }
 
 /// Unties a role from its secret. Where a template would name one, an empty label says that none is
@@ -112,7 +112,7 @@ fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, Error> {
 ///
 /// # Errors
 /// If the user has no rights over the role.
-pub fn unsync(name: &RoleName) -> Result<(), Error> {
+pub fn unsync(name: &RoleName) -> Result<(), SyncError> {
     let role = administered(name)?;
     let templated = target::by_template(&role.name)?.is_some();
     set_label(role.oid, templated.then_some(""));
@@ -128,9 +128,9 @@ fn set_label(role: pg_sys::Oid, label: Option<&str>) {
 ///
 /// # Errors
 /// If the role is not synced.
-pub fn check(name: &RoleName) -> Result<State, Error> {
+pub fn check(name: &RoleName) -> Result<State, SyncError> {
     let oid = roles::oid_of(name);
-    let not_synced = || Error::from(PasswordError::NotSynced(name.display()));
+    let not_synced = || SyncError::NotSynced(name.display());
     let role = roles::by_oid(oid).ok_or_else(not_synced)?;
     let secret = target::of(&role)?.ok_or_else(not_synced)?;
     if let Some(rival) = Owners::read().rival(oid) {
@@ -144,7 +144,7 @@ pub fn check(name: &RoleName) -> Result<State, Error> {
             }
             state
         }
-        Err(Error::Aws(error)) => {
+        Err(SyncError::Secrets(SecretsError::Aws(error))) => {
             let (role, secret) = (role.display(), secret.as_str().to_owned());
             let reason = sentence(&error.to_string());
             RawReport::new(&Notice::NotSeen { role, secret, reason }).emit(PgLogLevel::WARNING);
@@ -199,30 +199,30 @@ pub fn all() -> Vec<Row> {
 ///
 /// # Errors
 /// If the library is not preloaded, the length is out of range, or there is such a secret already.
-pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<(), Error> {
+pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<(), SyncError> {
     preloaded()?;
     let id = SecretId::parse(secret)?;
     let length = usize::try_from(length)
         .ok()
         .filter(|_| PASSWORD_LENGTHS.contains(&length))
-        .ok_or(PasswordError::PasswordLength(length))?;
+        .ok_or(SyncError::PasswordLength(length))?;
     if settings::sync::current().mode == PasswordSync::Off {
         // Nobody would ever know the password.
-        return Err(PasswordError::SyncIsOff.into());
+        return Err(SyncError::SyncIsOff);
     }
     target::check_label(pg_sys::InvalidOid, secret)?;
     match may_be_written(id)? {
         Ok(()) | Err(Obstacle::Missing { .. }) => {}
         Err(obstacle) => {
             let (role, secret, obstacle) = (name.display(), secret.to_owned(), Box::new(obstacle));
-            return Err(PasswordError::NotStaged { role, secret, obstacle }.into());
+            return Err(SyncError::NotStaged { role, secret, obstacle });
         }
     }
-    let password = random_password(length).map_err(PasswordError::from)?;
-    let verifier = roles::verifier_of(name, &password).map_err(PasswordError::from)?;
+    let password = random_password(length).map_err(SyncError::from)?;
+    let verifier = roles::verifier_of(name, &password).map_err(SyncError::from)?;
     changes::expect_password(password);
-    let oid = roles::create_with_verifier(name, &verifier)
-        .ok_or_else(|| PasswordError::NotCreated(name.display()))?;
+    let oid =
+        roles::create_with_verifier(name, &verifier).ok_or_else(|| SyncError::NotCreated(name.display()))?;
     set_label(oid, Some(secret));
     changes::secret_wanted(oid);
     Ok(())

@@ -21,8 +21,8 @@ use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::transaction::{in_transaction, lock_role};
 use crate::backend::process::wait::WaitEvent;
-use crate::error::Error;
 use crate::secrets::{cache, client};
+use crate::sync::error::SyncError;
 
 /// How many secrets are read at the same time.
 const AT_ONCE: usize = 16;
@@ -73,7 +73,7 @@ fn other_user(secret: &SecretId, username: Username) -> Obstacle {
 }
 
 /// Looks for the version that is a role's, at the labels first.
-fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, Error> {
+fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, SyncError> {
     let (id, then) = (secret.clone(), versions.clone());
     let more = || client::call(|aws| async move { unlabelled(&aws, &id, &then).await });
     let name = role.display();
@@ -110,7 +110,7 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
 ///
 /// # Errors
 /// If the secret cannot be read.
-pub fn look(role: &Role, secret: &SecretId) -> Result<Look, Error> {
+pub fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
     if role.hash.is_none() {
         return Ok(State::NoPassword.into());
     }
@@ -155,7 +155,7 @@ pub enum Pass {
 ///
 /// # Errors
 /// If no call could even be tried.
-pub fn settle_doubts() -> Result<Pass, Error> {
+pub fn settle_doubts() -> Result<Pass, SyncError> {
     let mut pass = Pass::Done;
     let doubts = doubts();
     for chunk in doubts.chunks(AT_ONCE) {
@@ -227,9 +227,9 @@ fn doubts() -> Vec<Doubt> {
     })
 }
 
-fn read(client: &Client, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, Error> {
+fn read(client: &Client, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
     let ids = doubts.iter().map(|doubt| doubt.secret.clone()).collect();
-    io::run(WaitEvent::SecretsManager, read_all_versions(client.clone(), ids))
+    Ok(io::run(WaitEvent::SecretsManager, read_all_versions(client.clone(), ids))?)
 }
 
 /// Settles one role by what was read of its secret. `false` if a transaction is changing the role, or has
@@ -256,7 +256,7 @@ fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
     true
 }
 
-fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), Error> {
+fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), SyncError> {
     let found = find(role, &doubt.secret, versions)?;
     let (id, then) = (doubt.secret.clone(), versions.clone());
     let (version_id, is_current) = match found {

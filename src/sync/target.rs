@@ -5,12 +5,11 @@ use secretlink_aws::SecretId;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
-use super::error::PasswordError;
+use super::error::SyncError;
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::server;
 use crate::backend::process::transaction;
 use crate::backend::text::from_catalog;
-use crate::error::Error;
 use crate::settings;
 
 /// The longest label, in bytes. Longer ones would be stored out of line, where a process without a
@@ -22,7 +21,7 @@ const MAX_LABEL: usize = 1000;
 ///
 /// # Errors
 /// If the template gives no name.
-pub fn of(role: &Role) -> Result<Option<SecretId>, Error> {
+pub fn of(role: &Role) -> Result<Option<SecretId>, SyncError> {
     by_label(role, roles::label(role.oid))
 }
 
@@ -30,7 +29,7 @@ pub fn of(role: &Role) -> Result<Option<SecretId>, Error> {
 ///
 /// # Errors
 /// As [`of`].
-pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>, Error> {
+pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>, SyncError> {
     match label {
         Some(label) if label.is_empty() => Ok(None),
         Some(label) => Ok(Some(SecretId::parse(&from_catalog(&label))?)),
@@ -42,11 +41,11 @@ pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>,
 ///
 /// # Errors
 /// If the template gives no name.
-pub fn by_template(name: &CStr) -> Result<Option<SecretId>, Error> {
+pub fn by_template(name: &CStr) -> Result<Option<SecretId>, SyncError> {
     let Some(template) = settings::sync::secret_template() else { return Ok(None) };
     match template.expand(name.to_bytes(), &server::cluster_name()) {
         Ok(secret) => Ok(Some(SecretId::parse(&secret)?)),
-        Err(problem) => Err(PasswordError::Template { role: from_catalog(name), problem }.into()),
+        Err(problem) => Err(SyncError::Template { role: from_catalog(name), problem }),
     }
 }
 
@@ -54,12 +53,12 @@ pub fn by_template(name: &CStr) -> Result<Option<SecretId>, Error> {
 ///
 /// # Errors
 /// If it names no secret, or one that is in use for another role: a secret holds one password.
-pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), Error> {
+pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), SyncError> {
     if label.is_empty() {
         return Ok(());
     }
     if label.len() > MAX_LABEL {
-        return Err(PasswordError::LabelTooLong.into());
+        return Err(SyncError::LabelTooLong);
     }
     let secret = SecretId::parse(label)?;
     secret.check_form()?;
@@ -69,7 +68,7 @@ pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), Error> {
     }
     transaction::see_changes_of_others();
     match Owners::read().others(role, &secret).next() {
-        Some(other) => Err(other.in_use(&secret).into()),
+        Some(other) => Err(other.in_use(&secret)),
         None => Ok(()),
     }
 }
@@ -105,8 +104,8 @@ pub struct Owner {
 
 impl Owner {
     /// That a secret is not to be had, since it may be this role's.
-    pub fn in_use(&self, secret: &SecretId) -> PasswordError {
-        PasswordError::SecretInUse {
+    pub fn in_use(&self, secret: &SecretId) -> SyncError {
+        SyncError::SecretInUse {
             secret: secret.as_str().to_owned(),
             role: self.role.clone(),
             called: (*secret != self.secret).then(|| self.secret.as_str().to_owned()),
@@ -141,7 +140,7 @@ impl Owners {
     }
 
     /// Another role that may have the same secret as this one.
-    pub fn other(&self, role: pg_sys::Oid) -> Option<PasswordError> {
+    pub fn other(&self, role: pg_sys::Oid) -> Option<SyncError> {
         let own = self.owners.iter().find(|owner| owner.oid == role)?;
         let other = self.others(role, &own.secret).next()?;
         Some(other.in_use(&own.secret))
@@ -149,7 +148,7 @@ impl Owners {
 
     /// What keeps a role from having its secret: another role that may have the same one. Of two, a label
     /// goes before the template; where neither does, both are kept from it.
-    pub fn rival(&self, role: pg_sys::Oid) -> Option<PasswordError> {
+    pub fn rival(&self, role: pg_sys::Oid) -> Option<SyncError> {
         let own = self.owners.iter().find(|owner| owner.oid == role)?;
         let rival = self.others(role, &own.secret).find(|other| other.is_labelled || !own.is_labelled)?;
         Some(rival.in_use(&own.secret))

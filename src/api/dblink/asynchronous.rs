@@ -2,19 +2,19 @@
 
 use pgrx::prelude::*;
 
-use super::query::{LastResult, collect_next};
 use super::{named, named_for_query, ok};
 use crate::backend::process::report::OrRaise;
 use crate::backend::result::arguments::Arguments;
 use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::{ServerText, Text};
+use crate::dblink::collect::{LastResult, collect_next};
 use crate::error::Error;
 use crate::session;
 
 /// 1, or 0 and a NOTICE if the query could not be sent.
 #[pg_extern(volatile, parallel_restricted, strict)]
 fn dblink_send_query(connname: ServerText, sql: ServerText) -> i32 {
-    named_for_query(connname).and_then(|t| t.session().send(sql.0)).map(i32::from).or_raise()
+    named_for_query(connname).and_then(|t| Ok(t.session().send(sql.0)?)).map(i32::from).or_raise()
 }
 
 /// 1 if `dblink_get_result` would wait, else 0.
@@ -26,7 +26,7 @@ fn dblink_is_busy(connname: ServerText) -> i32 {
 /// `OK`, or why the server could not be asked.
 #[pg_extern(volatile, parallel_restricted, strict)]
 fn dblink_cancel_query(connname: ServerText) -> Text {
-    let failure = named(connname).and_then(|t| t.session().cancel()).or_raise();
+    let failure = named(connname).and_then(|t| Ok(t.session().cancel()?)).or_raise();
     Text(failure.unwrap_or_else(|| "OK".into()))
 }
 

@@ -7,6 +7,7 @@ use crate::backend::process::report::OrRaise;
 use crate::backend::text::ServerText;
 use crate::connect::destination::Destination;
 use crate::connections;
+use crate::dblink::error::DblinkError;
 use crate::error::Error;
 use crate::session::name::ConnectionName;
 
@@ -37,7 +38,7 @@ fn connect(name: ConnectionName, connstr: ServerText) -> Result<ServerText, Erro
     let destination = Destination::read(connstr)?;
     // One that was lost is replaced.
     if name != ConnectionName::Unnamed && connections::is_alive(&name) {
-        return Err(Error::DuplicateName);
+        return Err(DblinkError::DuplicateName.into());
     }
     connections::keep(name, destination.connect()?)?;
     Ok(ok())

@@ -17,17 +17,17 @@ use crate::session::name::ConnectionName;
 
 /// An open connection of that name.
 fn named(connname: ServerText) -> Result<Target, Error> {
-    connections::get(&ConnectionName::find(connname))
+    Ok(connections::get(&ConnectionName::find(connname))?)
 }
 
 /// An open connection of that name, which is to run something.
 fn named_for_query(connname: ServerText) -> Result<Target, Error> {
-    named(connname)?.for_query()
+    Ok(named(connname)?.for_query()?)
 }
 
 /// The connection without a name, which is to run something.
 fn unnamed_for_query() -> Result<Target, Error> {
-    connections::get(&ConnectionName::Unnamed)?.for_query()
+    Ok(connections::get(&ConnectionName::Unnamed)?.for_query()?)
 }
 
 /// An open connection of that name, or else one made for this call alone, with the name taken for a
@@ -35,11 +35,16 @@ fn unnamed_for_query() -> Result<Target, Error> {
 fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(ServerText(name_or_connstr.0.clone()));
     match connections::find(&name) {
-        Some(target) => target.for_query(),
+        Some(target) => Ok(target.for_query()?),
         None => Ok(connections::transient(Destination::read(name_or_connstr)?.connect()?)),
     }
 }
 
 fn ok() -> ServerText {
     ServerText(b"OK".to_vec())
+}
+
+/// What a function returns that may fail with no more than a NOTICE.
+fn ok_or_error(worked: bool) -> ServerText {
+    if worked { ok() } else { ServerText(b"ERROR".to_vec()) }
 }

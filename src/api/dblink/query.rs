@@ -1,19 +1,17 @@
 //! Running queries and commands.
 
 use pgrx::prelude::*;
-use secretlink_remote::connection::Event;
-use secretlink_remote::error::QueryError;
-use secretlink_remote::request::Request;
 
-use super::{named_or_made, unnamed_for_query};
+use super::{named_or_made, ok_or_error, unnamed_for_query};
 use crate::backend::process::report::OrRaise;
 use crate::backend::result::arguments::Arguments;
-use crate::backend::result::guc_scope::GucScope;
 use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::ServerText;
 use crate::connections::Target;
+use crate::dblink::collect::{LastResult, collect};
+use crate::dblink::error::DblinkError;
 use crate::error::Error;
-use crate::session::{self, NextResult};
+use crate::session;
 
 #[pg_extern(name = "dblink_exec", volatile, parallel_restricted, strict)]
 fn dblink_exec_named(connname: ServerText, sql: ServerText) -> ServerText {
@@ -39,10 +37,10 @@ fn dblink_exec_unnamed_fail(sql: ServerText, fail: bool) -> ServerText {
 fn exec(target: &Target, sql: ServerText, fail: bool) -> Result<ServerText, Error> {
     match collect(target, sql.0, None)? {
         Ok(LastResult::Command(tag)) => Ok(ServerText(tag)),
-        Ok(LastResult::Rows) => Err(Error::ResultsNotAllowed),
+        Ok(LastResult::Rows) => Err(DblinkError::ResultsNotAllowed.into()),
         Err(error) => {
             session::report_failure(&error, &target.name, "while executing command", fail);
-            Ok(ServerText(b"ERROR".to_vec()))
+            Ok(ok_or_error(false))
         }
     }
 }
@@ -77,86 +75,4 @@ fn record(fcinfo: pg_sys::FunctionCallInfo) -> Result<(), Error> {
         Err(error) => session::report_failure(&error, &target.name, "while executing query", fail),
     }
     Ok(())
-}
-
-/// What the last statement of a query string gave; of several, that one's result counts.
-pub(super) enum LastResult {
-    /// Rows, which are in the sink.
-    Rows,
-    /// A command tag.
-    Command(Vec<u8>),
-}
-
-/// Runs a query string and puts rows into `sink`, or ignores them. After a remote error the sink is
-/// empty, whatever came before the error.
-pub(super) fn collect(
-    target: &Target,
-    sql: Vec<u8>,
-    mut sink: Option<&mut RowSink>,
-) -> Result<Result<LastResult, QueryError>, Error> {
-    let local_types = sink.as_deref_mut().map(RowSink::local_types).unwrap_or_default();
-    let request = Request { local_types, ..Request::from(sql) };
-    let mut answer = Answer::into_sink(sink);
-    let failure = target.session().query(request, &target.name, |event| answer.take(event))?;
-    Ok(answer.end(failure))
-}
-
-/// As [`collect`], for the next result of the query that was sent; `None` if there is no more.
-pub(super) fn collect_next(
-    target: &Target,
-    sink: &mut RowSink,
-) -> Result<Option<Result<LastResult, QueryError>>, Error> {
-    let mut answer = Answer::into_sink(Some(sink));
-    Ok(match target.session().next_result(&target.name, |event| answer.take(event))? {
-        NextResult::Complete => Some(answer.end(None)),
-        NextResult::Failed(error) => Some(answer.end(Some(error))),
-        NextResult::None => None,
-    })
-}
-
-/// What has come of an answer, or of one result of it.
-struct Answer<'a> {
-    sink: Option<&'a mut RowSink>,
-    /// The remote settings under which the rows are read.
-    scope: Option<GucScope>,
-    in_rows: bool,
-    last: Result<LastResult, QueryError>,
-}
-
-impl<'a> Answer<'a> {
-    fn into_sink(sink: Option<&'a mut RowSink>) -> Answer<'a> {
-        Answer { sink, scope: None, in_rows: false, last: Err(QueryError::Empty) }
-    }
-
-    fn take(&mut self, event: Event) -> Result<(), Error> {
-        match (event, self.sink.as_deref_mut()) {
-            (Event::Columns(shape), sink) => {
-                self.in_rows = true;
-                if let Some(sink) = sink {
-                    sink.begin(&shape.columns)?;
-                    // The one before ends first: scopes are nested.
-                    self.scope = None;
-                    self.scope = Some(GucScope::follow(&shape));
-                }
-            }
-            (Event::Rows(batch), Some(sink)) => sink.put(batch)?,
-            (Event::Complete(tag), _) => {
-                self.last = Ok(match std::mem::take(&mut self.in_rows) {
-                    true => LastResult::Rows,
-                    false => LastResult::Command(tag),
-                });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn end(self, failure: Option<QueryError>) -> Result<LastResult, QueryError> {
-        drop(self.scope);
-        let result = failure.map_or(self.last, Err);
-        if let (Err(_), Some(sink)) = (&result, self.sink) {
-            sink.discard();
-        }
-        result
-    }
 }

@@ -4,8 +4,8 @@ use pgrx::{FromDatum, PgTupleDesc, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
+use crate::backend::error::BackendError;
 use crate::backend::text::{ServerText, argument};
-use crate::error::Error;
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
@@ -128,7 +128,7 @@ impl Relation {
     ///
     /// # Errors
     /// If there is none or there are more, or a column's type cannot be compared.
-    pub fn row(&self, key: &[usize], values: &KeyValues) -> Result<Vec<Option<CString>>, Error> {
+    pub fn row(&self, key: &[usize], values: &KeyValues) -> Result<Vec<Option<CString>>, BackendError> {
         let names: Vec<_> = self.columns.iter().map(Column::quoted).collect();
         let mut sql =
             [b"SELECT ", &names.join(&b", "[..])[..], b" FROM ", &self.qualified(true), b" WHERE "].concat();
@@ -141,7 +141,7 @@ impl Relation {
                 None => sql.extend([&names[column][..], b" IS NULL"].concat()),
             }
         }
-        let Ok(sql) = CString::new(sql) else { return Err(Error::SourceRowNotFound) };
+        let Ok(sql) = CString::new(sql) else { return Err(BackendError::SourceRowNotFound) };
         // SAFETY: a C string. What SPI returned is read before SPI_finish, which frees it; an ERROR
         // ends SPI's level too.
         unsafe {
@@ -150,14 +150,14 @@ impl Relation {
             let status = pg_sys::SPI_execute(sql.as_ptr(), false, 2);
             let found = if status == pg_sys::SPI_OK_SELECT as i32 { pg_sys::SPI_processed } else { 0 };
             let row = match found {
-                0 => Err(Error::SourceRowNotFound),
+                0 => Err(BackendError::SourceRowNotFound),
                 1 => {
                     let table = pg_sys::SPI_tuptable;
                     let tuple = *(*table).vals;
                     let value = |n| copied(pg_sys::SPI_getvalue(tuple, (*table).tupdesc, n));
                     Ok((1..=self.columns.len() as i32).map(value).collect())
                 }
-                _ => Err(Error::SourceRowAmbiguous),
+                _ => Err(BackendError::SourceRowAmbiguous),
             };
             pg_sys::SPI_finish();
             row
@@ -190,7 +190,7 @@ pub fn current_query() -> Option<ServerText> {
 }
 
 /// A comparison by the equality of the column's type, whatever operators `search_path` leads to.
-fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>, Error> {
+fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>, BackendError> {
     let value = literal(Some(value));
     // SAFETY: looks into the catalogs, as a running function may. Names are palloc'd C strings; the
     // operator's entry is read between finding and releasing it.
@@ -241,7 +241,7 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
         });
         if !fits {
             let name = ServerText(bytes(pg_sys::format_type_be(type_oid)));
-            return Err(Error::NotComparable(name.to_utf8()));
+            return Err(BackendError::NotComparable(name.to_utf8()));
         }
     }
     Ok([column, b" OPERATOR(pg_catalog.=) ", &value].concat())

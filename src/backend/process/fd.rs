@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use crate::error::Error;
+use crate::backend::error::BackendError;
 
 /// One descriptor that is not a file of Postgres's, counted while this lives. fd.c wants to know of
 /// long-lived ones, so that its own files and ours do not exceed the limit together.
@@ -11,9 +11,13 @@ pub struct ExternalFd(());
 impl ExternalFd {
     /// # Errors
     /// If there are too many.
-    pub fn acquire() -> Result<ExternalFd, Error> {
+    pub fn acquire() -> Result<ExternalFd, BackendError> {
         // SAFETY: a plain counter, which may close some of fd.c's own virtual descriptors.
-        if unsafe { pg_sys::AcquireExternalFD() } { Ok(ExternalFd(())) } else { Err(Error::TooManyFiles) }
+        if unsafe { pg_sys::AcquireExternalFD() } {
+            Ok(ExternalFd(()))
+        } else {
+            Err(BackendError::TooManyFiles)
+        }
     }
 }
 

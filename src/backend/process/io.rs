@@ -12,9 +12,9 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::backend::error::BackendError;
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::wait::{WaitEvent, Waiter};
-use crate::error::Error;
 
 /// How long remote servers are given, when the backend exits, to hear that their queries are to
 /// stop and that we are gone. A local network needs milliseconds; beyond this the sockets are just
@@ -36,7 +36,7 @@ thread_local! {
     static IO: OnceCell<&'static Io> = const { OnceCell::new() };
 }
 
-fn io() -> Result<&'static Io, Error> {
+fn io() -> Result<&'static Io, BackendError> {
     IO.with(|cell| {
         if let Some(io) = cell.get() {
             return Ok(*io);
@@ -52,19 +52,19 @@ fn io() -> Result<&'static Io, Error> {
 }
 
 /// As [`io`], for what begins: only with memory kept for its end.
-fn begin() -> Result<&'static Io, Error> {
+fn begin() -> Result<&'static Io, BackendError> {
     memory::prepare()?;
     io()
 }
 
 /// A thread that there is no memory for is refused with the same words (EAGAIN) as one too many.
-fn not_started(error: std::io::Error) -> Error {
+fn not_started(error: std::io::Error) -> BackendError {
     match error.kind() {
         ErrorKind::OutOfMemory | ErrorKind::WouldBlock => match memory::look_for(THREAD) {
             Err(none) => none.into(),
-            Ok(()) => Error::IoThreadStart(error),
+            Ok(()) => BackendError::IoThreadStart(error),
         },
-        _ => Error::IoThreadStart(error),
+        _ => BackendError::IoThreadStart(error),
     }
 }
 
@@ -100,7 +100,7 @@ extern "C" fn exit_now() {
 ///
 /// # Errors
 /// If it could not be started, or memory has run out.
-pub fn thread() -> Result<&'static IoThread, Error> {
+pub fn thread() -> Result<&'static IoThread, BackendError> {
     Ok(&begin()?.thread)
 }
 
@@ -108,7 +108,7 @@ pub fn thread() -> Result<&'static IoThread, Error> {
 ///
 /// # Errors
 /// If the thread could not be started, the work panicked, or memory has run out.
-pub fn run<T, F>(event: WaitEvent, work: F) -> Result<T, Error>
+pub fn run<T, F>(event: WaitEvent, work: F) -> Result<T, BackendError>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
@@ -122,14 +122,14 @@ where
 ///
 /// # Errors
 /// If the sender went away, which it does without a last word only when it panicked.
-pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, Error> {
+pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, BackendError> {
     received(io()?.waiter.recv(from, event, None))
 }
 
-fn received<T>(received: TryRecv<T>) -> Result<T, Error> {
+fn received<T>(received: TryRecv<T>) -> Result<T, BackendError> {
     match received {
         TryRecv::Item(item) => Ok(item),
-        TryRecv::Closed | TryRecv::Empty => Err(Error::IoThreadPanicked),
+        TryRecv::Closed | TryRecv::Empty => Err(BackendError::IoThreadPanicked),
     }
 }
 
@@ -151,7 +151,7 @@ impl Driver {
         event: WaitEvent,
         session: &mut Option<(Drive<'_>, RawFd)>,
         from: &mut Receiver<T>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, BackendError> {
         let io = io()?;
         if let Some((drive, socket)) = session
             && let Some(waiter) = self.waiter(io, *socket)
@@ -178,7 +178,11 @@ impl Driver {
 ///
 /// # Errors
 /// As [`recv`].
-pub fn recv_within<T>(event: WaitEvent, from: &mut Receiver<T>, limit: Duration) -> Result<Option<T>, Error> {
+pub fn recv_within<T>(
+    event: WaitEvent,
+    from: &mut Receiver<T>,
+    limit: Duration,
+) -> Result<Option<T>, BackendError> {
     match io()?.waiter.recv(from, event, Some(Instant::now() + limit)) {
         TryRecv::Empty => Ok(None),
         other => received(other).map(Some),

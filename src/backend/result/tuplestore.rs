@@ -7,9 +7,9 @@ use secretlink_remote::row::{MalformedRow, RowBatch};
 use std::ffi::CStr;
 use std::ptr;
 
+use crate::backend::error::BackendError;
 use crate::backend::result::column::{self, ColumnReader, MalformedValue};
 use crate::backend::text;
-use crate::error::Error;
 
 /// Where the rows of one call go.
 ///
@@ -71,15 +71,15 @@ impl RowSink {
     ///
     /// # Safety
     /// `fcinfo` must be that of the running call of a set-returning function.
-    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Result<RowSink, Error> {
+    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Result<RowSink, BackendError> {
         // SAFETY: fcinfo is valid as promised; its resultinfo is null or a Node.
         unsafe {
             let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             if result.is_null() || (*result).type_ != pg_sys::NodeTag::T_ReturnSetInfo {
-                return Err(Error::SetNotAccepted);
+                return Err(BackendError::SetNotAccepted);
             }
             if (*result).allowedModes & pg_sys::SetFunctionReturnMode::SFRM_Materialize as i32 == 0 {
-                return Err(Error::MaterializeNotAccepted);
+                return Err(BackendError::MaterializeNotAccepted);
             }
             (*result).returnMode = pg_sys::SetFunctionReturnMode::SFRM_Materialize;
             (*result).setResult = ptr::null_mut();
@@ -116,7 +116,7 @@ impl RowSink {
     }
 
     /// What the caller's column definition list says.
-    fn expected_desc(&mut self) -> Result<pg_sys::TupleDesc, Error> {
+    fn expected_desc(&mut self) -> Result<pg_sys::TupleDesc, BackendError> {
         if !self.expected.is_null() {
             return Ok(self.expected);
         }
@@ -127,8 +127,8 @@ impl RowSink {
                 self.expected = desc;
                 Ok(desc)
             }
-            pg_sys::TypeFuncClass::TYPEFUNC_RECORD => Err(Error::RecordNotAccepted),
-            _ => Err(Error::NotARowType),
+            pg_sys::TypeFuncClass::TYPEFUNC_RECORD => Err(BackendError::RecordNotAccepted),
+            _ => Err(BackendError::NotARowType),
         }
     }
 
@@ -138,12 +138,12 @@ impl RowSink {
     /// # Errors
     /// If the caller's column definition list is missing (0A000) or has another number of columns
     /// (42804).
-    pub fn begin(&mut self, columns: &[Column]) -> Result<(), Error> {
+    pub fn begin(&mut self, columns: &[Column]) -> Result<(), BackendError> {
         let expected = self.expected_desc()?;
         // SAFETY: a descriptor of the call's own.
         unsafe {
             if usize::try_from((*expected).natts) != Ok(columns.len()) {
-                return Err(Error::RowTypeMismatch);
+                return Err(BackendError::RowTypeMismatch);
             }
             if self.announced.is_null() {
                 self.announced = self.announce(expected);
@@ -153,7 +153,7 @@ impl RowSink {
     }
 
     /// The result of a statement without rows: one row with its command tag.
-    pub fn status(&mut self, tag: &[u8]) -> Result<(), Error> {
+    pub fn status(&mut self, tag: &[u8]) -> Result<(), BackendError> {
         let tag = text::verified(tag);
         // SAFETY: the one attribute is initialised before the descriptor is used; the tag is a C
         // string that lives through the call.
@@ -200,7 +200,11 @@ impl RowSink {
     /// # Safety
     /// `desc` must be a complete tuple descriptor in the query's memory, and there must not be more columns
     /// than it has attributes.
-    unsafe fn start_store(&mut self, desc: pg_sys::TupleDesc, columns: &[Column]) -> Result<(), Error> {
+    unsafe fn start_store(
+        &mut self,
+        desc: pg_sys::TupleDesc,
+        columns: &[Column],
+    ) -> Result<(), BackendError> {
         self.discard();
         self.columns.clear();
         // SAFETY: nothing refers to what is there any more.
@@ -219,7 +223,7 @@ impl RowSink {
             let readers = columns.iter().zip(attributes(&desc)).map(|(c, a)| ColumnReader::new(c, a));
             let readers = readers.collect::<Option<_>>();
             pg_sys::MemoryContextSwitchTo(previous);
-            self.columns = readers.ok_or(Error::BinaryColumn)?;
+            self.columns = readers.ok_or(BackendError::BinaryColumn)?;
         }
         self.values = vec![pg_sys::Datum::from(0); columns.len()];
         self.nulls = vec![true; columns.len()];
@@ -231,9 +235,9 @@ impl RowSink {
     /// # Errors
     /// If a row or a value does not keep to the protocol, or a row has another number of columns than
     /// announced.
-    pub fn put(&mut self, mut batch: RowBatch) -> Result<(), Error> {
+    pub fn put(&mut self, mut batch: RowBatch) -> Result<(), BackendError> {
         if self.store.is_null() {
-            return Err(Error::MalformedRow);
+            return Err(BackendError::MalformedRow);
         }
         // SAFETY: an ERROR from a type's function leaves `put_all` and what it calls without running
         // destructors, and none of these has one to run.
@@ -246,8 +250,8 @@ impl RowSink {
             })
         };
         put.map_err(|malformed| match malformed {
-            Malformed::Row => Error::MalformedRow,
-            Malformed::Value => Error::MalformedValue,
+            Malformed::Row => BackendError::MalformedRow,
+            Malformed::Value => BackendError::MalformedValue,
         })
     }
 

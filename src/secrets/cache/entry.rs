@@ -11,8 +11,8 @@ use super::flight::Flight;
 use super::memory::{self, now};
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, server};
-use crate::error::Error;
 use crate::secrets::client;
+use crate::secrets::error::SecretsError;
 use crate::settings;
 use crate::stats::{self, Counter};
 
@@ -50,15 +50,15 @@ impl Sealed {
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn open(self) -> Result<SecretValue, Error> {
-        SecretValue::from_bytes(self.unseal()?.expose()).ok_or(Error::Seal(SealError::Broken))
+    pub fn open(self) -> Result<SecretValue, SecretsError> {
+        SecretValue::from_bytes(self.unseal()?.expose()).ok_or(SecretsError::Seal(SealError::Broken))
     }
 
     /// What was sealed.
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn unseal(self) -> Result<Secret, Error> {
+    pub fn unseal(self) -> Result<Secret, SecretsError> {
         Ok(memory::sealer()?.open(&self.key, self.bytes)?)
     }
 }
@@ -68,7 +68,7 @@ impl Entry {
     ///
     /// # Errors
     /// If a setting was refused.
-    pub fn new(subject: Subject, asked: Asked, identity: &Identity) -> Result<Entry, Error> {
+    pub fn new(subject: Subject, asked: Asked, identity: &Identity) -> Result<Entry, SecretsError> {
         let settings = settings::aws::current()?.with(identity);
         let key = Key {
             fingerprint: settings.fingerprint(),
@@ -106,7 +106,7 @@ impl Entry {
     ///
     /// # Errors
     /// As AWS says, or has just said to somebody else.
-    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, Error> {
+    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
         let key = self.key.to_bytes();
         let timing = settings::cache::timing();
         let asking = asking(&self.settings);
@@ -129,10 +129,10 @@ impl Entry {
             }
             let found = match look {
                 Some(Look::Hit(found) | Look::Stale(found)) => found,
-                Some(Look::Failed(report)) => return Err(Error::Told(Told::from_bytes(&report))),
+                Some(Look::Failed(report)) => return Err(SecretsError::Told(Told::from_bytes(&report))),
                 Some(Look::GaveUp) => {
                     let secret = self.key.subject.name().to_owned();
-                    return Err(Error::SecretAwaited { secret, after: asking.patience });
+                    return Err(SecretsError::Awaited { secret, after: asking.patience });
                 }
                 Some(Look::Ask(ticket)) => {
                     let flight = Flight::begin(ticket);
@@ -159,7 +159,7 @@ impl Entry {
     }
 
     /// Asks AWS or signs, and seals what comes on the I/O thread.
-    pub fn fetch(&self, key: Vec<u8>) -> impl Future<Output = Result<Contents, Error>> + Send + use<> {
+    pub fn fetch(&self, key: Vec<u8>) -> impl Future<Output = Result<Contents, SecretsError>> + Send + use<> {
         let client = client::with(self.settings.clone());
         let asked = self.asked.clone();
         async move {
@@ -210,7 +210,7 @@ fn found(contents: Contents, asked: Moment) -> Found {
 }
 
 /// What is kept of a value under a key.
-pub fn contents(key: &[u8], value: &SecretValue) -> Result<Contents, Error> {
+pub fn contents(key: &[u8], value: &SecretValue) -> Result<Contents, SecretsError> {
     Ok(Contents {
         sealed: memory::sealer()?.seal(key, value.to_bytes())?,
         version_id: value.version_id.clone(),

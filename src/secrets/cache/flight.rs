@@ -8,7 +8,7 @@ use super::memory;
 use super::notice::Notice;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::server;
-use crate::error::Error;
+use crate::secrets::error::SecretsError;
 
 /// Gives the request up when it is dropped, as an ERROR does.
 pub struct Flight(Cell<Option<Ticket>>);
@@ -31,14 +31,14 @@ impl Flight {
     pub fn land(
         self,
         key: &Key,
-        came: &Result<Contents, Error>,
+        came: &Result<Contents, SecretsError>,
         wanted: &Wanted,
         timing: &Timing,
         asking: &Asking,
     ) -> Option<Finish> {
         let ticket = self.0.take()?;
         let outcome = came.as_ref().map_err(|error| Failure {
-            unreachable: matches!(error, Error::Aws(error) if error.is_unreachable() || error.is_throttled()),
+            unreachable: matches!(error, SecretsError::Aws(error) if error.is_unreachable() || error.is_throttled()),
             report: Told::bytes_of(error),
         });
         let now = memory::now();

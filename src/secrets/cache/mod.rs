@@ -25,7 +25,7 @@ use self::entry::{Asked, Entry, contents};
 pub use self::memory::{init, now};
 pub use self::renewal::renew;
 pub use self::token::TokenRequest;
-use crate::error::Error;
+use crate::secrets::error::SecretsError;
 pub use secretlink_cache::{Listed, Moment, Subject, Told, Wanted};
 
 /// One version of a secret, and where and as whom it is read.
@@ -37,7 +37,11 @@ impl Request {
     ///
     /// # Errors
     /// If the id cannot be one, or a setting was refused.
-    pub fn new(secret_id: &str, version: VersionSelector, identity: &Identity) -> Result<Request, Error> {
+    pub fn new(
+        secret_id: &str,
+        version: VersionSelector,
+        identity: &Identity,
+    ) -> Result<Request, SecretsError> {
         let id = SecretId::parse(secret_id)?;
         let stage = match (&version.stage, &version.version_id) {
             (Some(stage), _) => stage.clone(),
@@ -66,7 +70,7 @@ impl Request {
     ///
     /// # Errors
     /// As AWS says, or has just said to somebody else.
-    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, Error> {
+    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
         self.0.get(wanted)
     }
 
@@ -85,7 +89,7 @@ impl Request {
 ///
 /// # Errors
 /// As [`Request::get`]; an old value does not count.
-pub fn refresh(secret_id: &str) -> Result<String, Error> {
+pub fn refresh(secret_id: &str) -> Result<String, SecretsError> {
     let request = Request::new(secret_id, VersionSelector::default(), &Identity::default())?;
     let since = now();
     memory::with(|store| {

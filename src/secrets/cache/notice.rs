@@ -4,7 +4,7 @@ use secretlink_cache::{Contents, Finish, Key, Moment, Subject, Timing};
 use secretlink_core::{Report, SqlState};
 use thiserror::Error;
 
-use crate::error::Error as SqlError;
+use crate::secrets::error::SecretsError;
 
 /// Something worth a line. Never a value.
 #[derive(Debug, Error)]
@@ -36,7 +36,7 @@ impl Notice {
     /// What is new about the end of a request, if anything.
     pub fn of(
         key: &Key,
-        came: &Result<Contents, SqlError>,
+        came: &Result<Contents, SecretsError>,
         finish: &Finish,
         timing: &Timing,
         now: Moment,
@@ -66,7 +66,7 @@ impl Notice {
 
     fn of_token(
         login: &str,
-        came: &Result<Contents, SqlError>,
+        came: &Result<Contents, SecretsError>,
         finish: &Finish,
         now: Moment,
     ) -> Option<Notice> {
@@ -86,7 +86,7 @@ impl Notice {
     }
 }
 
-fn reason(error: &SqlError) -> String {
+fn reason(error: &SecretsError) -> String {
     match error.detail() {
         Some(detail) => format!("{error}: {detail}"),
         None => error.to_string(),

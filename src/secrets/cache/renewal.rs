@@ -8,7 +8,7 @@ use super::flight::Flight;
 use super::memory;
 use crate::backend::process::io;
 use crate::backend::process::wait::WaitEvent;
-use crate::error::Error;
+use crate::secrets::error::SecretsError;
 use crate::settings;
 use crate::stats::{self, Counter};
 
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 ///
 /// # Errors
 /// If nothing could even be tried.
-pub fn renew() -> Result<bool, Error> {
+pub fn renew() -> Result<bool, SecretsError> {
     let (settings, timing) = (settings::aws::current()?, settings::cache::timing());
     let asking = asking(&settings);
     let request = |key: &_| Entry::of_key(key, &settings);

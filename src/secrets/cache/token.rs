@@ -5,7 +5,7 @@ use secretlink_cache::{Subject, Wanted};
 use secretlink_core::Secret;
 
 use super::entry::{Asked, Entry, Sealed};
-use crate::error::Error;
+use crate::secrets::error::SecretsError;
 
 /// A token for one login, and as whom it is signed.
 #[derive(Clone, Debug)]
@@ -16,7 +16,11 @@ impl TokenRequest {
     ///
     /// # Errors
     /// If a setting was refused.
-    pub fn new(login: TokenSubject, region: String, identity: &Identity) -> Result<TokenRequest, Error> {
+    pub fn new(
+        login: TokenSubject,
+        region: String,
+        identity: &Identity,
+    ) -> Result<TokenRequest, SecretsError> {
         let subject = Subject::IamToken { region: region.clone(), login: login.to_string() };
         Ok(TokenRequest(Entry::new(subject, Asked::IamToken { login, region }, identity)?))
     }
@@ -25,7 +29,7 @@ impl TokenRequest {
     ///
     /// # Errors
     /// If there are no credentials, or somebody else has just found none.
-    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, Error> {
+    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
         self.0.get(wanted)
     }
 }
@@ -35,7 +39,7 @@ impl Sealed {
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn open_token(self) -> Result<Secret, Error> {
+    pub fn open_token(self) -> Result<Secret, SecretsError> {
         self.unseal()
     }
 }

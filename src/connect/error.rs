@@ -1,0 +1,185 @@
+//! Why there is no session.
+
+use secretlink_aws::AwsError;
+use secretlink_core::{Report, SqlState};
+use secretlink_remote::conninfo::ConnInfoError;
+use secretlink_remote::error::ConnectError;
+use thiserror::Error;
+
+use crate::backend::error::BackendError;
+use crate::secrets::error::SecretsError;
+use crate::session::error::SessionError;
+
+/// An error of `connect`. Where contrib dblink has the same error, SQLSTATE and texts are its.
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    /// An error of the session that was made.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A secret could not be read.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The remote server, or the way to it.
+    #[error(transparent)]
+    Remote(#[from] ConnectError),
+    /// Options given to `connect_with_secret`.
+    #[error(transparent)]
+    Options(#[from] ConnInfoError),
+    /// A connection string given to a dblink function, where every failure to connect is one.
+    #[error("could not establish connection")]
+    ConnectionString(#[source] ConnInfoError),
+    /// Somebody who is no superuser gives no password.
+    #[error("password is required")]
+    PasswordNotGiven,
+
+    /// A field that is needed is neither in the secret nor given.
+    #[error("secret \"{secret}\" has no {field} field")]
+    FieldMissing {
+        /// The secret.
+        secret: String,
+        /// The field.
+        field: &'static str,
+        /// What to do instead of adding it.
+        instead: &'static str,
+    },
+    /// The password of a secret that names another user was refused.
+    #[error("could not establish connection")]
+    SecretOfOther {
+        /// The secret.
+        secret: String,
+        /// The user that it names.
+        username: String,
+        /// What the remote server said.
+        error: ConnectError,
+    },
+    /// A user mapping names another user than the secret.
+    #[error("user of the user mapping is not that of secret \"{secret}\"")]
+    UserFixedBySecret {
+        /// The secret.
+        secret: String,
+    },
+
+    /// An option that a foreign server or user mapping does not have.
+    #[error("invalid option \"{name}\"")]
+    InvalidOption {
+        /// The option.
+        name: String,
+        /// What was meant, perhaps.
+        hint: Option<String>,
+    },
+    /// An option that is on or off.
+    #[error("{0} requires a Boolean value")]
+    NotBoolean(&'static str),
+    /// An option that only superusers set.
+    #[error("permission denied to set option \"{0}\"")]
+    OptionForSuperusers(&'static str),
+    /// An option whose value makes no sense.
+    #[error("invalid value for option \"{name}\"")]
+    InvalidOptionValue {
+        /// The option.
+        name: &'static str,
+        /// What is wrong with the value.
+        problem: &'static str,
+    },
+    /// A user mapping's secret would go where the server's owner says.
+    #[error("secret of the user mapping may not be used with server \"{server}\"")]
+    SecretNotForServer {
+        /// The server.
+        server: String,
+    },
+    /// A foreign server was dropped.
+    #[error("foreign server \"{0}\" of the connection does not exist any more")]
+    ServerGone(String),
+}
+
+impl ConnectionError {
+    /// Whether it is a secret that is wrong, so that another version of it may be right.
+    pub fn is_unusable_secret(&self) -> bool {
+        match self {
+            ConnectionError::FieldMissing { .. } => true,
+            ConnectionError::Secrets(SecretsError::Aws(error)) => error.is_unusable(),
+            _ => false,
+        }
+    }
+}
+
+impl From<BackendError> for ConnectionError {
+    fn from(error: BackendError) -> ConnectionError {
+        ConnectionError::Session(error.into())
+    }
+}
+
+impl From<AwsError> for ConnectionError {
+    fn from(error: AwsError) -> ConnectionError {
+        ConnectionError::Secrets(error.into())
+    }
+}
+
+impl Report for ConnectionError {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new(match self {
+            ConnectionError::Session(error) => return error.sqlstate(),
+            ConnectionError::Secrets(error) => return error.sqlstate(),
+            ConnectionError::Remote(error) | ConnectionError::SecretOfOther { error, .. } => {
+                return error.sqlstate();
+            }
+            ConnectionError::Options(error) => return error.sqlstate(),
+            ConnectionError::ConnectionString(_) => "08001",
+            ConnectionError::PasswordNotGiven => "2F003",
+            ConnectionError::FieldMissing { .. } | ConnectionError::InvalidOptionValue { .. } => "22023",
+            ConnectionError::UserFixedBySecret { .. }
+            | ConnectionError::OptionForSuperusers(_)
+            | ConnectionError::SecretNotForServer { .. } => "42501",
+            ConnectionError::InvalidOption { .. } => "HV00J",
+            ConnectionError::NotBoolean(_) => "42601",
+            ConnectionError::ServerGone(_) => "42704",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            ConnectionError::Session(error) => return error.detail(),
+            ConnectionError::Secrets(error) => return error.detail(),
+            ConnectionError::Remote(error) | ConnectionError::SecretOfOther { error, .. } => {
+                return error.detail();
+            }
+            ConnectionError::Options(error) => return error.detail(),
+            ConnectionError::ConnectionString(error) => error.to_string(),
+            ConnectionError::PasswordNotGiven => {
+                "Non-superusers must provide a password in the connection string.".into()
+            }
+            ConnectionError::OptionForSuperusers(_) => {
+                "Only superusers may set it, and change a server or user mapping that has it: they decide which secret is read and where its password goes.".into()
+            }
+            ConnectionError::SecretNotForServer { .. } => {
+                "The owner of the server, who is not a superuser, decides where it leads.".into()
+            }
+            _ => return None,
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            ConnectionError::Session(error) => return error.hint(),
+            ConnectionError::Secrets(error) => return error.hint(),
+            ConnectionError::Remote(error) => return error.hint(),
+            ConnectionError::Options(error) | ConnectionError::ConnectionString(error) => return error.hint(),
+            ConnectionError::FieldMissing { field, instead, .. } => {
+                format!("Add \"{field}\" to the secret, or {instead}.")
+            }
+            ConnectionError::SecretOfOther { secret, username, .. } => {
+                format!("Secret \"{secret}\" is for user \"{username}\". Leave remote_user out, or use another secret.")
+            }
+            ConnectionError::UserFixedBySecret { .. } => {
+                "Remove the option \"user\" from the mapping, or give it a password of its own.".into()
+            }
+            ConnectionError::InvalidOption { hint, .. } => return hint.clone(),
+            ConnectionError::InvalidOptionValue { problem, .. } => (*problem).into(),
+            ConnectionError::SecretNotForServer { .. } => {
+                "Look at the server's options; then give it to a superuser, or give it a secret_id of its own.".into()
+            }
+            ConnectionError::ServerGone(_) => "Close the connection with dblink_disconnect.".into(),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,88 @@
+//! Cursors on remote connections.
+//!
+//! A cursor needs a transaction: opening one begins it where there is none, and closing the last cursor in it
+//! commits it.
+
+use crate::backend::result::tuplestore::RowSink;
+use crate::backend::text::ServerText;
+use crate::connections::Target;
+use crate::dblink::collect::{LastResult, collect};
+use crate::dblink::error::DblinkError;
+use crate::session::{self, Cursors};
+
+/// Opens a cursor. Returns whether it worked; if it did not and may, that has been reported.
+///
+/// # Errors
+/// If the session cannot be asked.
+pub fn open(target: &Target, cursor: &ServerText, sql: &ServerText, fail: bool) -> Result<bool, DblinkError> {
+    let doing = format!("while opening cursor \"{}\"", cursor.to_utf8());
+    // Before anything is counted.
+    target.session().settle()?;
+    let cursors = target.session().cursors();
+    if !target.session().in_transaction() {
+        if !command(target, b"BEGIN".to_vec(), &doing, fail)? {
+            return Ok(false);
+        }
+        cursors.set(Cursors { own_transaction: true, open: 0 });
+    }
+    // Counted before it is opened, as in contrib: who catches the error closes it all the same.
+    let before = cursors.get();
+    cursors.set(Cursors { open: before.open + u32::from(before.own_transaction), ..before });
+    let declare = [b"DECLARE ", cursor.0.as_slice(), b" CURSOR FOR ", &sql.0].concat();
+    command(target, declare, &doing, fail)
+}
+
+/// Closes a cursor. Returns as [`open`].
+///
+/// # Errors
+/// If the session cannot be asked.
+pub fn close(target: &Target, cursor: &ServerText, fail: bool) -> Result<bool, DblinkError> {
+    let doing = format!("while closing cursor \"{}\"", cursor.to_utf8());
+    if !command(target, [b"CLOSE ", cursor.0.as_slice()].concat(), &doing, fail)? {
+        return Ok(false);
+    }
+    let cursors = target.session().cursors();
+    let before = cursors.get();
+    if before.own_transaction {
+        let open = before.open.saturating_sub(1);
+        cursors.set(Cursors { own_transaction: open > 0, open });
+        if open == 0 && !command(target, b"COMMIT".to_vec(), &doing, fail)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Fetches rows into `sink`.
+///
+/// # Errors
+/// If there is no such cursor, or the session cannot be asked.
+pub fn fetch(
+    target: &Target,
+    cursor: &ServerText,
+    howmany: i32,
+    sink: &mut RowSink,
+    fail: bool,
+) -> Result<(), DblinkError> {
+    let sql = [format!("FETCH {howmany} FROM ").as_bytes(), &cursor.0].concat();
+    match collect(target, sql, Some(sink))? {
+        Ok(LastResult::Rows) => Ok(()),
+        Ok(LastResult::Command(_)) => Err(DblinkError::NoSuchCursor(cursor.to_utf8())),
+        Err(error) => {
+            let doing = format!("while fetching from cursor \"{}\"", cursor.to_utf8());
+            session::report_failure(&error, &target.name, &doing, fail);
+            Ok(())
+        }
+    }
+}
+
+/// Runs a command; whether it worked. If it did not, that has been reported.
+fn command(target: &Target, sql: Vec<u8>, doing: &str, fail: bool) -> Result<bool, DblinkError> {
+    match collect(target, sql, None)? {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            session::report_failure(&error, &target.name, doing, fail);
+            Ok(false)
+        }
+    }
+}

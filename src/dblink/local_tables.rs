@@ -1,0 +1,123 @@
+//! SQL about rows of local tables, for the functions of contrib dblink that write it.
+
+use crate::backend::catalog::relation::{Column, KeyNumbers, KeyValues, Relation, literal};
+use crate::backend::text::ServerText;
+use crate::dblink::error::DblinkError;
+
+/// An INSERT of the row found by the source key, with the target key in its place.
+///
+/// # Errors
+/// If the key does not fit the table or the values, or there is not one such row.
+pub fn insert(
+    relname: &ServerText,
+    numbers: &KeyNumbers,
+    count: i32,
+    source: &KeyValues,
+    target: &KeyValues,
+) -> Result<ServerText, DblinkError> {
+    let relation = Relation::open(relname);
+    let key = key(&relation, numbers, count)?;
+    let values = new_values(&relation, &key, source, target)?;
+    let columns: Vec<_> = relation.columns().iter().map(Column::quoted).collect();
+    Ok(ServerText(
+        [
+            b"INSERT INTO ",
+            &relation.name()[..],
+            b"(",
+            &columns.join(&b","[..]),
+            b") VALUES(",
+            &values.join(&b","[..]),
+            b")",
+        ]
+        .concat(),
+    ))
+}
+
+/// A DELETE of the row with the target key.
+///
+/// # Errors
+/// If the key does not fit the table or the values, or there is not one such row.
+pub fn delete(
+    relname: &ServerText,
+    numbers: &KeyNumbers,
+    count: i32,
+    target: &KeyValues,
+) -> Result<ServerText, DblinkError> {
+    let relation = Relation::open(relname);
+    let key = key(&relation, numbers, count)?;
+    if target.0.len() != key.len() {
+        return Err(DblinkError::TargetKeyLength);
+    }
+    let condition = condition(&relation, &key, target);
+    Ok(ServerText([b"DELETE FROM ", &relation.name()[..], b" WHERE ", &condition].concat()))
+}
+
+/// An UPDATE that makes the row with the target key what the row found by the source key is.
+///
+/// # Errors
+/// If the key does not fit the table or the values, or there is not one such row.
+pub fn update(
+    relname: &ServerText,
+    numbers: &KeyNumbers,
+    count: i32,
+    source: &KeyValues,
+    target: &KeyValues,
+) -> Result<ServerText, DblinkError> {
+    let relation = Relation::open(relname);
+    let key = key(&relation, numbers, count)?;
+    let values = new_values(&relation, &key, source, target)?;
+    let assign = |(column, value): (&Column, &Vec<u8>)| [&column.quoted()[..], b" = ", value].concat();
+    let assignments: Vec<_> = relation.columns().iter().zip(&values).map(assign).collect();
+    let condition = condition(&relation, &key, target);
+    Ok(ServerText(
+        [b"UPDATE ", &relation.name()[..], b" SET ", &assignments.join(&b", "[..]), b" WHERE ", &condition]
+            .concat(),
+    ))
+}
+
+/// The key's columns, as places in `relation.columns()`, of the numbers given: at most `count`.
+fn key(relation: &Relation, numbers: &KeyNumbers, count: i32) -> Result<Vec<usize>, DblinkError> {
+    let count = usize::try_from(count).unwrap_or(0).min(numbers.0.len());
+    if count == 0 {
+        return Err(DblinkError::NoKeyAttributes);
+    }
+    let place = |&number: &i16| {
+        let place = usize::try_from(number).ok().and_then(|n| n.checked_sub(1));
+        place.filter(|&n| n < relation.columns().len()).ok_or(DblinkError::InvalidAttributeNumber(number))
+    };
+    numbers.0[..count].iter().map(place).collect()
+}
+
+/// The values, as literals, of the row found by the source key, with the target key in its place.
+fn new_values(
+    relation: &Relation,
+    key: &[usize],
+    source: &KeyValues,
+    target: &KeyValues,
+) -> Result<Vec<Vec<u8>>, DblinkError> {
+    if source.0.len() != key.len() {
+        return Err(DblinkError::SourceKeyLength);
+    }
+    if target.0.len() != key.len() {
+        return Err(DblinkError::TargetKeyLength);
+    }
+    let row = relation.row(key, source)?;
+    let value = |(column, value): (usize, &_)| {
+        // Of a column given twice the first value counts.
+        let replaced = key.iter().position(|&k| k == column).map(|n| &target.0[n]);
+        literal(replaced.unwrap_or(value).as_deref())
+    };
+    Ok(row.iter().enumerate().map(value).collect())
+}
+
+/// What finds the target row on the other side.
+fn condition(relation: &Relation, key: &[usize], target: &KeyValues) -> Vec<u8> {
+    let conditions = key.iter().zip(&target.0).map(|(&column, value)| {
+        let name = relation.columns()[column].quoted();
+        match value {
+            Some(value) => [&name[..], b" = ", &literal(Some(value))].concat(),
+            None => [&name[..], b" IS NULL"].concat(),
+        }
+    });
+    conditions.collect::<Vec<_>>().join(&b" AND "[..])
+}
