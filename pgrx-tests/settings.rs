@@ -26,6 +26,8 @@ mod tests {
                 "secretlink.external_id string superuser NULL - - -",
                 "secretlink.hashed_password enum superuser reject - - -",
                 "secretlink.max_attempts integer user 3 - 1 10",
+                "secretlink.min_scram_iterations integer superuser 4096 - 1 2147483647",
+                "secretlink.min_sslmode enum superuser disable - - -",
                 "secretlink.notify_database string sighup postgres - - -",
                 "secretlink.password_sync enum superuser strict - - -",
                 "secretlink.profile string superuser NULL - - -",

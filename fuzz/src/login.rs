@@ -2,7 +2,7 @@
 //! out of a client that must not send it.
 
 use secretlink_remote::connection::Connection;
-use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
+use secretlink_remote::conninfo::{ConnInfo, Environment, Options, SslMode};
 use secretlink_remote::error::AttemptError;
 use secretlink_remote::policy::Policy;
 
@@ -40,7 +40,12 @@ pub fn logs_in(data: &[u8]) -> bool {
     let asked = ASKED[usize::from(asked & 7)];
     let encrypted = how & ENCRYPTED != 0;
     let certificate = (encrypted && how & CERTIFICATE != 0).then(|| vec![7; 32]);
-    let policy = Policy { client_encoding: "UTF8".into(), protect_password: how & FROM_SECRET != 0 };
+    let policy = Policy {
+        client_encoding: "UTF8".into(),
+        protect_password: how & FROM_SECRET != 0,
+        min_sslmode: SslMode::Disable,
+        min_scram_iterations: 1,
+    };
     let info = info(asked, how & NO_PASSWORD == 0);
 
     let wire = Wire::new(script, CHUNKS[usize::from(how & 7)]);

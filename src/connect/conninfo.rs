@@ -1,7 +1,7 @@
 //! Where and as whom to connect with one version of a secret.
 
 use secretlink_aws::{DatabaseSecret, SecretValue};
-use secretlink_remote::conninfo::{ConnInfo, ConnInfoError, Environment, Options};
+use secretlink_remote::conninfo::{ConnInfo, ConnInfoError, Environment, Options, SslMode};
 
 use crate::connect::error::ConnectionError;
 use crate::secrets::cache::Sealed;
@@ -134,7 +134,8 @@ fn complete(
     }
     // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
     if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
-        options.set("sslmode", "require").map_err(refused)?;
+        let mode = environment.min_sslmode().max(SslMode::Require);
+        options.set("sslmode", mode.name()).map_err(refused)?;
     }
     if !own_credentials {
         options.set_password(secret.password);

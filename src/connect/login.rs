@@ -1,11 +1,9 @@
 //! Logging in: one attempt after the other, until a candidate is taken or none is left.
 
-use pgrx::{PgLogLevel, pg_sys};
+use pgrx::PgLogLevel;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::Connection;
-use secretlink_remote::conninfo::{Environment, Options};
-use secretlink_remote::policy::Policy;
-use std::ffi::CStr;
+use secretlink_remote::conninfo::Options;
 
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::io;
@@ -15,8 +13,10 @@ use crate::connect::conninfo::{GivenBy, Prepared};
 use crate::connect::credential::Credential;
 use crate::connect::error::ConnectionError;
 use crate::connect::secret_candidates::SecretCandidates;
+use crate::secrets::error::SecretsError;
 use crate::secrets::watch::UsedSecret;
 use crate::session::Session;
+use crate::settings;
 use crate::stats::{self, Counter};
 
 /// Logs in with a credential. Returns the secret that was used, if one was.
@@ -32,7 +32,7 @@ pub fn log_in(
     match credential {
         Credential::Given => {
             let info =
-                options.resolve(&Environment::from_process()).map_err(|error| given_by.refuse(error))?;
+                options.resolve(&settings::remote::environment()).map_err(|error| given_by.refuse(error))?;
             Ok((counted(|| attempt(false, || Ok(info.into())))?, None))
         }
         Credential::Secret { id, identity } => {
@@ -40,7 +40,7 @@ pub fn log_in(
             let session = counted(|| {
                 let mut candidate = first;
                 loop {
-                    let (options, environment) = (options.clone(), Environment::from_process());
+                    let (options, environment) = (options.clone(), settings::remote::environment());
                     let prepare = move || candidate.into_conninfo(options, given_by, &environment);
                     match attempt(true, prepare) {
                         Ok(session) => return Ok(session),
@@ -63,9 +63,7 @@ fn attempt(
     protect_password: bool,
     prepare: impl FnOnce() -> Result<Prepared, ConnectionError> + Send + 'static,
 ) -> Result<Session, ConnectionError> {
-    // SAFETY: returns a static C string.
-    let encoding = unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) };
-    let policy = Policy { client_encoding: encoding.to_string_lossy().into_owned(), protect_password };
+    let policy = settings::remote::policy(protect_password).map_err(SecretsError::from)?;
     let fd = ExternalFd::acquire()?;
     let (warnings, connected) = io::run(WaitEvent::Connect, async move {
         let Prepared { info, other_user } = match prepare() {

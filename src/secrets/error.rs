@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::backend::error::BackendError;
-use crate::settings::aws::SettingRefused;
+use crate::settings::superusers::SettingRefused;
 
 /// An error of `secrets`.
 #[derive(Debug, Error)]

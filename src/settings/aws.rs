@@ -1,12 +1,9 @@
 //! Settings of how AWS is asked.
 
-use pgrx::pg_sys;
 use secretlink_aws::Settings;
-use secretlink_core::{Report, SqlState};
-use std::ffi::CStr;
-use std::sync::OnceLock;
 
 use super::kind::{Context, Given, GivenSwitch, Number, Switch, Text, settings};
+use super::superusers::{self, SettingRefused};
 use crate::backend::process::server;
 
 settings! {
@@ -97,7 +94,7 @@ settings! {
 
 /// The settings that are for superusers only: whoever decides where requests go or with which
 /// identity could feed the server false secrets.
-static FOR_SUPERUSERS: [&dyn Given; 9] = [
+pub(super) static FOR_SUPERUSERS: [&dyn Given; 9] = [
     &REGION,
     &ENDPOINT_URL,
     &PROFILE,
@@ -109,59 +106,12 @@ static FOR_SUPERUSERS: [&dyn Given; 9] = [
     &USE_DUALSTACK_ENDPOINT,
 ];
 
-/// One of these that somebody else set before the library was loaded: see [`guarded`].
-static REFUSED: OnceLock<&'static CStr> = OnceLock::new();
-
-/// Notes which of the settings for superusers lose, while `define` runs, a value that is not theirs.
-///
-/// Before a library that is not preloaded defines its settings, anybody can set them. Defining
-/// them drops such a value, with a WARNING; but what a client gives when it connects (PGOPTIONS)
-/// takes the place of the value in postgresql.conf, which then does not come back (guc.c,
-/// define_custom_variable). To go on with the built-in default would send requests to another
-/// endpoint, or with another identity, than the superuser has said.
-pub(super) fn guarded(define: impl FnOnce()) {
-    let before = FOR_SUPERUSERS.map(|setting| is_set(setting.name()));
-    define();
-    for (setting, was_set) in FOR_SUPERUSERS.into_iter().zip(before) {
-        if was_set && !setting.is_given() {
-            let _ = REFUSED.set(setting.name());
-        }
-    }
-}
-
-/// Whether a setting, known or not, has a value.
-fn is_set(name: &CStr) -> bool {
-    // SAFETY: a C string; an unknown name gives null.
-    !unsafe { pg_sys::GetConfigOption(name.as_ptr(), true, false) }.is_null()
-}
-
-/// A setting for superusers that somebody else set before secretlink was loaded.
-#[derive(Debug, thiserror::Error)]
-#[error("permission denied to set parameter \"{0}\"")]
-pub struct SettingRefused(String);
-
-impl Report for SettingRefused {
-    fn sqlstate(&self) -> SqlState {
-        SqlState::new("42501")
-    }
-
-    fn detail(&self) -> Option<String> {
-        Some("This session set it before secretlink was loaded, in place of the server's value.".into())
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some("Start a session that does not set it.".into())
-    }
-}
-
 /// The settings that shape requests to AWS, as they are now.
 ///
 /// # Errors
 /// If one of them was set by somebody who may not, in a way that hides the right value (42501).
 pub fn current() -> Result<Settings, SettingRefused> {
-    if let Some(name) = REFUSED.get() {
-        return Err(SettingRefused(name.to_string_lossy().into_owned()));
-    }
+    superusers::none_refused(|name| FOR_SUPERUSERS.iter().any(|setting| setting.name() == name))?;
     Ok(Settings {
         region: REGION.get(),
         endpoint_url: ENDPOINT_URL.get(),

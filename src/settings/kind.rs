@@ -2,7 +2,7 @@
 
 use pgrx::guc::GucEnum;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -250,13 +250,13 @@ impl Switch {
 }
 
 /// A switch that remembers whether it was given: it has a value in any case. `N` is a number of its own
-/// for each, below [`GIVEN_SWITCHES`].
+/// for each, below [`GIVEN_COUNT`].
 pub(super) struct GivenSwitch<const N: usize>(pub(super) Switch);
 
-/// How many such switches there are.
-const GIVEN_SWITCHES: usize = 2;
+/// How many settings there are that remember whether they were given.
+const GIVEN_COUNT: usize = 3;
 
-static GIVEN: [AtomicBool; GIVEN_SWITCHES] = [const { AtomicBool::new(false) }; GIVEN_SWITCHES];
+static GIVEN: [AtomicBool; GIVEN_COUNT] = [const { AtomicBool::new(false) }; GIVEN_COUNT];
 
 impl<const N: usize> GivenSwitch<N> {
     pub(super) fn define(&'static self) {
@@ -307,13 +307,63 @@ impl<T: GucEnum + 'static> Choice<T> {
     }
 
     pub(super) fn define(&'static self) {
+        self.define_with(None);
+    }
+
+    fn define_with(&'static self, check: pg_sys::GucEnumCheckHook) {
         let About { name, context, short, long } = self.about;
         let context = context.for_postgres();
-        GucRegistry::define_enum_guc(name, short, long, &self.value, context, GucFlags::default());
+        // SAFETY: the only hook, `GivenChoice::see`, does nothing that panics.
+        unsafe {
+            GucRegistry::define_enum_guc_with_hooks(
+                name,
+                short,
+                long,
+                &self.value,
+                context,
+                GucFlags::default(),
+                check,
+                None,
+                None,
+            );
+        }
     }
 
     pub(super) fn get(&self) -> T {
         self.value.get()
+    }
+}
+
+/// A choice that remembers whether it was made. `N` as with [`GivenSwitch`].
+pub(super) struct GivenChoice<const N: usize, T: GucEnum + 'static>(pub(super) Choice<T>);
+
+impl<const N: usize, T: GucEnum + 'static> GivenChoice<N, T> {
+    pub(super) fn define(&'static self) {
+        self.0.define_with(Some(Self::see));
+    }
+
+    pub(super) fn get(&self) -> T {
+        self.0.get()
+    }
+
+    /// As [`GivenSwitch::see`].
+    unsafe extern "C-unwind" fn see(
+        _value: *mut c_int,
+        _extra: *mut *mut c_void,
+        source: pg_sys::GucSource::Type,
+    ) -> bool {
+        GIVEN[N].fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
+        true
+    }
+}
+
+impl<const N: usize, T: GucEnum + Sync + 'static> Given for GivenChoice<N, T> {
+    fn name(&self) -> &'static CStr {
+        self.0.about.name
+    }
+
+    fn is_given(&self) -> bool {
+        GIVEN[N].load(Relaxed)
     }
 }
 

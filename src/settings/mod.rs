@@ -3,13 +3,16 @@
 pub mod aws;
 pub mod cache;
 mod kind;
+pub mod remote;
+pub mod superusers;
 pub mod sync;
 
 /// Defines the settings and reserves their prefix.
 pub fn init() {
-    aws::guarded(|| {
+    superusers::guarded(&[&aws::FOR_SUPERUSERS[..], &remote::FOR_SUPERUSERS].concat(), || {
         aws::define();
         cache::define();
+        remote::define();
         sync::define();
         reserve_prefix();
     });

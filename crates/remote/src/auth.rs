@@ -11,7 +11,8 @@ use secretlink_core::Secret;
 use crate::conninfo::{AuthMethod, ChannelBinding, ConnInfo, SslMode};
 use crate::error::AttemptError;
 use crate::framed::{Framed, Incoming};
-use crate::scram::{Binding, Exchange};
+use crate::policy::Policy;
+use crate::scram::{Binding, Credentials, Exchange};
 use crate::server_message::ServerMessage;
 
 /// How this connection may be authenticated.
@@ -22,8 +23,8 @@ pub(crate) struct Authentication<'a> {
     pub encrypted: bool,
     /// The hash for channel binding, if there is one.
     pub server_end_point: Option<Vec<u8>>,
-    /// The password comes from a secret: see [`Authentication::check_encryption`].
-    pub protect_password: bool,
+    /// What the caller wants besides: see [`Authentication::check_encryption`].
+    pub policy: &'a Policy,
 }
 
 impl Authentication<'_> {
@@ -94,7 +95,7 @@ impl Authentication<'_> {
     fn check_encryption(&self) -> Result<(), AttemptError> {
         let ssl = &self.info.ssl;
         let asked_for_plain = ssl.mode == SslMode::Disable && ssl.mode_given;
-        match self.protect_password && !self.encrypted && !asked_for_plain {
+        match self.policy.protect_password && !self.encrypted && !asked_for_plain {
             true => Err(AttemptError::PasswordUnencrypted),
             false => Ok(()),
         }
@@ -156,19 +157,23 @@ impl Authentication<'_> {
         };
         let bound = mechanism == sasl::SCRAM_SHA_256_PLUS;
         // Keys come first, as in libpq.
-        let mut scram = match &self.info.scram_keys {
+        let credentials = match &self.info.scram_keys {
             Some(keys) => {
                 self.check_encryption()?;
-                Exchange::with_keys(keys, binding)?
+                Credentials::Keys(keys)
             }
-            None => Exchange::with_password(self.password()?.expose(), binding),
+            None => Credentials::Password {
+                password: self.password()?,
+                min_iterations: self.policy.min_scram_iterations,
+            },
         };
+        let mut scram = Exchange::begin(credentials, binding)?;
         frontend::sasl_initial_response(mechanism, scram.message(), framed.outgoing())?;
         framed.flush().await?;
         let Message::AuthenticationSaslContinue(body) = next(framed).await? else {
             return Err(AttemptError::Protocol("authentication"));
         };
-        scram.prove(body.data())?;
+        scram.prove(body.data()).await?;
         frontend::sasl_response(scram.message(), framed.outgoing())?;
         framed.flush().await?;
         let Message::AuthenticationSaslFinal(body) = next(framed).await? else {

@@ -33,6 +33,13 @@ impl Connection {
         if info.require_peer.is_some() {
             return Err(ConnectError::single(AttemptError::Unsupported("requirepeer")));
         }
+        // Whatever the conninfo was made of, and by whom.
+        if info.ssl.mode < policy.min_sslmode {
+            return Err(ConnectError::single(AttemptError::SslModeTooWeak {
+                mode: info.ssl.mode.name(),
+                min: policy.min_sslmode.name(),
+            }));
+        }
         // prefer-standby makes a second pass that takes any server (fe-connect.c, try_next_host).
         let passes: &[TargetSessionAttrs] = match info.target_session_attrs {
             TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
@@ -257,7 +264,7 @@ impl Attempt<'_> {
             password: self.host.password.as_ref(),
             encrypted: facts.is_some(),
             server_end_point,
-            protect_password: self.policy.protect_password,
+            policy: self.policy,
         }
         .run(&mut framed)
         .await?;

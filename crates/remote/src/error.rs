@@ -67,6 +67,12 @@ pub enum AttemptError {
     UnsupportedMethod(&'static str),
     #[error("SCRAM authentication failed: {0}")]
     Scram(String),
+    #[error(
+        "SCRAM authentication failed: the server asks for {iterations} iterations, fewer than {min_iterations}"
+    )]
+    ScramIterations { iterations: u32, min_iterations: u32 },
+    #[error("sslmode \"{mode}\" is weaker than \"{min}\", the weakest that is permitted")]
+    SslModeTooWeak { mode: &'static str, min: &'static str },
     #[error("{0}")]
     SessionNotAcceptable(&'static str),
     #[error("{0} is not supported")]
@@ -186,6 +192,10 @@ impl Report for ConnectError {
             AttemptError::CleartextUnencrypted => {
                 "Turn on ssl at the server, or use scram-sha-256 in its pg_hba.conf."
             }
+            AttemptError::ScramIterations { .. } => {
+                "Set the password again at the server with scram_iterations at its default. A superuser can lower secretlink.min_scram_iterations for an old server."
+            }
+            AttemptError::SslModeTooWeak { .. } => "A superuser decides with secretlink.min_sslmode.",
             AttemptError::TlsRefused => "Turn on ssl at the server, or set sslmode=disable.",
             AttemptError::Tls(TlsError::NoRootFile(_) | TlsError::NoRootLocation) => {
                 "Provide the file, use the system's trusted roots with sslrootcert=system, or change sslmode to disable server certificate verification."

@@ -1,5 +1,10 @@
 //! What is asked of a connection besides where it leads.
 
+use crate::conninfo::SslMode;
+
+/// The lowest iteration count that RFC 7677 allows a server. PostgreSQL's own default is the same.
+pub const MIN_SCRAM_ITERATIONS: u32 = 4096;
+
 /// What the caller decides, besides the conninfo.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -8,4 +13,10 @@ pub struct Policy {
     /// The password comes from a secret: it is sent over TLS only, unless `sslmode=disable` was
     /// asked for by name.
     pub protect_password: bool,
+    /// The weakest `sslmode` with which a connection is made at all.
+    pub min_sslmode: SslMode,
+    /// The lowest iteration count with which SCRAM makes a proof of a password: who gets one, and may be
+    /// anybody where the server's certificate is not verified, can try passwords against it, the faster the
+    /// lower the count is.
+    pub min_scram_iterations: u32,
 }

@@ -3,8 +3,8 @@
 //! does not use the connection again.
 
 use secretlink_remote::connection::Connection;
-use secretlink_remote::conninfo::{ConnInfo, Environment, Options};
-use secretlink_remote::policy::Policy;
+use secretlink_remote::conninfo::{ConnInfo, Environment, Options, SslMode};
+use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, Policy};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -91,7 +91,12 @@ const BROKEN: Outcome = Outcome::Queried { answered: false, usable: false };
 /// Logs in and queries, while a server says what `script` has for it and then closes.
 async fn play(listener: &TcpListener, script: Script, how: u8, patience: Duration) -> Outcome {
     let info = info(listener.local_addr().unwrap());
-    let policy = Policy { client_encoding: "UTF8".into(), protect_password: false };
+    let policy = Policy {
+        client_encoding: "UTF8".into(),
+        protect_password: false,
+        min_sslmode: SslMode::Disable,
+        min_scram_iterations: MIN_SCRAM_ITERATIONS,
+    };
     let length = script.iter().map(Vec::len).sum();
     let client = async {
         let Ok(mut connection) = Connection::connect(&info, &policy).await else { return Outcome::NoSession };

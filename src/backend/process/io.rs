@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::backend::error::BackendError;
 use crate::backend::process::fd::ExternalFd;
+use crate::backend::process::transaction::StatementTimeout;
 use crate::backend::process::wait::{WaitEvent, Waiter};
 
 /// How long remote servers are given, when the backend exits, to hear that their queries are to
@@ -114,6 +115,7 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     let io = begin()?;
+    let _timeout = StatementTimeout::resume();
     let mut pending = io.thread.submit(work);
     received(io.waiter.recv(&mut pending.answer, event, None))
 }
@@ -123,7 +125,9 @@ where
 /// # Errors
 /// If the sender went away, which it does without a last word only when it panicked.
 pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, BackendError> {
-    received(io()?.waiter.recv(from, event, None))
+    let io = io()?;
+    let _timeout = StatementTimeout::resume();
+    received(io.waiter.recv(from, event, None))
 }
 
 fn received<T>(received: TryRecv<T>) -> Result<T, BackendError> {
@@ -156,6 +160,7 @@ impl Driver {
         if let Some((drive, socket)) = session
             && let Some(waiter) = self.waiter(io, *socket)
         {
+            let _timeout = StatementTimeout::resume();
             match waiter.recv_driving(drive, from, event) {
                 TryRecv::Empty => {}
                 other => return received(other),
@@ -183,7 +188,9 @@ pub fn recv_within<T>(
     from: &mut Receiver<T>,
     limit: Duration,
 ) -> Result<Option<T>, BackendError> {
-    match io()?.waiter.recv(from, event, Some(Instant::now() + limit)) {
+    let io = io()?;
+    let _timeout = StatementTimeout::resume();
+    match io.waiter.recv(from, event, Some(Instant::now() + limit)) {
         TryRecv::Empty => Ok(None),
         other => received(other).map(Some),
     }

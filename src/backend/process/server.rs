@@ -53,6 +53,12 @@ pub fn database_name() -> String {
     }
 }
 
+/// The encoding of the current database, by the name that Postgres gives it.
+pub fn encoding() -> String {
+    // SAFETY: returns a static C string.
+    unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) }.to_string_lossy().into_owned()
+}
+
 /// Shows this instead of the statement that is running, in `pg_stat_activity`, and in the server's log if
 /// this process crashes.
 pub fn show_activity(text: &CStr) {

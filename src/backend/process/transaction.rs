@@ -133,16 +133,18 @@ unsafe extern "C-unwind" {
 }
 
 /// Keeps `statement_timeout` in force until dropped. Postgres ends it before it commits
-/// (finish_xact_command), since a commit is not expected to take long.
+/// (finish_xact_command), since a commit is not expected to take long: but a deferred trigger may wait for a
+/// remote server, which may be this one and wait for this very transaction.
 pub struct StatementTimeout(());
 
 impl StatementTimeout {
-    /// `None` if there is no limit, or one is in force: then we are inside a statement.
+    /// `None` if there is no limit, or one is in force: then we are inside a statement. Nor where there is no
+    /// client, and so no statement of one.
     pub fn resume() -> Option<StatementTimeout> {
         // SAFETY: reads settings and the clock, and arms a timer whose handler cancels the statement.
         unsafe {
             let limit = i64::from(pg_sys::StatementTimeout);
-            if limit == 0 || get_timeout_active(STATEMENT_TIMEOUT) {
+            if limit == 0 || pg_sys::MyProcPort.is_null() || get_timeout_active(STATEMENT_TIMEOUT) {
                 return None;
             }
             let spent = pg_sys::GetCurrentTimestamp() - pg_sys::GetCurrentStatementStartTimestamp();

@@ -9,6 +9,7 @@ mod failures;
 mod home;
 mod hosts;
 mod lab;
+mod min_sslmode;
 mod openssl;
 mod relay;
 mod rules;

@@ -262,6 +262,44 @@ fn a_login_without_end_does_not_keep_a_backend() {
     scene.confirm();
 }
 
+/// A server may name any number of iterations. One that is too high is work without end.
+#[test]
+fn a_password_that_takes_years_to_prove_does_not_keep_a_backend() {
+    let mut scene = Scene::new();
+    let server = HostileServer::start(|session| {
+        session.hear_startup()?;
+        session.say(&says::sasl(&["SCRAM-SHA-256"]))?;
+        let (_, said) = session.hear()?;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let nonce = said.split_once("r=").map_or("", |(_, nonce)| nonce);
+        session.say(&says::authentication(11, format!("r={nonce}x,s=AAAA,i=4294967295").as_bytes()))?;
+        session.be_silent()
+    });
+    let connect = format!("SELECT dblink_connect('{} password=x')", server.conninfo());
+    at_once("statement_timeout in a proof", || {
+        let mut client = scene.client();
+        client.batch_execute("SET statement_timeout = '200ms'").unwrap();
+        let began = Instant::now();
+        let error = db_error(client.simple_query(&connect));
+        assert_eq!(error.code(), &SqlState::QUERY_CANCELED, "{error:?}");
+        let late = began.elapsed().saturating_sub(Duration::from_millis(200));
+        // The thread does no more for it.
+        client.batch_execute("RESET statement_timeout").unwrap();
+        client.batch_execute(&scene.open_connection(scene.remote.port())).unwrap();
+        late
+    });
+    let waiting = Waiting::start(scene.client(), &connect);
+    scene.until_waiting(waiting.backend.pid());
+    let backend = waiting.backend;
+    scene.order("pg_terminate_backend", backend);
+    backend.until_gone(SOON);
+    // connect_timeout counts, too.
+    let mut client = scene.client();
+    let error = db_error(client.simple_query(&connect.replace(" password", " connect_timeout=2 password")));
+    assert!(error.detail().is_some_and(|detail| detail.contains("timeout expired")), "{error:?}");
+    scene.confirm();
+}
+
 /// Everything that looks at a session that is idle, while its server talks.
 #[test]
 fn a_flood_between_queries_does_not_keep_a_backend() {

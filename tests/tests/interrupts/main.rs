@@ -11,5 +11,6 @@ mod local_end;
 mod notices;
 mod remote_gone;
 mod scene;
+mod self_deadlock;
 mod threads;
 mod waiting;

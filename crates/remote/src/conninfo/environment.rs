@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use secretlink_core::Secret;
 
+use super::ssl::SslMode;
+
 /// A snapshot of what libpq would read from its surroundings: the environment variables whose name
 /// starts with `PG`, the home directory, and the operating system's name for the user.
 #[derive(Clone, Default)]
@@ -16,9 +18,21 @@ pub struct Environment {
     password: Option<Secret>,
     home: Option<PathBuf>,
     os_user: Option<String>,
+    min_sslmode: Option<SslMode>,
 }
 
 impl Environment {
+    /// The same where no connection is made with a weaker `sslmode`: what nobody has asked for by name is
+    /// raised to it.
+    pub fn with_min_sslmode(self, min_sslmode: SslMode) -> Environment {
+        Environment { min_sslmode: Some(min_sslmode), ..self }
+    }
+
+    /// The weakest `sslmode` with which a connection is made.
+    pub fn min_sslmode(&self) -> SslMode {
+        self.min_sslmode.unwrap_or(SslMode::Disable)
+    }
+
     /// Takes the snapshot of this process. Variables that are not UTF-8 are left out.
     pub fn from_process() -> Environment {
         let account = Account::of_process();
@@ -54,6 +68,7 @@ impl Environment {
             password: password.map(|(_, value)| Secret::new(*value)),
             home,
             os_user: Some(os_user.to_owned()).filter(|name| !name.is_empty()),
+            min_sslmode: None,
         }
     }
 

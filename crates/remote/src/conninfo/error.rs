@@ -176,6 +176,14 @@ pub enum ConnInfoError {
         /// The modes that are strong enough.
         instead: &'static str,
     },
+    /// An `sslmode` weaker than is permitted on this server.
+    #[error("sslmode \"{mode}\" is weaker than \"{min}\", the weakest that is permitted")]
+    SslModeTooWeak {
+        /// The mode.
+        mode: &'static str,
+        /// The weakest one that is permitted.
+        min: &'static str,
+    },
     /// The lowest TLS version is above the highest.
     #[error("invalid SSL protocol version range")]
     SslProtocolRange,
@@ -332,6 +340,7 @@ impl Report for ConnInfoError {
                 UriProblem::ExtraSeparator(_) => "In a value, write \"=\" as %3D and \"&\" as %26.",
                 _ => return None,
             },
+            Self::SslModeTooWeak { .. } => "A superuser decides with secretlink.min_sslmode.",
             Self::EmbeddedPassword { .. } => "Give each option under its own keyword.",
             Self::Unsupported { keyword: "gssencmode", .. } => {
                 "GSSAPI is not supported; use TLS (\"sslmode\") to encrypt the connection."

@@ -123,7 +123,12 @@ impl SslOptions {
         let path = |keyword| options.get(keyword).filter(|path| !path.is_empty()).map(PathBuf::from);
         let default_cert_dir = environment.home().map(|home| home.join(".postgresql"));
 
-        let mode = choose("sslmode", options.get("sslmode"), SslMode::Prefer, MODES)?;
+        let asked = choose("sslmode", options.get("sslmode"), SslMode::Prefer, MODES)?;
+        let min = environment.min_sslmode();
+        if mode_given && asked < min {
+            return Err(ConnInfoError::SslModeTooWeak { mode: asked.name(), min: min.name() });
+        }
+        let mode = asked.max(min);
         let root_cert = match path("sslrootcert") {
             Some(path) if path.as_os_str() == "system" => RootCert::System,
             Some(path) => RootCert::File(path),

@@ -1,0 +1,153 @@
+//! A session that waits, by way of a connection to its own server, for itself. Nobody can see that it is a
+//! deadlock, but whatever ends a wait ends this one, also in a deferred trigger at COMMIT.
+
+use crate::limits::{PATIENCE, SOON, at_once};
+use crate::scene::Scene;
+use crate::waiting::Waiting;
+use postgres::Client;
+use postgres::error::SqlState;
+use secretlink_e2e::{Process, db_error, eventually};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// A table whose rows, once changed, are changed again at COMMIT, by another session of the same server.
+const TABLE: &str = "
+    CREATE TABLE t (a int);
+    INSERT INTO t VALUES (0);
+    CREATE FUNCTION change_again() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM dblink_exec('me', 'UPDATE t SET a = 2');
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER again AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.a = 1) EXECUTE FUNCTION change_again()";
+
+fn connect_to_itself(scene: &Scene) -> String {
+    format!("SELECT dblink_connect('me', '{}')", scene.local.conninfo("postgres", "postgres"))
+}
+
+fn scene() -> Scene {
+    let scene = Scene::new();
+    scene.client().batch_execute(TABLE).unwrap();
+    scene.client().batch_execute("CREATE ROLE somebody").unwrap();
+    scene
+}
+
+fn client(scene: &Scene) -> Client {
+    let mut client = scene.client();
+    client.batch_execute(&connect_to_itself(scene)).unwrap();
+    client
+}
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Asserts that this was the timeout, and gives how late it came.
+fn timed_out<T>(what: &str, began: Instant, ended: Result<T, postgres::Error>) -> Duration {
+    let took = began.elapsed();
+    let error = db_error(ended);
+    assert_eq!(error.code(), &SqlState::QUERY_CANCELED, "{what}: {error:?}");
+    assert!(error.message().contains("statement timeout"), "{what}: {error:?}");
+    took.saturating_sub(TIMEOUT)
+}
+
+#[test]
+fn statement_timeout_ends_it() {
+    let mut scene = scene();
+    for (what, begin, end) in [
+        (
+            "in a statement",
+            "BEGIN; ALTER ROLE somebody CONNECTION LIMIT 1",
+            "SELECT dblink_exec('me', 'ALTER ROLE somebody CONNECTION LIMIT 2')",
+        ),
+        ("at COMMIT", "BEGIN; UPDATE t SET a = 1", "COMMIT"),
+        ("at the end of a statement", "", "UPDATE t SET a = 1"),
+        ("in PREPARE TRANSACTION", "BEGIN; UPDATE t SET a = 1", "PREPARE TRANSACTION 'p'"),
+        ("in a block", "", "DO $$ BEGIN UPDATE t SET a = 1; COMMIT; END $$"),
+        ("at SET CONSTRAINTS", "BEGIN; UPDATE t SET a = 1", "SET CONSTRAINTS ALL IMMEDIATE"),
+    ] {
+        at_once(&format!("statement_timeout {what}"), || {
+            let mut client = client(&scene);
+            client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+            client.batch_execute(begin).unwrap();
+            let began = Instant::now();
+            let late = timed_out(what, began, client.batch_execute(end));
+            // It can go on, and so can its connection.
+            client.batch_execute("ROLLBACK").unwrap();
+            client.batch_execute("SELECT dblink_exec('me', 'UPDATE t SET a = 0')").unwrap();
+            late
+        });
+    }
+    // By the extended protocol, where the commit comes with Sync.
+    at_once("statement_timeout at Sync", || {
+        let mut client = client(&scene);
+        client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+        let began = Instant::now();
+        let late = timed_out("at Sync", began, client.execute("UPDATE t SET a = $1", &[&1]));
+        client.batch_execute("SELECT dblink_exec('me', 'UPDATE t SET a = 0')").unwrap();
+        late
+    });
+    // Without a limit there is none, whatever was set before.
+    let mut unlimited = client(&scene);
+    unlimited.batch_execute("SET statement_timeout = '300ms'; SET statement_timeout = 0").unwrap();
+    let waiting = Waiting::start(unlimited, "UPDATE t SET a = 1");
+    std::thread::sleep(2 * TIMEOUT);
+    scene.until_waiting(waiting.backend.pid());
+    scene.cancel(waiting);
+    scene.confirm();
+}
+
+#[test]
+fn cancel_and_terminate_end_it() {
+    let mut scene = scene();
+    for statement in ["UPDATE t SET a = 1", "BEGIN; UPDATE t SET a = 1; COMMIT"] {
+        at_once(&format!("cancel of {statement}"), || {
+            let waiting = Waiting::start(client(&scene), statement);
+            scene.until_waiting(waiting.backend.pid());
+            scene.cancel(waiting).1
+        });
+        at_once(&format!("terminate of {statement}"), || {
+            let waiting = Waiting::start(client(&scene), statement);
+            let backend = waiting.backend;
+            scene.until_waiting(backend.pid());
+            let began = Instant::now();
+            scene.order("pg_terminate_backend", backend);
+            backend.until_gone(SOON);
+            let took = began.elapsed();
+            waiting.end().assert_terminated(statement, backend, &scene.local);
+            took
+        });
+    }
+    scene.confirm();
+}
+
+#[test]
+fn the_end_of_its_client_ends_it() {
+    let mut scene = scene();
+    for statement in ["UPDATE t SET a = 1", "BEGIN; UPDATE t SET a = 1; COMMIT"] {
+        let conninfo = format!(
+            "{} application_name=leaver options='-c client_connection_check_interval=100ms'",
+            scene.local.conninfo("postgres", "postgres")
+        );
+        let mut psql = scene
+            .local
+            .psql_command(&conninfo)
+            .args(["-c", &connect_to_itself(&scene), "-c", statement])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let backend = eventually("psql waits", PATIENCE, || {
+            let sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'leaver'
+                       AND state = 'active' AND wait_event_type = 'Extension'";
+            let row = scene.witness.client.query_opt(sql, &[]).unwrap();
+            row.map(|row| Process::new(row.get::<_, i32>(0).cast_unsigned())).ok_or("no such backend".into())
+        });
+        psql.kill().unwrap();
+        psql.wait().unwrap();
+        backend.until_gone(SOON);
+        // And with it the other session, and what both of them held.
+        let mut other = scene.client();
+        other.batch_execute("SET lock_timeout = '5s'; UPDATE t SET a = 0").unwrap();
+    }
+    scene.confirm();
+}
