@@ -75,6 +75,7 @@ mod tests {
                 "get_secret_binary(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) bytea",
                 "get_secret_string(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) text",
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
+                "iam_auth_token(host text, username text, port integer DEFAULT 5432, region text DEFAULT NULL::text) text",
                 "list_secrets(name_prefix text DEFAULT NULL::text) TABLE(name text, arn text, description text, owning_service text, rotation_enabled boolean, next_rotation timestamp with time zone, last_rotated timestamp with time zone, last_changed timestamp with time zone, last_accessed timestamp with time zone, created timestamp with time zone, deleted timestamp with time zone, primary_region text, kms_key_id text)",
                 "put_secret_binary(secret_id text, secret bytea, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
                 "put_secret_string(secret_id text, secret text, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
