@@ -4,6 +4,7 @@ use crate::http_message::read_message;
 use crate::moto::Moto;
 use crate::temp_dir::TempDir;
 use crate::tls::TlsFiles;
+use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod};
 use std::fmt;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,9 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, Stream};
 
 /// How long either side may take to send or to take a message.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,13 +24,13 @@ pub struct Gateway {
     shared: Arc<Shared>,
     address: SocketAddr,
     acceptor: Option<JoinHandle<()>>,
-    tls: TlsFiles,
-    _directory: TempDir,
+    /// The files of its own authority, if it has one.
+    own: Option<(TlsFiles, TempDir)>,
 }
 
 struct Shared {
     upstream: SocketAddr,
-    tls: Arc<ServerConfig>,
+    tls: SslContext,
     seen: Mutex<Vec<(String, String)>>,
     stop: AtomicBool,
 }
@@ -49,20 +47,24 @@ impl Gateway {
         let directory = TempDir::new();
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let tls = TlsFiles::generate(directory.path(), &names, "nobody");
-        let certificate = CertificateDer::from_pem_file(&tls.server_cert).expect("a certificate");
-        let key = PrivateKeyDer::from_pem_file(&tls.server_key).expect("a key");
-        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring has the default versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
-            .expect("they belong together");
+        let (certificate, key) = (tls.server_cert.clone(), tls.server_key.clone());
+        Self::start(moto, &certificate, &key, Some((tls, directory)))
+    }
+
+    /// A gateway to `moto` that shows these certificates.
+    pub fn showing(moto: &Moto, certificates: &Path, key: &Path) -> Self {
+        Self::start(moto, certificates, key, None)
+    }
+
+    fn start(moto: &Moto, certificates: &Path, key: &Path, own: Option<(TlsFiles, TempDir)>) -> Self {
+        let mut context = SslContext::builder(SslMethod::tls_server()).expect("OpenSSL works");
+        context.set_certificate_chain_file(certificates).expect("certificates");
+        context.set_private_key_file(key, SslFiletype::PEM).expect("their key");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port on loopback");
         let address = listener.local_addr().expect("no local address");
         let shared = Arc::new(Shared {
             upstream: (Ipv4Addr::LOCALHOST, moto.port()).into(),
-            tls: Arc::new(config),
+            tls: context.build(),
             seen: Mutex::default(),
             stop: AtomicBool::new(false),
         });
@@ -70,7 +72,7 @@ impl Gateway {
             let shared = Arc::clone(&shared);
             move || accept(&listener, &shared)
         });
-        Self { shared, address, acceptor: Some(acceptor), tls, _directory: directory }
+        Self { shared, address, acceptor: Some(acceptor), own }
     }
 
     /// Its port on 127.0.0.1.
@@ -80,7 +82,7 @@ impl Gateway {
 
     /// The certificate of its authority.
     pub fn ca(&self) -> &Path {
-        &self.tls.ca
+        &self.own.as_ref().expect("it has an authority of its own").0.ca
     }
 
     /// The requests so far and their answers, heads and bodies. `CONNECT` is a request, too.
@@ -140,14 +142,13 @@ fn begins_with_tls(stream: &TcpStream) -> std::io::Result<bool> {
     Ok(first == [0x16])
 }
 
-fn serve_tls(mut socket: &TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let mut connection =
-        ServerConnection::new(Arc::clone(&shared.tls)).expect("the configuration was good once");
-    let mut stream = Stream::new(&mut connection, &mut socket);
+fn serve_tls(socket: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let session = Ssl::new(&shared.tls)?;
+    let accepted = session.accept(socket);
+    let mut stream = accepted.map_err(|error| std::io::Error::other(error.to_string()))?;
     let request = read_message(&mut stream)?;
     answer(&mut stream, &request, shared)?;
-    connection.send_close_notify();
-    connection.write_tls(&mut socket)?;
+    let _ = stream.shutdown();
     Ok(())
 }
 

@@ -31,6 +31,7 @@ mod template;
 mod tls;
 mod token_verifier;
 mod witness;
+mod workshop;
 
 /// The messages of a server, as it should send them.
 #[path = "../../fuzz/src/server.rs"]
@@ -60,6 +61,7 @@ pub use temp_dir::TempDir;
 pub use tls::TlsFiles;
 pub use token_verifier::{TokenVerifier, Verdict};
 pub use witness::Witness;
+pub use workshop::Workshop;
 
 /// A password nobody can guess, made only of letters and digits.
 pub fn random_password() -> String {

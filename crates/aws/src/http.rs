@@ -1,106 +1,104 @@
 //! The HTTP client under the SDK.
+//!
+//! The SDK's own client has rustls, which refuses certificates that boto3 and the AWS CLI take, such as those of
+//! proxies that look into TLS; and it keeps connections. This one has OpenSSL, and keeps nothing.
 
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use aws_smithy_http_client::{Builder, Connector, ConnectorBuilder};
+use ::http::Uri;
+use ::http::header::PROXY_AUTHORIZATION;
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector as TcpConnector};
+use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use openssl::ssl::SslContext;
+use secretlink_tls::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower_service::Service;
 
-use crate::{AwsError, ca_bundle, proxy};
+use crate::proxy::{self, Proxies, Scheme};
+use crate::{AwsError, trust};
 
 /// The client for everything: Secrets Manager, STS, container and instance metadata. `ca_bundle` is
 /// `secretlink.ca_bundle`.
 pub(crate) fn client(ca_bundle: Option<String>) -> SharedHttpClient {
-    SharedHttpClient::new(ByScheme(Arc::new(Clients {
+    SharedHttpClient::new(HyperClient(Arc::new(Shared {
         ca_bundle,
-        plain: OnceLock::new(),
         tls: OnceLock::new(),
+        http_proxies: OnceLock::new(),
+        https_proxies: OnceLock::new(),
     })))
 }
 
-/// Every connection ends with its response.
-///
-/// An idle connection keeps its read buffer, and with it the secret of the last response, for as
-/// long as it stays in the pool. Without a pool the connection is dropped once the body is read,
-/// and the allocator wipes what it frees. Unlike a `Connection: close` header this also holds for
-/// HTTP/2, which TLS may negotiate. A backend fetches a secret now and then, not in a loop: the
-/// handshake saved would not be worth it.
-const KEEP_NO_CONNECTION: usize = 0;
-
-/// One client for `http`, one for `https`, each made at the first request that needs it, not before, as
-/// the SDK would: TLS loads and parses the system's root certificates, which a stand-in or a metadata
-/// endpoint on plain `http` never needs. Every backend is a fresh process and would pay for it.
 #[derive(Clone, Debug)]
-struct ByScheme(Arc<Clients>);
+struct HyperClient(Arc<Shared>);
 
-#[derive(Debug)]
-struct Clients {
+/// What is made at the first request that needs it. What fails is tried anew next time: a file may be
+/// there then.
+struct Shared {
     ca_bundle: Option<String>,
-    plain: OnceLock<SharedHttpClient>,
-    tls: OnceLock<SharedHttpClient>,
+    tls: OnceLock<SslContext>,
+    http_proxies: OnceLock<Proxies>,
+    https_proxies: OnceLock<Proxies>,
 }
 
-impl Clients {
-    fn for_scheme_of(&self, uri: &str) -> Result<&SharedHttpClient, AwsError> {
-        let is_tls = uri.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
-        let made = if is_tls { &self.tls } else { &self.plain };
-        if let Some(client) = made.get() {
-            return Ok(client);
-        }
-        // What fails is tried anew next time: a file may be there then.
-        let client = if is_tls { tls_client(self.ca_bundle.as_deref())? } else { plain_client()? };
-        Ok(made.get_or_init(|| client))
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A proxy may have a password.
+        f.debug_struct("Shared").field("ca_bundle", &self.ca_bundle).finish_non_exhaustive()
     }
 }
 
-fn plain_client() -> Result<SharedHttpClient, AwsError> {
-    let proxy = proxy::from_environment(proxy::Scheme::Http)?;
-    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        connector(settings, components, &proxy).build_http()
-    }))
+impl Shared {
+    /// How to get to `uri`.
+    fn route(&self, uri: &Uri) -> Result<Route, AwsError> {
+        let is_tls = uri.scheme_str().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let (scheme, proxies) =
+            if is_tls { (Scheme::Https, &self.https_proxies) } else { (Scheme::Http, &self.http_proxies) };
+        let proxies = get_or_try_init(proxies, || proxy::from_environment(scheme))?;
+        let proxy = proxies.intercept(uri);
+        let proxy_has_tls = proxy.as_ref().is_some_and(|proxy| proxy.uri().scheme_str() == Some("https"));
+        let tls = match is_tls || proxy_has_tls {
+            true => Some(get_or_try_init(&self.tls, || trust::context(self.ca_bundle.as_deref()))?.clone()),
+            false => None,
+        };
+        Ok(Route { is_tls, proxy, tls, connect_timeout: None })
+    }
 }
 
-fn tls_client(ca_bundle: Option<&str>) -> Result<SharedHttpClient, AwsError> {
-    let proxy = proxy::from_environment(proxy::Scheme::Https)?;
-    let context = ca_bundle::tls_context(ca_bundle)?;
-    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
-        connector(settings, components, &proxy)
-            .tls_provider(Provider::rustls(CryptoMode::Ring))
-            .tls_context(context.clone())
-            .build()
-    }))
+fn get_or_try_init<T>(
+    cell: &OnceLock<T>,
+    init: impl FnOnce() -> Result<T, AwsError>,
+) -> Result<&T, AwsError> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = init()?;
+    Ok(cell.get_or_init(|| value))
 }
 
-fn connector(
-    settings: Option<&HttpConnectorSettings>,
-    components: Option<&RuntimeComponents>,
-    proxy: &ProxyConfig,
-) -> ConnectorBuilder {
-    let mut builder =
-        Connector::builder().pool_max_idle_per_host(KEEP_NO_CONNECTION).proxy_config(proxy.clone());
-    builder.set_connector_settings(settings.cloned());
-    builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-    builder
-}
-
-impl HttpClient for ByScheme {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(Chooser {
-            clients: self.0.clone(),
-            settings: settings.clone(),
-            components: components.clone(),
+impl HttpClient for HyperClient {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(Connector {
+            shared: Arc::clone(&self.0),
+            connect_timeout: settings.connect_timeout(),
+            read_timeout: settings.read_timeout(),
         })
     }
 
@@ -109,21 +107,209 @@ impl HttpClient for ByScheme {
     }
 }
 
-/// Chooses between the two clients when the request, and with it the scheme, is known.
-#[derive(Debug)]
-struct Chooser {
-    clients: Arc<Clients>,
-    settings: HttpConnectorSettings,
-    components: RuntimeComponents,
+#[derive(Clone, Debug)]
+struct Connector {
+    shared: Arc<Shared>,
+    connect_timeout: Option<Duration>,
+    read_timeout: Option<Duration>,
 }
 
-impl HttpConnector for Chooser {
+impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        match self.clients.for_scheme_of(request.uri()) {
-            Ok(client) => client.http_connector(&self.settings, &self.components).call(request),
-            // `Call` finds it again among the sources of the SDK's error.
-            Err(error) => HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        let connector = self.clone();
+        HttpConnectorFuture::new(async move { connector.exchange(request).await })
+    }
+}
+
+impl Connector {
+    /// Sends a request over a connection of its own, which ends with the response.
+    ///
+    /// An idle connection keeps its read buffer, and with it the secret of the last response, for as
+    /// long as it stays in a pool. Without one the connection is dropped once the body is read, and the
+    /// allocator wipes what it frees. A backend fetches a secret now and then, not in a loop: the
+    /// handshake saved would not be worth it.
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+        // `Call` finds the error again among the sources of the SDK's.
+        let route = self.shared.route(request.uri()).map_err(|error| ConnectorError::user(error.into()))?;
+        if let (false, Some(proxy)) = (route.is_tls, &route.proxy)
+            && let Some(authorization) = proxy.basic_auth()
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
+        let route = Route { connect_timeout: self.connect_timeout, ..route };
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(route);
+        let response = within(self.read_timeout, "HTTP read timeout", async {
+            client.request(request).await.map_err(BoxError::from)
+        });
+        let response = response.await.map_err(|error| match find_timeout(&*error) {
+            true => ConnectorError::timeout(error),
+            false => ConnectorError::io(error),
+        })?;
+        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+            .map_err(|error| ConnectorError::other(error.into(), None))
+    }
+}
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Something took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct TimedOut(&'static str);
+
+async fn within<T>(
+    limit: Option<Duration>,
+    what: &'static str,
+    work: impl Future<Output = Result<T, BoxError>>,
+) -> Result<T, BoxError> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(TimedOut(what).into())),
+        None => work.await,
+    }
+}
+
+fn find_timeout(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| error.is::<TimedOut>())
+}
+
+/// The way to an endpoint: makes connections for hyper.
+#[derive(Clone)]
+struct Route {
+    /// Whether the endpoint speaks TLS.
+    is_tls: bool,
+    proxy: Option<Intercept>,
+    /// `None` where nobody on the way speaks TLS.
+    tls: Option<SslContext>,
+    connect_timeout: Option<Duration>,
+}
+
+impl Route {
+    async fn connect(self, endpoint: Uri) -> Result<Wire, BoxError> {
+        let Some(proxy) = &self.proxy else { return dial(endpoint, self.tls).await };
+        let to_proxy = Dial(self.tls.clone());
+        if !self.is_tls {
+            // It is sent the whole URL.
+            let wire = dial(proxy.uri().clone(), self.tls).await?;
+            return Ok(Wire { is_forwarded: true, ..wire });
+        }
+        let mut tunnel = Tunnel::new(proxy.uri().clone(), to_proxy);
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        let wire = tunnel.call(endpoint.clone()).await?;
+        encrypt(TokioIo::new(wire), &endpoint, self.tls).await
+    }
+}
+
+/// A connection without a proxy, encrypted if `to` says so.
+async fn dial(to: Uri, tls: Option<SslContext>) -> Result<Wire, BoxError> {
+    let is_tls = to.scheme_str() == Some("https");
+    // Tries IPv4 when IPv6 leads nowhere.
+    let mut tcp = TcpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let stream = tcp.call(to.clone()).await?.into_inner();
+    if is_tls { encrypt(stream, &to, tls).await } else { Ok(Wire::new(stream)) }
+}
+
+async fn encrypt<S>(stream: S, to: &Uri, tls: Option<SslContext>) -> Result<Wire, BoxError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let tls = tls.ok_or("no TLS for this endpoint")?;
+    let mut stream = TlsStream::new(trust::session(&tls, host(to))?, stream)?;
+    stream.connect().await?;
+    Ok(Wire::new(stream))
+}
+
+/// The host without the brackets of an IPv6 address.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+impl Service<Uri> for Route {
+    type Response = Wire;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, endpoint: Uri) -> Connecting {
+        let route = self.clone();
+        // `Call` looks for these words.
+        Box::pin(within(self.connect_timeout, "HTTP connect timeout", route.connect(endpoint)))
+    }
+}
+
+/// The way to a proxy, for the tunnel through it.
+struct Dial(Option<SslContext>);
+
+impl Service<Uri> for Dial {
+    type Response = Wire;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, proxy: Uri) -> Connecting {
+        Box::pin(dial(proxy, self.0.clone()))
+    }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Wire, BoxError>> + Send>>;
+
+/// A byte stream, as hyper wants it.
+struct Wire {
+    stream: TokioIo<Box<dyn Stream>>,
+    /// A proxy reads the request itself.
+    is_forwarded: bool,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Wire {
+    fn new(stream: impl Stream + 'static) -> Wire {
+        Wire { stream: TokioIo::new(Box::new(stream)), is_forwarded: false }
+    }
+}
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new().proxy(self.is_forwarded)
+    }
+}
+
+impl hyper::rt::Read for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl hyper::rt::Write for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -133,11 +319,16 @@ mod tests {
 
     #[test]
     fn tls_only_for_https() {
-        let clients = Clients { ca_bundle: None, plain: OnceLock::new(), tls: OnceLock::new() };
-        clients.for_scheme_of("http://https:443/").unwrap();
-        clients.for_scheme_of("/").unwrap();
-        assert!(clients.tls.get().is_none());
-        clients.for_scheme_of("HTTPS://secretsmanager.us-east-1.amazonaws.com/").unwrap();
-        assert!(clients.tls.get().is_some());
+        let HyperClient(shared) = HyperClient(Arc::new(Shared {
+            ca_bundle: None,
+            tls: OnceLock::new(),
+            http_proxies: OnceLock::new(),
+            https_proxies: OnceLock::new(),
+        }));
+        shared.route(&Uri::from_static("http://https:443/")).unwrap();
+        shared.route(&Uri::from_static("/")).unwrap();
+        assert!(shared.tls.get().is_none());
+        shared.route(&Uri::from_static("HTTPS://secretsmanager.us-east-1.amazonaws.com/")).unwrap();
+        assert!(shared.tls.get().is_some());
     }
 }

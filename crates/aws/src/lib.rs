@@ -3,7 +3,6 @@
 //! Everything here runs on the I/O thread, inside its tokio runtime, and knows nothing of Postgres:
 //! settings come in as a snapshot, errors go out as [`AwsError`], which says what a user must see.
 
-mod ca_bundle;
 mod call;
 mod check;
 mod client;
@@ -24,6 +23,7 @@ mod secrets_manager;
 mod settings;
 pub mod stage;
 mod sts;
+mod trust;
 
 pub use check::Check;
 pub use client::Client;

@@ -1,6 +1,7 @@
 //! The proxy that the server's environment names.
 
-use aws_smithy_http_client::proxy::ProxyConfig;
+use ::http::Uri;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use crate::AwsError;
 
@@ -15,44 +16,60 @@ pub(crate) enum Scheme {
     Https,
 }
 
+/// Which proxy to ask, if any.
+pub(crate) struct Proxies(Option<Matcher>);
+
+impl Proxies {
+    pub(crate) fn intercept(&self, uri: &Uri) -> Option<Intercept> {
+        self.0.as_ref()?.intercept(uri)
+    }
+}
+
 /// The proxy for URLs of this scheme, as curl and the AWS CLI find it: `HTTPS_PROXY`, `HTTP_PROXY`, else
 /// `ALL_PROXY`, and none for what `NO_PROXY` names; of each the lower-case name counts if the upper-case one
 /// is not set.
 ///
 /// # Errors
 /// If it is not the URL of an HTTP proxy.
-pub(crate) fn from_environment(scheme: Scheme) -> Result<ProxyConfig, AwsError> {
+pub(crate) fn from_environment(scheme: Scheme) -> Result<Proxies, AwsError> {
     configure(scheme, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
 }
 
-fn configure(scheme: Scheme, get: impl Fn(&'static str) -> Option<String>) -> Result<ProxyConfig, AwsError> {
+fn configure(scheme: Scheme, get: impl Fn(&'static str) -> Option<String>) -> Result<Proxies, AwsError> {
     let names = match scheme {
         Scheme::Http => ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"],
         Scheme::Https => ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"],
     };
     let Some((variable, url)) = names.into_iter().find_map(|name| Some((name, get(name)?))) else {
-        return Ok(ProxyConfig::disabled());
+        return Ok(Proxies(None));
     };
     let url = if url.contains("://") { url } else { format!("http://{url}") };
-    let proxy = match scheme {
-        // The client for http has no TLS, not even for the way to a proxy.
-        Scheme::Http if !url.to_ascii_lowercase().starts_with("http://") => {
-            return Err(AwsError::BadProxy { variable });
-        }
-        Scheme::Http => ProxyConfig::http(url),
-        Scheme::Https => ProxyConfig::https(url),
-    };
-    // The error may quote the URL.
-    let proxy = proxy.map_err(|_| AwsError::BadProxy { variable })?;
     let exceptions = get("NO_PROXY").or_else(|| get("no_proxy")).unwrap_or_default();
-    Ok(proxy.no_proxy(format!("{NEVER},{exceptions}")))
+    let matcher = |exceptions| {
+        let builder = Matcher::builder();
+        let builder =
+            if scheme == Scheme::Http { builder.http(url.clone()) } else { builder.https(url.clone()) };
+        builder.no(exceptions).build()
+    };
+    // It says nothing of a URL that it does not understand, and takes socks, which we do not speak.
+    let somewhere = match scheme {
+        Scheme::Http => Uri::from_static("http://example.com/"),
+        Scheme::Https => Uri::from_static("https://example.com/"),
+    };
+    match matcher(String::new()).intercept(&somewhere) {
+        Some(proxy) if matches!(proxy.uri().scheme_str(), Some("http" | "https")) => {
+            Ok(Proxies(Some(matcher(format!("{NEVER},{exceptions}")))))
+        }
+        // The URL may hold a password.
+        _ => Err(AwsError::BadProxy { variable }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn with(scheme: Scheme, variables: &[(&str, &str)]) -> Result<ProxyConfig, AwsError> {
+    fn with(scheme: Scheme, variables: &[(&str, &str)]) -> Result<Proxies, AwsError> {
         configure(scheme, |name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
@@ -60,9 +77,9 @@ mod tests {
 
     #[test]
     fn none() {
-        assert!(with(Scheme::Https, &[]).unwrap().is_disabled());
-        assert!(with(Scheme::Https, &[("HTTP_PROXY", "http://p:1")]).unwrap().is_disabled());
-        assert!(with(Scheme::Http, &[("HTTPS_PROXY", "http://p:1")]).unwrap().is_disabled());
+        assert!(with(Scheme::Https, &[]).unwrap().0.is_none());
+        assert!(with(Scheme::Https, &[("HTTP_PROXY", "http://p:1")]).unwrap().0.is_none());
+        assert!(with(Scheme::Http, &[("HTTPS_PROXY", "http://p:1")]).unwrap().0.is_none());
     }
 
     #[test]
@@ -70,7 +87,16 @@ mod tests {
         for url in ["http://p:3128", "p:3128", "http://u:hunter2@p:3128/", "http://[::1]:3128"] {
             for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
                 let proxy = with(Scheme::Https, &[(name, url)]).unwrap();
-                assert!(!proxy.is_disabled() && !proxy.is_from_env(), "{name}={url}");
+                let proxied = |uri| proxy.intercept(&Uri::from_static(uri)).is_some();
+                assert!(proxied("https://sts.amazonaws.com/"), "{name}={url}");
+                for here in [
+                    "https://localhost/",
+                    "https://127.0.0.1:1/",
+                    "https://169.254.169.254/",
+                    "https://[::1]/",
+                ] {
+                    assert!(!proxied(here), "{name}={url} {here}");
+                }
             }
         }
         assert!(with(Scheme::Https, &[("HTTPS_PROXY", "https://p:3129")]).is_ok());
@@ -80,11 +106,11 @@ mod tests {
     fn what_is_none_is_told_without_its_password() {
         for url in ["socks5://u:hunter2@p:1080", "http://u:hunter2@", "http://u:hunter2@a b", "http://"] {
             for (scheme, variable) in [(Scheme::Http, "HTTP_PROXY"), (Scheme::Https, "HTTPS_PROXY")] {
-                let error = with(scheme, &[(variable, url)]).unwrap_err();
+                let error = with(scheme, &[(variable, url)]).err().unwrap();
                 assert_eq!(error, AwsError::BadProxy { variable }, "{url}");
                 assert!(!format!("{error} {error:?}").contains("hunter2"));
             }
         }
-        assert!(with(Scheme::Http, &[("HTTP_PROXY", "https://p:3129")]).is_err());
+        assert!(with(Scheme::Http, &[("HTTP_PROXY", "https://p:3129")]).is_ok());
     }
 }

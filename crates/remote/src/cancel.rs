@@ -81,15 +81,25 @@ impl CancelKey {
     }
 }
 
-/// Sends SSLRequest; true if the server is ready for a TLS handshake.
-///
-/// Reads one byte and no more, so that nothing sent in the clear before the handshake can be taken
-/// for something sent after it (CVE-2021-23222).
+/// Sends SSLRequest, and says whether the server is ready for a TLS handshake.
 pub(crate) async fn ask_for_tls<S: Transport>(stream: &mut S) -> io::Result<bool> {
+    request_tls(stream).await?;
+    answer_to_request(stream).await
+}
+
+/// Sends SSLRequest.
+pub(crate) async fn request_tls<S: Transport>(stream: &mut S) -> io::Result<()> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
     stream.write_all(&request).await?;
-    stream.flush().await?;
+    stream.flush().await
+}
+
+/// The answer to SSLRequest: true if the server is ready for a TLS handshake.
+///
+/// Reads one byte and no more, so that nothing sent in the clear before the handshake can be taken
+/// for something sent after it (CVE-2021-23222).
+pub(crate) async fn answer_to_request<S: Transport>(stream: &mut S) -> io::Result<bool> {
     match stream.read_u8().await? {
         b'S' => Ok(true),
         b'N' => Ok(false),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::auth::{self, Authentication};
-use crate::cancel::{Address, CancelKey, ask_for_tls};
+use crate::cancel::{Address, CancelKey, answer_to_request, request_tls};
 use crate::connection::{Connection, ConnectionFacts};
 use crate::conninfo::{ConnInfo, Host, HostAddress, SslMode, TargetSessionAttrs};
 use crate::error::{AttemptError, ConnectError, FailedAttempt};
@@ -227,8 +227,14 @@ impl Attempt<'_> {
         let direct = self.info.ssl.negotiation_direct;
         let transport: Box<dyn Transport> = match self.address {
             Address::Tcp(_) if encrypt => {
-                if direct || ask_for_tls(&mut socket).await? {
-                    let client = TlsClient::new(&self.info.ssl, &self.host.name)?;
+                if !direct {
+                    request_tls(&mut socket).await?;
+                }
+                // Reading files and setting up OpenSSL takes as long as the server takes to make a process
+                // for us. What goes wrong counts only if there is to be a handshake.
+                let client = TlsClient::new(&self.info.ssl, &self.host.name);
+                if direct || answer_to_request(&mut socket).await? {
+                    let client = client?;
                     let encrypted = client.handshake(socket).await?;
                     tls = Some(client);
                     facts = Some(encrypted.facts);

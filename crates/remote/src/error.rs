@@ -121,6 +121,15 @@ pub enum TlsError {
     Io(#[source] io::Error),
 }
 
+impl From<secretlink_tls::Error> for TlsError {
+    fn from(error: secretlink_tls::Error) -> TlsError {
+        match error {
+            secretlink_tls::Error::Refused(reason) => TlsError::Handshake(reason),
+            secretlink_tls::Error::Io(error) => TlsError::Io(error),
+        }
+    }
+}
+
 /// An operating system error without Rust's "(os error N)".
 fn os_error(error: &io::Error) -> String {
     let text = error.to_string();

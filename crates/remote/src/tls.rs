@@ -5,22 +5,15 @@
 //! with the same configuration, in the same process.
 
 mod client_certificate;
-mod handshake_error;
-mod openssl_more;
 mod peer_name;
-mod stream;
-
-pub(crate) use stream::TlsStream;
 
 use std::io;
 use std::path::Path;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{
-    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode as Mode, SslOptions as Settings, SslRef,
-    SslSessionCacheMode, SslVerifyMode, SslVersion,
-};
+use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::verify::X509VerifyFlags;
+use secretlink_tls::{OwnErrors, TlsStream};
 
 use crate::conninfo::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};
 use crate::error::TlsError;
@@ -61,10 +54,6 @@ pub(crate) struct TlsClient {
 /// The name of Postgres's protocol for ALPN, as ALPN writes it: behind its length.
 const ALPN: &[u8] = b"\x0apostgresql";
 
-/// OpenSSL overwrites what it has decrypted once it has been read (`SSL_OP_CLEANSE_PLAINTEXT`, since
-/// 3.0): whatever a server sends may be secret. The crate has no name for it.
-const CLEANSE_PLAINTEXT: Settings = Settings::from_bits_retain(1 << 1);
-
 impl TlsClient {
     /// Reads the files that `ssl` names, for a host called `host`.
     pub(crate) fn new(ssl: &SslOptions, host: &str) -> Result<TlsClient, TlsError> {
@@ -76,7 +65,8 @@ impl TlsClient {
             if !shows_certificate {
                 return Err(TlsError::NoClientCertificate);
             }
-            openssl_more::note_requests_for_certificate(&mut builder).map_err(|error| setup_error(&error))?;
+            secretlink_tls::note_requests_for_certificate(&mut builder)
+                .map_err(|error| setup_error(&error))?;
         }
         Ok(TlsClient {
             context: builder.build(),
@@ -104,10 +94,10 @@ impl TlsClient {
         if self.check_name {
             peer_name::check(&certificate, &self.host)?;
         }
-        if self.must_ask && !openssl_more::certificate_was_requested(session) {
+        if self.must_ask && !secretlink_tls::certificate_was_requested(session) {
             return Err(TlsError::CertificateNotRequested);
         }
-        let server_end_point = openssl_more::server_end_point(&certificate);
+        let server_end_point = secretlink_tls::server_end_point(&certificate);
         let facts = facts(session);
         Ok(Encrypted { stream, facts, server_end_point })
     }
@@ -129,46 +119,9 @@ fn facts(session: &SslRef) -> TlsFacts {
     }
 }
 
-/// Keeps the thread's queue of OpenSSL's errors to what was reported in between. The backend's own thread
-/// shares it with Postgres, its libpq and other extensions: none is to take the errors of another for its
-/// own.
-pub(crate) struct OwnErrors;
-
-impl OwnErrors {
-    pub(crate) fn new() -> OwnErrors {
-        openssl_more::clear_errors();
-        OwnErrors
-    }
-}
-
-impl Drop for OwnErrors {
-    fn drop(&mut self) {
-        openssl_more::clear_errors();
-    }
-}
-
 /// A context with everything but certificates.
 fn new_context(ssl: &SslOptions) -> Result<SslContextBuilder, ErrorStack> {
-    let mut builder = SslContext::builder(SslMethod::tls_client())?;
-    // A message can be sent in parts, and what is left of it from another place in memory.
-    builder.set_mode(Mode::ENABLE_PARTIAL_WRITE | Mode::ACCEPT_MOVING_WRITE_BUFFER | Mode::AUTO_RETRY);
-    builder.set_options(
-        // As libpq.
-        Settings::NO_SSLV2
-            | Settings::NO_SSLV3
-            | Settings::NO_COMPRESSION
-            | CLEANSE_PLAINTEXT
-            // Postgres has not renegotiated since 9.5; a server that asks for it over and over is refused.
-            | Settings::NO_RENEGOTIATION
-            // A server that ends without saying so is a lost connection for us anyhow: what is cut short
-            // shows by the length of its messages.
-            | Settings::IGNORE_UNEXPECTED_EOF,
-    );
-    // Sessions are not resumed, as in libpq.
-    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    // Header and content of a record with one call of the system.
-    builder.set_read_ahead(true);
-    openssl_more::never_ask_for_passphrases(&mut builder);
+    let mut builder = secretlink_tls::client_context()?;
     if let Some(version) = ssl.min_protocol {
         builder.set_min_proto_version(Some(number(version)))?;
     }
@@ -263,11 +216,11 @@ fn file_error(what: &'static str, path: &Path, reason: impl ToString) -> TlsErro
 
 /// What OpenSSL says of a file's content.
 fn content_error(what: &'static str, path: &Path, errors: &ErrorStack) -> TlsError {
-    file_error(what, path, handshake_error::reason(errors))
+    file_error(what, path, secretlink_tls::reason(errors))
 }
 
 fn setup_error(errors: &ErrorStack) -> TlsError {
-    TlsError::Setup(handshake_error::reason(errors))
+    TlsError::Setup(secretlink_tls::reason(errors))
 }
 
 /// RFC 6066 has no addresses as SNI. What an address looks like is decided as in libpq.
@@ -278,5 +231,5 @@ fn may_be_sent_as_sni(host: &str) -> bool {
 
 /// What OpenSSL said of the stream, if `error` comes from it.
 pub(crate) fn error_of_stream(error: &io::Error) -> Option<TlsError> {
-    handshake_error::of_stream(error)
+    secretlink_tls::of_stream(error).map(TlsError::from)
 }

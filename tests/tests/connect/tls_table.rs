@@ -5,9 +5,8 @@
 
 use crate::home::home;
 use crate::lab::{Lab, Login, Refusal, detail};
-use crate::openssl::Workshop;
 use crate::servers::{generate, tcp, with_tls};
-use secretlink_e2e::{Cluster, StopMode, private_file};
+use secretlink_e2e::{Cluster, StopMode, Workshop, private_file};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Endpoints with certificates of one's own: `secretlink.ca_bundle`.
 
 use crate::ground::{moto, refused, text};
-use secretlink_e2e::{Cluster, Gateway, TempDir, private_file, unique};
+use secretlink_e2e::{Cluster, Gateway, TempDir, Workshop, private_file, unique};
 
 #[test]
 fn only_who_is_in_the_bundle_is_trusted() {
@@ -66,4 +66,107 @@ fn a_bundle_that_is_none_is_named() {
     let name = unique("mixed");
     moto().secrets().create_secret(&name, "1");
     assert_eq!(text(&mut client, &format!("SELECT get_secret_string('{name}')")), "1");
+}
+
+/// Proxies that look into TLS have authorities, keys and certificates of all kinds. What the AWS CLI takes, which
+/// has OpenSSL too, is taken.
+#[test]
+fn what_openssl_verifies_is_trusted() {
+    let Some(workshop) = Workshop::open() else { return };
+    let name = unique("inspected");
+    moto().secrets().create_secret(&name, "1");
+    let read = format!("SELECT get_secret_string('{name}')");
+    let local = Cluster::local_with_endpoint("https://localhost:1").start();
+    let mut client = local.connect("postgres", "postgres");
+
+    let authority = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign";
+    let policies = "certificatePolicies=critical,1.2.3.4";
+    for (file, extensions) in [
+        ("ordinary", authority.to_owned()),
+        ("policies", format!("{authority}\n{policies}")),
+        (
+            "constraints",
+            format!("{authority}\n{policies}\npolicyConstraints=critical,inhibitPolicyMapping:0"),
+        ),
+        ("any", format!("{authority}\n{policies}\ninhibitAnyPolicy=critical,0")),
+        ("no_sign", "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,digitalSignature".to_owned()),
+    ] {
+        workshop.intermediate(file, &extensions);
+    }
+    workshop.root("rsa_pss", "RSA-PSS -pkeyopt rsa_keygen_bits:2048", authority);
+    workshop.run("x509 -in root.crt -trustout -out trusted.pem");
+    let root = workshop.read("root.crt");
+    private_file(workshop.path("marked.crt"), &format!("\u{feff}{root}"));
+    let localhost = "subjectAltName=DNS:localhost";
+    let long = "0x7a6b5c4d3e2f1a0b1c2d3e4f5a6b7c8d9eaf0b1c2d3e4f50";
+    let p521 = "EC -pkeyopt ec_paramgen_curve:P-521";
+    for (what, issuer, algorithm, extensions, serial, bundle, trusted) in [
+        ("an intermediate", "ordinary", "RSA", localhost, "", "root.crt", true),
+        ("critical policies", "policies", "RSA", localhost, "", "root.crt", true),
+        ("critical policyConstraints", "constraints", "RSA", localhost, "", "root.crt", true),
+        ("critical inhibitAnyPolicy", "any", "RSA", localhost, "", "root.crt", true),
+        ("a long serial number", "root", "RSA", localhost, long, "root.crt", true),
+        (
+            "a leaf that is an authority",
+            "root",
+            "RSA",
+            &format!("{localhost}\nbasicConstraints=CA:TRUE"),
+            "",
+            "root.crt",
+            true,
+        ),
+        ("a key on P-521", "root", p521, localhost, "", "root.crt", true),
+        (
+            "a key for RSA-PSS",
+            "root",
+            "RSA-PSS -pkeyopt rsa_keygen_bits:2048",
+            localhost,
+            "",
+            "root.crt",
+            true,
+        ),
+        ("signed with RSA-PSS", "rsa_pss", "RSA", localhost, "", "rsa_pss.crt", true),
+        ("a byte order mark", "root", "RSA", localhost, "", "marked.crt", true),
+        ("TRUSTED CERTIFICATE", "root", "RSA", localhost, "", "trusted.pem", true),
+        ("version 1, by its common name", "root", "RSA", "", "", "root.crt", true),
+        ("another name", "root", "RSA", "subjectAltName=DNS:example.com", "", "root.crt", false),
+        ("another authority", "root", "RSA", localhost, "", "rsa_pss.crt", false),
+        ("the intermediate alone", "ordinary", "RSA", localhost, "", "ordinary.crt", false),
+        ("an intermediate without keyCertSign", "no_sign", "RSA", localhost, "", "root.crt", false),
+        (
+            "a leaf for clients",
+            "root",
+            "RSA",
+            &format!("{localhost}\nextendedKeyUsage=clientAuth"),
+            "",
+            "root.crt",
+            false,
+        ),
+    ] {
+        let (cert, key) = workshop.leaf_below(issuer, algorithm, extensions, serial);
+        let is_root = issuer == "root" || issuer == "rsa_pss";
+        let chain = if is_root { cert } else { format!("{cert}{}", workshop.read(&format!("{issuer}.crt"))) };
+        let chain = private_file(workshop.path("chain.crt"), &chain);
+        let key = private_file(workshop.path("chain.key"), &key);
+        let gateway = Gateway::showing(moto(), &chain, &key);
+        let endpoint = format!("https://localhost:{}", gateway.port());
+        let bundle = workshop.path(bundle);
+        client
+            .batch_execute(&format!(
+                "SET secretlink.endpoint_url = '{endpoint}'; SET secretlink.ca_bundle = '{}'",
+                bundle.display()
+            ))
+            .unwrap();
+        if trusted {
+            assert_eq!(text(&mut client, &read), "1", "{what}");
+        } else {
+            let all = refused(
+                &mut client,
+                &read,
+                "08001",
+                &format!("could not reach Secrets Manager at {endpoint}"),
+            );
+            assert!(all.contains("certificate verify failed: "), "{what}: {all}");
+        }
+    }
 }

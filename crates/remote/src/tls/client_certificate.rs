@@ -8,7 +8,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::ssl::SslContextBuilder;
 use secretlink_core::Secret;
 
-use super::{check_file, content_error, file_error, handshake_error};
+use super::{check_file, content_error, file_error};
 use crate::conninfo::{SslCertMode, SslOptions};
 use crate::error::TlsError;
 
@@ -36,7 +36,7 @@ pub(super) fn load(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result<
     let fits = builder.set_private_key(&key).and_then(|()| builder.check_private_key());
     fits.map_err(|error| TlsError::KeyMismatch {
         path: key_file.display().to_string(),
-        reason: handshake_error::reason(&error),
+        reason: secretlink_tls::reason(&error),
     })?;
     Ok(true)
 }

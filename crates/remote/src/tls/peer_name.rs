@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use openssl::nid::Nid;
 use openssl::x509::X509Ref;
+use secretlink_tls::{AlternativeName, alternative_name};
 
-use super::openssl_more::{AlternativeName, alternative_name};
 use crate::error::TlsError;
 
 /// Checks that `certificate` is one for `host`.

@@ -1,4 +1,4 @@
-//! A TLS stream that either thread may drive.
+//! A TLS stream that any thread may drive.
 
 use std::io;
 use std::pin::Pin;
@@ -9,32 +9,39 @@ use openssl::ssl::{Ssl, SslRef};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_openssl::SslStream;
 
-use super::{OwnErrors, handshake_error};
-use crate::error::TlsError;
-use crate::framed::Transport;
+use crate::OwnErrors;
+use crate::errors::{self, Error};
 
-/// As much may be read for the sake of TLS alone, without a byte for Postgres: several times what a
+/// As much may be read for the sake of TLS alone, without a byte of data: several times what a
 /// handshake with the longest chain of certificates takes that OpenSSL accepts. A server could otherwise
 /// keep us busy with messages of its own, session tickets above all, for ever, and within one call.
 const MOST_WITHOUT_DATA: usize = 512 * 1024;
 
 /// A TLS session over a stream.
-pub(crate) struct TlsStream<S>(SslStream<Counted<S>>);
+pub struct TlsStream<S>(SslStream<Counted<S>>);
 
-impl<S: Transport> TlsStream<S> {
-    pub(super) fn new(session: Ssl, stream: S) -> Result<TlsStream<S>, ErrorStack> {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
+    /// For a handshake over `stream`.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn new(session: Ssl, stream: S) -> Result<TlsStream<S>, ErrorStack> {
         let _errors = OwnErrors::new();
         SslStream::new(session, Counted { stream, without_data: 0 }).map(TlsStream)
     }
 
     /// Performs the client's side of a handshake.
-    pub(super) async fn connect(&mut self) -> Result<(), TlsError> {
+    ///
+    /// # Errors
+    /// Why there is none; then nothing may be sent any more.
+    pub async fn connect(&mut self) -> Result<(), Error> {
         let done = std::future::poll_fn(|context| self.inner(|stream| stream.poll_connect(context))).await;
         self.0.get_mut().without_data = 0;
-        done.map_err(|error| handshake_error::of_handshake(error, self.session()))
+        done.map_err(|error| errors::of_handshake(error, self.session()))
     }
 
-    pub(super) fn session(&self) -> &SslRef {
+    /// What is known of it.
+    pub fn session(&self) -> &SslRef {
         self.0.ssl()
     }
 
@@ -45,7 +52,7 @@ impl<S: Transport> TlsStream<S> {
     }
 }
 
-impl<S: Transport> AsyncRead for TlsStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -59,7 +66,7 @@ impl<S: Transport> AsyncRead for TlsStream<S> {
     }
 }
 
-impl<S: Transport> AsyncWrite for TlsStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -80,11 +87,11 @@ impl<S: Transport> AsyncWrite for TlsStream<S> {
 /// What TLS goes over, counting what comes in.
 struct Counted<S> {
     stream: S,
-    /// Bytes read since there was something for Postgres among them.
+    /// Bytes read since there was data among them.
     without_data: usize,
 }
 
-impl<S: Transport> AsyncRead for Counted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -101,7 +108,7 @@ impl<S: Transport> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: Transport> AsyncWrite for Counted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

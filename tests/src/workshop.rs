@@ -1,6 +1,8 @@
-//! Certificates by the program `openssl`, which makes of all kinds.
+//! Certificates by the program `openssl`, which makes all kinds of them.
 
-use secretlink_e2e::{OsUser, TempDir, private_file};
+use crate::os_user::OsUser;
+use crate::private_file::private_file;
+use crate::temp_dir::TempDir;
 use std::cell::Cell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A directory with an authority (`root.crt`, `root.key`), where more is made.
+#[derive(Debug)]
 pub struct Workshop {
     directory: TempDir,
     made: Cell<usize>,
@@ -26,14 +29,17 @@ impl Workshop {
         Some(workshop)
     }
 
+    /// Where the files are.
     pub fn directory(&self) -> &TempDir {
         &self.directory
     }
 
+    /// The path of a file there.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
+    /// A file, which is text.
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
@@ -75,6 +81,7 @@ impl Workshop {
         self.leaf_below("root", algorithm, extensions, "")
     }
 
+    /// Certificate and key of a server `localhost` below `issuer`.
     pub fn leaf_below(
         &self,
         issuer: &str,

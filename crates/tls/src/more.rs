@@ -10,6 +10,8 @@ use openssl::nid::Nid;
 use openssl::ssl::{Ssl, SslContextBuilder, SslRef};
 use openssl::x509::{GeneralNameRef, X509Ref};
 use openssl_sys as ffi;
+use std::ffi::CStr;
+use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -27,15 +29,25 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+/// The directory in which OpenSSL looks for certificates to trust, if nobody says otherwise.
+pub fn default_certificate_directory() -> Option<&'static Path> {
+    // SAFETY: it gives a string that lives for ever, or NULL.
+    let directory = unsafe {
+        let directory = ffi::X509_get_default_cert_dir();
+        (!directory.is_null()).then(|| CStr::from_ptr(directory))
+    };
+    directory.and_then(|directory| directory.to_str().ok()).map(Path::new)
+}
+
 /// Empties this thread's queue of errors.
-pub(super) fn clear_errors() {
+pub(crate) fn clear_errors() {
     // SAFETY: it only touches this thread's own queue.
     unsafe { ffi::ERR_clear_error() }
 }
 
 /// Has OpenSSL take an empty passphrase for whatever is encrypted, where it would otherwise ask for one
 /// at the terminal that the server was started from.
-pub(super) fn never_ask_for_passphrases(builder: &mut SslContextBuilder) {
+pub(crate) fn never_ask_for_passphrases(builder: &mut SslContextBuilder) {
     // SAFETY: the context is alive. OpenSSL's own callback, which is in place, reads the string, which
     // lives for ever, and does not write to it.
     unsafe { SSL_CTX_set_default_passwd_cb_userdata(builder.as_ptr(), c"".as_ptr().cast_mut().cast()) }
@@ -45,7 +57,10 @@ pub(super) fn never_ask_for_passphrases(builder: &mut SslContextBuilder) {
 static REQUESTED: OnceLock<Index<Ssl, ()>> = OnceLock::new();
 
 /// Has every session of this context note whether its server asks for a certificate.
-pub(super) fn note_requests_for_certificate(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+///
+/// # Errors
+/// If there is no memory.
+pub fn note_requests_for_certificate(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     unsafe extern "C" fn requested(session: *mut ffi::SSL, _argument: *mut c_void) -> c_int {
         if let (Some(index), false) = (REQUESTED.get(), session.is_null()) {
             // SAFETY: OpenSSL calls this with a session of its own that nobody else uses meanwhile.
@@ -63,14 +78,15 @@ pub(super) fn note_requests_for_certificate(builder: &mut SslContextBuilder) -> 
     Ok(())
 }
 
-pub(super) fn certificate_was_requested(session: &SslRef) -> bool {
+/// Whether it has: see [`note_requests_for_certificate`].
+pub fn certificate_was_requested(session: &SslRef) -> bool {
     REQUESTED.get().is_some_and(|index| session.ex_data(*index).is_some())
 }
 
 /// The hash of a certificate for channel binding (RFC 5929, section 4.1): that of its own signature
 /// algorithm, but SHA-256 for MD5 and SHA-1. `None` for signatures without a hash of their own, as
 /// Ed25519's and Ed448's.
-pub(super) fn server_end_point(certificate: &X509Ref) -> Option<Vec<u8>> {
+pub fn server_end_point(certificate: &X509Ref) -> Option<Vec<u8>> {
     let mut digest = 0;
     // SAFETY: the certificate is alive, and of the results each may be NULL but the one that points to
     // a local.
@@ -94,14 +110,19 @@ pub(super) fn server_end_point(certificate: &X509Ref) -> Option<Vec<u8>> {
 }
 
 /// A name among the alternatives of a certificate's subject, as far as libpq looks at them.
-pub(super) enum AlternativeName<'a> {
+pub enum AlternativeName<'a> {
+    /// A host's name.
     Dns(&'a [u8]),
+    /// An address, four or sixteen bytes if it is right.
     Ip(&'a [u8]),
+    /// Anything else.
     Other,
 }
 
+/// What kind of name it is.
+///
 /// Unlike the crate's own functions it tells a name that is not UTF-8 from one of another type.
-pub(super) fn alternative_name(name: &GeneralNameRef) -> AlternativeName<'_> {
+pub fn alternative_name(name: &GeneralNameRef) -> AlternativeName<'_> {
     // SAFETY: the name is alive for as long as the reference is. Both types that are looked at have an
     // ASN1_STRING behind the pointer, with as many bytes as its length says.
     unsafe {
