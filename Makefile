@@ -58,9 +58,10 @@ schema: deps ## Write the SQL that CREATE EXTENSION runs to sql/, for reading
 
 fmt: ## Format the code
 	@cargo fmt --all
+	@target/lint-venv/bin/taplo fmt
 
-lint: deps ## Run clippy, warnings denied
-	@$(SETUP); lint
+lint: deps ## Check imports, spelling, TOML, dependencies and code, warnings denied
+	@$(SETUP); lint_texts; lint
 
 clean: ## Remove everything built, and what deps installed below target/
 	@cargo clean

@@ -46,16 +46,12 @@ class Crate:
         self.modules = {}  # ("session", "name") -> path of its file
         self.code = {}
         self.hands_on = {}  # module -> {name: path that it stands for}
-        self.globs = {}
         self.read((), Path(root))
         for module, code in self.code.items():
-            handed, self.globs[module] = {}, []
+            handed = {}
             for tree in re.findall(r"\bpub(?:\([a-z ]+\))? use ([^;]+);", code):
                 for path, name in leaves(tree):
-                    if path.endswith("::*"):
-                        self.globs[module].append(path[:-3])
-                    else:
-                        handed[name] = path
+                    handed[name] = path
             self.hands_on[module] = handed
 
     def read(self, module, path):
@@ -104,15 +100,11 @@ class Crate:
     def imports(self, module):
         code = self.code[module]
         paths, called = set(), {}
-        for public, tree in re.findall(r"\b(pub(?:\([a-z ]+\))? )?use ([^;]+);", code):
+        for tree in re.findall(r"\buse ([^;]+);", code):
             for path, name in leaves(tree):
                 if self.is_ours(module, path):
-                    called[name] = self.rooted(module, path)
-                    path = self.rooted(module, path.removesuffix("::*"))
-                    # A folder that hands on what its own files define is their door: who takes a name there is
-                    # followed to the file.
-                    if not (public and self.home(self.absolute(module, path))[: len(module)] == module):
-                        paths.add(path)
+                    called[name] = self.rooted(module, path.removesuffix("::*"))
+                    paths.add(called[name])
         rest = re.sub(r"\buse [^;]+;", "", code)
         paths |= set(re.findall(r"\b(?:crate|self|super)(?:::\w+)+", rest))
         # Paths that begin with a name that was imported: `use crate::settings` and `settings::aws::current()`.

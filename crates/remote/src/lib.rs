@@ -26,3 +26,4 @@ mod scram;
 mod small_results;
 mod socket;
 mod tls;
+mod tls_error;

@@ -7,6 +7,7 @@
 
 mod errors;
 mod more;
+mod own_errors;
 mod stream;
 
 pub use errors::{Error, of_stream, reason};
@@ -14,6 +15,7 @@ pub use more::{
     AlternativeName, alternative_name, certificate_was_requested, default_certificate_directory,
     note_requests_for_certificate, server_end_point,
 };
+pub use own_errors::OwnErrors;
 pub use stream::TlsStream;
 
 use openssl::error::ErrorStack;
@@ -52,24 +54,4 @@ pub fn client_context() -> Result<SslContextBuilder, ErrorStack> {
     builder.set_read_ahead(true);
     more::never_ask_for_passphrases(&mut builder);
     Ok(builder)
-}
-
-/// Keeps the thread's queue of OpenSSL's errors to what is reported while this value lives. The backend's
-/// own thread shares the queue with Postgres, its libpq and other extensions: none is to take the errors of
-/// another for its own.
-pub struct OwnErrors(());
-
-impl OwnErrors {
-    /// Forgets what was reported before.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> OwnErrors {
-        more::clear_errors();
-        OwnErrors(())
-    }
-}
-
-impl Drop for OwnErrors {
-    fn drop(&mut self) {
-        more::clear_errors();
-    }
 }

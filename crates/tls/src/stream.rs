@@ -9,8 +9,8 @@ use openssl::ssl::{Ssl, SslRef};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_openssl::SslStream;
 
-use crate::OwnErrors;
 use crate::errors::{self, Error};
+use crate::own_errors::OwnErrors;
 
 /// As much may be read for the sake of TLS alone, without a byte of data: several times what a
 /// handshake with the longest chain of certificates takes that OpenSSL accepts. A server could otherwise

@@ -3,7 +3,7 @@
 //!
 //! | what ends early | what then holds |
 //! |---|---|
-//! | whoever asks is cancelled, or gets an ERROR | its [`Flight`] gives the request up, and one of those who wait asks instead |
+//! | whoever asks is cancelled, or gets an ERROR | its `Flight` gives the request up, and one of those who wait asks instead |
 //! | it is terminated (FATAL) | its exit callback does |
 //! | it is killed | the server starts anew, with an empty cache |
 //! | it hangs | its request counts for its own time limit, half a minute at most, and a second more; what comes later is not kept |

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secretlink_core::Secret;
 
-use super::ssl::SslMode;
+use super::ssl_mode::SslMode;
 
 /// A snapshot of what libpq would read from its surroundings: the environment variables whose name
 /// starts with `PG`, the home directory, and the operating system's name for the user.

@@ -12,7 +12,8 @@ use super::passfile::PassFile;
 use super::require_auth::RequireAuth;
 use super::scram_keys::ScramKeys;
 use super::servicefile;
-use super::ssl::{SslMode, SslOptions};
+use super::ssl::SslOptions;
+use super::ssl_mode::SslMode;
 use super::value::{choose, harmless, parse_int};
 
 /// Everything there is to know before connecting. Meanings are those of libpq's keywords

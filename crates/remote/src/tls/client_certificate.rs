@@ -8,9 +8,9 @@ use openssl::pkey::{PKey, Private};
 use openssl::ssl::SslContextBuilder;
 use secretlink_core::Secret;
 
-use super::{check_file, content_error, file_error};
+use super::files::{check_file, content_error, file_error};
 use crate::conninfo::{SslCertMode, SslOptions};
-use crate::error::TlsError;
+use crate::tls_error::TlsError;
 
 const CERTIFICATE: &str = "certificate file";
 const KEY: &str = "private key file";

@@ -8,7 +8,7 @@ use openssl::nid::Nid;
 use openssl::x509::X509Ref;
 use secretlink_tls::{AlternativeName, alternative_name};
 
-use crate::error::TlsError;
+use crate::tls_error::TlsError;
 
 /// Checks that `certificate` is one for `host`.
 ///

@@ -5,19 +5,18 @@
 //! with the same configuration, in the same process.
 
 mod client_certificate;
+mod files;
 mod peer_name;
-
-use std::io;
-use std::path::Path;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::verify::X509VerifyFlags;
 use secretlink_tls::{OwnErrors, TlsStream};
 
+use self::files::{check_file, check_name, content_error, file_error};
 use crate::conninfo::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};
-use crate::error::TlsError;
 use crate::framed::Transport;
+use crate::tls_error::TlsError;
 
 /// How a connection is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,33 +191,6 @@ fn revocation_lists(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result
     Ok(())
 }
 
-/// Whether OpenSSL may be given a file to read: a device or a pipe could have it wait, or read, for ever.
-fn check_file(what: &'static str, path: &Path) -> Result<(), TlsError> {
-    check_name(what, path)?;
-    let opened = std::fs::File::open(path).and_then(|file| file.metadata());
-    match opened.map_err(|error| file_error(what, path, error))?.is_file() {
-        true => Ok(()),
-        false => Err(file_error(what, path, "it is not a regular file")),
-    }
-}
-
-/// The crate `openssl` takes names that are UTF-8 only.
-fn check_name(what: &'static str, path: &Path) -> Result<(), TlsError> {
-    match path.to_str() {
-        Some(name) if !name.contains('\0') => Ok(()),
-        _ => Err(file_error(what, path, "its name is not UTF-8")),
-    }
-}
-
-fn file_error(what: &'static str, path: &Path, reason: impl ToString) -> TlsError {
-    TlsError::File { what, path: path.display().to_string(), reason: reason.to_string() }
-}
-
-/// What OpenSSL says of a file's content.
-fn content_error(what: &'static str, path: &Path, errors: &ErrorStack) -> TlsError {
-    file_error(what, path, secretlink_tls::reason(errors))
-}
-
 fn setup_error(errors: &ErrorStack) -> TlsError {
     TlsError::Setup(secretlink_tls::reason(errors))
 }
@@ -227,9 +199,4 @@ fn setup_error(errors: &ErrorStack) -> TlsError {
 fn may_be_sent_as_sni(host: &str) -> bool {
     let only_digits_and_dots = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     !(host.is_empty() || only_digits_and_dots || host.contains([':', '\0']))
-}
-
-/// What OpenSSL said of the stream, if `error` comes from it.
-pub(crate) fn error_of_stream(error: &io::Error) -> Option<TlsError> {
-    secretlink_tls::of_stream(error).map(TlsError::from)
 }
