@@ -7,6 +7,8 @@ REVOKE ALL ON FUNCTION get_secret_binary(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION get_secret_field(text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_field(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_string(text, text, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_binary(text, bytea, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION list_secrets(text) FROM PUBLIC;
@@ -28,6 +30,10 @@ COMMENT ON FUNCTION create_secret(text, json, text, text) IS
     'creates a secret in AWS Secrets Manager and returns its ARN';
 COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager, which is JSON, and returns the version id';
+COMMENT ON FUNCTION get_secret_field(text, text, text, text) IS
+    'one field of a secret in AWS Secrets Manager that is a JSON object, as text';
+COMMENT ON FUNCTION put_secret_field(text, text, text) IS
+    'changes one field of a secret in AWS Secrets Manager that is a JSON object, keeps all others, and returns the version id';
 COMMENT ON FUNCTION put_secret_string(text, text, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager, which is any text, and returns the version id';
 COMMENT ON FUNCTION put_secret_binary(text, bytea, text[]) IS

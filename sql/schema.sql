@@ -525,6 +525,20 @@ AS 'MODULE_PATHNAME', 'get_secret_binary_wrapper';
 
 /* <begin connected objects> */
 -- src/api/secrets.rs
+-- secretlink::api::secrets::get_secret_field
+CREATE  FUNCTION "get_secret_field"(
+	"secret_id" text, /* Option < Text > */
+	"field" text, /* Option < Text > */
+	"version_stage" text DEFAULT NULL, /* Option < Text > */
+	"version_id" text DEFAULT NULL /* Option < Text > */
+) RETURNS text /* Option < Text > */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'get_secret_field_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/secrets.rs
 -- secretlink::api::secrets::get_secret_string
 CREATE  FUNCTION "get_secret_string"(
 	"secret_id" text, /* Option < Text > */
@@ -599,6 +613,19 @@ CREATE  FUNCTION "put_secret_binary"(
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'put_secret_binary_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/secrets.rs
+-- secretlink::api::secrets::put_secret_field
+CREATE  FUNCTION "put_secret_field"(
+	"secret_id" text, /* Option < Text > */
+	"field" text, /* Option < Text > */
+	"value" text /* Option < Text > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'put_secret_field_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -906,6 +933,8 @@ REVOKE ALL ON FUNCTION get_secret_binary(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION describe_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_secret(text, json, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_value(text, json, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION get_secret_field(text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION put_secret_field(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_string(text, text, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION put_secret_binary(text, bytea, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION list_secrets(text) FROM PUBLIC;
@@ -927,6 +956,10 @@ COMMENT ON FUNCTION create_secret(text, json, text, text) IS
     'creates a secret in AWS Secrets Manager and returns its ARN';
 COMMENT ON FUNCTION put_secret_value(text, json, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager, which is JSON, and returns the version id';
+COMMENT ON FUNCTION get_secret_field(text, text, text, text) IS
+    'one field of a secret in AWS Secrets Manager that is a JSON object, as text';
+COMMENT ON FUNCTION put_secret_field(text, text, text) IS
+    'changes one field of a secret in AWS Secrets Manager that is a JSON object, keeps all others, and returns the version id';
 COMMENT ON FUNCTION put_secret_string(text, text, text[]) IS
     'stores a new version of a secret in AWS Secrets Manager, which is any text, and returns the version id';
 COMMENT ON FUNCTION put_secret_binary(text, bytea, text[]) IS

@@ -13,6 +13,7 @@ use crate::backend::text::{JsonText, Text};
 use crate::error::Error;
 use crate::secrets::cache::{ForgetAtEnd, Request, Wanted};
 use crate::secrets::client;
+use crate::secrets::error::SecretsError;
 
 /// Postgres counts time from 2000-01-01 (timestamp.h).
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
@@ -58,6 +59,22 @@ fn get_secret_binary(
     version_id: default!(Option<Text>, "NULL"),
 ) -> Vec<u8> {
     read(secret_id, version_stage, version_id).and_then(|v| Ok(v.bytes()?.to_vec())).or_raise()
+}
+
+/// One field of a secret that is a JSON object, as text: of a string what it says, of anything else its JSON.
+#[pg_extern(volatile, parallel_restricted)]
+fn get_secret_field(
+    secret_id: Option<Text>,
+    field: Option<Text>,
+    version_stage: default!(Option<Text>, "NULL"),
+    version_id: default!(Option<Text>, "NULL"),
+) -> Option<Text> {
+    let get = || -> Result<Option<Text>, Error> {
+        let field = required(field, "field")?;
+        let value = read(secret_id, version_stage, version_id)?.field(&field).map_err(SecretsError::from)?;
+        Ok(value.and_then(|value| Some(Text(value.expose_str()?.to_owned()))))
+    };
+    get().or_raise()
 }
 
 /// What AWS knows of a secret besides its value: one row for each version that has a staging label.
@@ -163,6 +180,20 @@ fn put_secret_binary(
     version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
 ) -> Text {
     put(secret_id, secret.map(|bytes| SecretBody::Binary(Secret::new(bytes))), version_stages)
+}
+
+/// Changes one field of a secret that is a JSON object, keeps all others, and returns the version id.
+#[pg_extern(volatile, parallel_unsafe)]
+fn put_secret_field(secret_id: Option<Text>, field: Option<Text>, value: Option<Text>) -> Text {
+    let put = || -> Result<String, Error> {
+        let id = SecretId::parse(&required(secret_id, "secret_id")?).map_err(SecretsError::from)?;
+        let field = required(field, "field")?;
+        let value = Secret::new(value.ok_or(ArgumentError::Null("value"))?.0);
+        let _forget = ForgetAtEnd(id.as_str().to_owned());
+        Ok(client::call(|client| async move { client.put_secret_field(&id, &field, &value).await })?)
+    };
+    let _hidden = HiddenStatement::begin();
+    Text(put().or_raise())
 }
 
 fn put(

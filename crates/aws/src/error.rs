@@ -158,6 +158,18 @@ pub enum AwsError {
     /// A connection field has the wrong type or a value that cannot be one.
     #[error("field \"{field}\" of secret \"{secret}\" is not valid")]
     InvalidField { secret: String, field: &'static str, problem: &'static str },
+
+    /// A field was asked for by its name, and the JSON object has none of that name.
+    #[error("secret \"{secret}\" has no field \"{field}\"")]
+    NoField { secret: String, field: String },
+
+    /// A field that was asked for by its name cannot be a text of SQL.
+    #[error("field \"{field}\" of secret \"{secret}\" is not valid")]
+    FieldNotText { secret: String, field: String, problem: &'static str },
+
+    /// Somebody else has made another version current since the secret was read.
+    #[error("secret \"{secret}\" was changed by somebody else at the same time")]
+    ChangedMeanwhile { secret: String },
 }
 
 impl AwsError {
@@ -190,6 +202,8 @@ impl AwsError {
                 | AwsError::NotAnObject { .. }
                 | AwsError::NoPasswordField { .. }
                 | AwsError::InvalidField { .. }
+                | AwsError::NoField { .. }
+                | AwsError::FieldNotText { .. }
         )
     }
 
@@ -215,6 +229,7 @@ impl Report for AwsError {
         const CANNOT_CONNECT: SqlState = SqlState::new("08001");
         const INVALID_PARAMETER_VALUE: SqlState = SqlState::new("22023");
         const INVALID_JSON_TEXT: SqlState = SqlState::new("22032");
+        const SERIALIZATION_FAILURE: SqlState = SqlState::new("40001");
         const SQL_JSON_MEMBER_NOT_FOUND: SqlState = SqlState::new("2203A");
         const SQL_JSON_OBJECT_NOT_FOUND: SqlState = SqlState::new("2203C");
         const INVALID_AUTHORIZATION: SqlState = SqlState::new("28000");
@@ -233,7 +248,9 @@ impl Report for AwsError {
             | BadCaBundle { .. }
             | BadProxy { .. }
             | InvalidParameter { .. }
-            | InvalidField { .. } => INVALID_PARAMETER_VALUE,
+            | InvalidField { .. }
+            | FieldNotText { .. } => INVALID_PARAMETER_VALUE,
+            ChangedMeanwhile { .. } => SERIALIZATION_FAILURE,
             SecretNotFound { .. } | VersionNotFound { .. } => UNDEFINED_OBJECT,
             AlreadyExists { .. } => DUPLICATE_OBJECT,
             NotAuthorized { .. } | KmsDecryption { .. } | KmsEncryption { .. } => INSUFFICIENT_PRIVILEGE,
@@ -254,7 +271,7 @@ impl Report for AwsError {
             IsBinary { .. } | IsString { .. } => WRONG_OBJECT_TYPE,
             NotJson { .. } => INVALID_JSON_TEXT,
             NotAnObject { .. } => SQL_JSON_OBJECT_NOT_FOUND,
-            NoPasswordField { .. } => SQL_JSON_MEMBER_NOT_FOUND,
+            NoPasswordField { .. } | NoField { .. } => SQL_JSON_MEMBER_NOT_FOUND,
             Token(error) => error.sqlstate(),
         }
     }
@@ -263,7 +280,9 @@ impl Report for AwsError {
         use AwsError::*;
         match self {
             InvalidSecretId { problem } | InvalidSecretName { problem } => Some((*problem).to_owned()),
-            InvalidSetting { problem, .. } | InvalidField { problem, .. } => Some((*problem).to_owned()),
+            InvalidSetting { problem, .. } | InvalidField { problem, .. } | FieldNotText { problem, .. } => {
+                Some((*problem).to_owned())
+            }
             InvalidParameter { message, .. }
             | InvalidRequest { message, .. }
             | LimitExceeded { message, .. }
@@ -297,6 +316,8 @@ impl Report for AwsError {
             Token(error) => error.detail(),
             SecretNotFound { .. }
             | AlreadyExists { .. }
+            | NoField { .. }
+            | ChangedMeanwhile { .. }
             | MarkedForDeletion { .. }
             | CredentialsRefused { .. }
             | BadProxy { .. }
@@ -379,7 +400,10 @@ impl Report for AwsError {
             | ServerFault { .. }
             | NotSent { .. }
             | Service { .. }
-            | InvalidField { .. } => return None,
+            | InvalidField { .. }
+            | FieldNotText { .. } => return None,
+            NoField { .. } => "The names of fields are case-sensitive.".into(),
+            ChangedMeanwhile { .. } => "Nothing was changed. Try again.".into(),
         };
         Some(hint)
     }

@@ -19,6 +19,7 @@ mod recorder;
 mod region;
 mod region_name;
 mod secret;
+mod secret_field;
 mod secrets_manager;
 mod settings;
 pub mod stage;

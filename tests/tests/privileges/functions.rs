@@ -46,7 +46,7 @@ const MONITORS: [&str; 9] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 22] = [
+const SUPERUSERS: [&str; 24] = [
     "secretlink_check(secret_id text)",
     "check_role_sync",
     "connect_with_secret",
@@ -57,11 +57,13 @@ const SUPERUSERS: [&str; 22] = [
     "forget_all_secrets",
     "forget_secret",
     "get_secret_binary",
+    "get_secret_field",
     "get_secret_string",
     "get_secret_value",
     "iam_auth_token",
     "list_secrets",
     "put_secret_binary",
+    "put_secret_field",
     "put_secret_string",
     "put_secret_value",
     "refresh_secret",

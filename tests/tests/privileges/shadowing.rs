@@ -174,6 +174,7 @@ fn nothing_is_run(schema: &str) {
         format!("SELECT {schema}.create_secret('{new}', '{{\"a\": 1}}')"),
         format!("SELECT {schema}.put_secret_value('{new}', '{{\"a\": 2}}', '{{AWSCURRENT}}')"),
         format!("SELECT * FROM {schema}.list_secrets('{new}')"),
+        format!("SELECT {schema}.put_secret_field('{new}', 'a', '2'), {schema}.get_secret_field('{new}', 'a')"),
         format!("SELECT {schema}.put_secret_string('{new}', 'x', '{{OTHER}}'), {schema}.put_secret_binary('{new}', 'x', '{{OTHER}}')"),
         format!("SELECT {schema}.refresh_secret('{secret}')"),
         format!("SELECT * FROM {schema}.secret_cache, {schema}.secret_cache_entries()"),

@@ -1,7 +1,7 @@
 //! Writing a secret.
 
 use crate::session::{api, log_in, refused, session, text};
-use secretlink_e2e::{Stage, db_error, unique};
+use secretlink_e2e::{Fault, SecretsRelay, Stage, db_error, unique};
 use serde_json::json;
 
 #[test]
@@ -136,4 +136,96 @@ fn an_empty_name_is_an_error_everywhere() {
         let error = db_error(client.simple_query(&format!("SELECT {call}")));
         assert_eq!(error.code().code(), "22023", "{call}: {error}");
     }
+}
+
+#[test]
+fn one_field_is_read_and_changed() {
+    let (mut client, name) = (session(), unique("field"));
+    let odd = r#"{ "username": "app", "password": "old", "port": 5432, "ssl": true, "none": null,
+                   "deep": {"a" : [1, 2]}, "huge": 1e999, "half": "\ud800" }"#;
+    api().create_secret(&name, odd);
+    let mut field = |client: &mut postgres::Client, field: &str| -> Option<String> {
+        client.query_one("SELECT get_secret_field($1, $2)", &[&name, &field]).unwrap().get(0)
+    };
+    for (wanted, value) in [
+        ("username", Some("app")),
+        ("port", Some("5432")),
+        ("ssl", Some("true")),
+        ("none", None),
+        ("deep", Some(r#"{"a" : [1, 2]}"#)),
+        ("huge", Some("1e999")),
+    ] {
+        assert_eq!(field(&mut client, wanted).as_deref(), value, "{wanted}");
+    }
+    for (call, sqlstate) in [
+        ("get_secret_field($1, 'Username')", "2203A"),
+        ("get_secret_field($1, 'half')", "22023"),
+        ("get_secret_field($1, '')", "22023"),
+        ("get_secret_field($1, NULL)", "22004"),
+        ("put_secret_field($1, 'x', NULL)", "22004"),
+        ("put_secret_field($1, '', 'x')", "22023"),
+    ] {
+        let error = db_error(client.query_one(&format!("SELECT {call}"), &[&name]));
+        assert_eq!(error.code().code(), sqlstate, "{call}: {error}");
+    }
+    assert_eq!(api().get_secret_value(&name).unwrap(), odd, "nothing has changed");
+
+    for (wanted, value, json) in [
+        ("password", "n\"e\\w é", r#""password":"n\"e\\w é""#),
+        ("port", "5433", r#""port":5433"#),
+        ("ssl", "false", r#""ssl":false"#),
+        ("port", "none", r#""port":"none""#),
+        ("added", "7", r#""added":"7""#),
+    ] {
+        let version = text(&mut client, "SELECT put_secret_field($1, $2, $3)", &[&name, &wanted, &value]);
+        let current = api().call("GetSecretValue", json!({ "SecretId": name })).unwrap();
+        assert_eq!(current["VersionId"], version.as_str());
+        assert!(current["SecretString"].as_str().unwrap().contains(json), "{json}");
+        assert_eq!(field(&mut client, wanted).as_deref(), Some(value), "the cache has forgotten the old one");
+    }
+    let now = api().get_secret_value(&name).unwrap();
+    for kept in [r#""username":"app""#, r#"{"a" : [1, 2]}"#, "1e999", r#""\ud800""#, r#""none":null"#] {
+        assert!(now.contains(kept), "{kept}");
+    }
+    let there = api().call("DescribeSecret", json!({ "SecretId": name })).unwrap();
+    let stages = there["VersionIdsToStages"].to_string();
+    assert!(!stages.contains("SECRETLINK"), "no label is left: {stages}");
+
+    // Not JSON, and not an object.
+    for (value, sqlstate) in [("hunter2", "22032"), ("[1]", "2203C")] {
+        api().put_secret_value(&name, value, &["AWSCURRENT"]);
+        client.query_one("SELECT forget_secret($1)", &[&name]).unwrap();
+        for call in ["get_secret_field($1, 'a')", "put_secret_field($1, 'a', 'b')"] {
+            let error = db_error(client.query_one(&format!("SELECT {call}"), &[&name]));
+            assert_eq!(error.code().code(), sqlstate, "{call}: {error}");
+        }
+        assert_eq!(api().get_secret_value(&name).unwrap(), value);
+    }
+}
+
+#[test]
+fn a_change_of_a_field_undoes_no_other_change() {
+    let (mut client, name) = (session(), unique("race"));
+    api().create_secret(&name, r#"{"password":"old","host":"a"}"#);
+    let relay = SecretsRelay::to(&Stage::shared().moto);
+    client.batch_execute(&format!("SET secretlink.endpoint_url = '{}'", relay.endpoint())).unwrap();
+    // A rotation is done while the field is changed.
+    let rotated = r#"{"password":"rotated","host":"a"}"#;
+    let secret = name.clone();
+    relay.rule(&name, move |request| {
+        let secret = secret.clone();
+        match request.operation.as_str() {
+            "PutSecretValue" => Fault::BeforeAnswer(Box::new(move || {
+                api().put_secret_value(&secret, rotated, &["AWSCURRENT"]);
+            })),
+            _ => Fault::None,
+        }
+    });
+    let call = format!("SELECT put_secret_field('{name}', 'host', 'b')");
+    let message = format!("secret \"{name}\" was changed by somebody else at the same time");
+    refused(&mut client, &call, "40001", &message, "Try again");
+    assert_eq!(api().get_secret_value(&name).unwrap(), rotated);
+    relay.pass(&name);
+    client.simple_query(&call).unwrap();
+    assert_eq!(api().get_secret_value(&name).unwrap(), r#"{"password":"rotated","host":"b"}"#);
 }

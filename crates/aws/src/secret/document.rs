@@ -6,6 +6,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::fmt;
 
+use crate::AwsError;
+use crate::secret::value::SecretValue;
+
 /// A secret whose text is a JSON object: its members in their order, as they were written.
 ///
 /// Only what is asked for is understood. A member that nobody asks for may be what no machine type
@@ -49,6 +52,18 @@ impl Document {
         }
     }
 
+    /// Takes a secret apart.
+    ///
+    /// # Errors
+    /// [`AwsError::IsBinary`], [`AwsError::NotJson`] or [`AwsError::NotAnObject`].
+    pub(crate) fn of(value: &SecretValue) -> Result<Document, AwsError> {
+        let secret = || value.name.clone();
+        Document::parse(value.text()?).map_err(|why| match why {
+            NotADocument::NotJson { line, column } => AwsError::NotJson { secret: secret(), line, column },
+            NotADocument::NotAnObject => AwsError::NotAnObject { secret: secret() },
+        })
+    }
+
     /// The text of a member. Without one, and for `null` and `""`, which say as much, `None`.
     ///
     /// # Errors
@@ -58,7 +73,7 @@ impl Document {
         match self.raw(name) {
             None | Some("null") => Ok(None),
             Some(value) if !value.starts_with('"') => Err("It must be a string."),
-            Some(value) => match string(value) {
+            Some(value) => match text_of(value) {
                 None => Err("It has a character that cannot be."),
                 Some(text) if text.contains('\0') => Err("It contains a NUL character."),
                 Some(text) => Ok((!text.is_empty()).then_some(text)),
@@ -100,11 +115,11 @@ impl fmt::Debug for Document {
 }
 
 fn is_called(member: &RawValue, name: &str) -> bool {
-    string(member.get()).is_some_and(|member| member == name)
+    text_of(member.get()).is_some_and(|member| member == name)
 }
 
 /// What a JSON string says; `None` if that cannot be said in Unicode.
-fn string(json: &str) -> Option<String> {
+pub(crate) fn text_of(json: &str) -> Option<String> {
     parse_json(json).ok()
 }
 
