@@ -52,6 +52,14 @@ settings! {
         c"{role} and {cluster} stand for the role's name and for cluster_name. Unset, only labelled roles are synced.",
     )
     .checked(TEMPLATE_HOOK);
+    MAX_SYNCED_ROLES: Number = Number::new(
+        c"secretlink.max_synced_roles",
+        Context::SharedMemory,
+        c"Of how many synced roles the server keeps account in shared memory.",
+        c"Of more roles, those in doubt come first, and role_sync shows the others as unknown.",
+        8192,
+        16..=262_144,
+    );
     RECONCILE_INTERVAL: Number = Number::new(
         c"secretlink.reconcile_interval",
         Context::Reload,
@@ -154,6 +162,11 @@ pub fn secret_template() -> Option<SecretTemplate> {
 /// `secretlink.advertised_host`
 pub fn advertised_host() -> Option<String> {
     ADVERTISED_HOST.get()
+}
+
+/// `secretlink.max_synced_roles`
+pub fn max_roles() -> usize {
+    usize::try_from(MAX_SYNCED_ROLES.get()).unwrap_or(0)
 }
 
 /// `secretlink.reconcile_interval`

@@ -37,6 +37,8 @@ pub enum Notice {
     Reconciled { role: String, secret: String, version_id: String },
     #[error("role \"{role}\" and secret \"{secret}\" have drifted apart")]
     Drifted { role: String, secret: String, reason: String },
+    #[error("{roles} roles are synced, and secretlink.max_synced_roles is {limit}")]
+    TooManyRoles { roles: usize, limit: usize },
     #[error("could not reconcile role \"{role}\" and secret \"{secret}\"")]
     NotReconciled { role: String, secret: String, reason: String },
 }
@@ -78,6 +80,9 @@ impl Report for Notice {
             Notice::NotStored { hint, .. }
             | Notice::NotRenamed { hint, .. }
             | Notice::NotForRole { hint, .. } => return hint.clone(),
+            Notice::TooManyRoles { .. } => {
+                "Raise secretlink.max_synced_roles and restart the server, so that role_sync shows the state of all.".into()
+            }
             Notice::WillBeCreated { .. } => "It is made when the role's password is set.".into(),
             Notice::NotTheSame { .. } | Notice::Drifted { .. } => {
                 "Set the role's password again, or store the right one in the secret.".into()

@@ -175,20 +175,26 @@ pub struct Row {
     pub known: RoleState,
 }
 
+/// Why nothing is known of a role, if there are too many of them.
+const UNACCOUNTED: &str = "No account is kept of it: secretlink.max_synced_roles is too small.";
+
 /// Every synced role.
 pub fn all() -> Vec<Row> {
     let mut rows = Vec::new();
+    let is_full = states::is_full();
     for (role, label) in roles::with_password_or_label() {
         let (secret, problem) = match target::by_label(&role, label) {
             Ok(None) => continue,
             Ok(Some(secret)) => (Some(secret.as_str().to_owned()), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let mut known = states::get(role.oid).unwrap_or_default();
+        let known = states::get(role.oid);
+        let unaccounted = (is_full && known.is_none()).then(|| UNACCOUNTED.to_owned());
+        let mut known = known.unwrap_or_default();
         if role.hash.is_none() {
             known.state = State::NoPassword;
         }
-        known.last_error = problem.or(known.last_error);
+        known.last_error = problem.or(known.last_error).or(unaccounted);
         rows.push(Row { role: RoleName(role.name), secret, known });
     }
     rows.sort_by(|a, b| a.role.0.cmp(&b.role.0));

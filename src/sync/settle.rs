@@ -141,6 +141,14 @@ pub fn synced_roles() -> Vec<pg_sys::Oid> {
     })
 }
 
+/// Says in the log that there are more synced roles than account is kept of, if so.
+pub fn tell_of_too_many(roles: usize) {
+    let limit = states::capacity();
+    if roles > limit {
+        log(&Notice::TooManyRoles { roles, limit });
+    }
+}
+
 /// How a pass over the roles in doubt went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {

@@ -6,10 +6,10 @@
 use pgrx::pg_sys;
 
 use crate::backend::process::server;
-use crate::backend::process::shared_memory::{Shared, SharedData};
+use crate::backend::process::shared_memory::SharedData;
+use crate::backend::process::shared_slots::{SharedSlots, Slots};
+use crate::settings;
 
-/// How many roles are kept account of. Of more, only those in doubt are, as they come.
-const MAX_ROLES: usize = 2048;
 /// Bytes of a version id: at most 64 (API reference, PutSecretValue, ClientRequestToken).
 const VERSION_ID: usize = 64;
 /// Bytes kept of an error message.
@@ -89,7 +89,6 @@ impl<const N: usize> ShortText<N> {
 
 #[derive(Clone, Copy)]
 struct Slot {
-    role: pg_sys::Oid,
     state: u8,
     in_doubt: bool,
     announce: bool,
@@ -104,22 +103,28 @@ struct Slot {
     last_error: ShortText<ERROR>,
 }
 
+// SAFETY: plain data. All zeros is a slot of which nothing is known.
+unsafe impl SharedData for Slot {}
+
 #[derive(Clone, Copy)]
-struct Table {
+struct Header {
     /// Roles were in doubt for which there was no slot.
     overflowed: bool,
+    /// How many slots are in use: the first ones.
     used: u32,
-    slots: [Slot; MAX_ROLES],
+    /// How many of these are to be announced.
+    to_announce: u32,
 }
 
-// SAFETY: plain data. All zeros is an empty table.
-unsafe impl SharedData for Table {}
+// SAFETY: plain data. All zeros is right for a table without a slot in use.
+unsafe impl SharedData for Header {}
 
-static TABLE: Shared<Table> = Shared::new(c"secretlink roles");
+/// The key of a slot is the role.
+static TABLE: SharedSlots<Header, Slot> = SharedSlots::new(c"secretlink roles");
 
 /// Asks for the memory.
 pub fn request() {
-    TABLE.request();
+    TABLE.request(settings::sync::max_roles());
 }
 
 /// Finds the memory.
@@ -130,6 +135,11 @@ pub fn attach() {
 /// Whether the library was preloaded.
 pub fn are_shared() -> bool {
     TABLE.is_attached()
+}
+
+/// Of how many roles account is kept.
+pub fn capacity() -> usize {
+    TABLE.len()
 }
 
 /// What is known of a role.
@@ -145,48 +155,68 @@ pub struct RoleState {
     pub last_error: Option<String>,
 }
 
-impl Table {
+/// The memory with everybody else locked out.
+struct Table<'a>(Slots<'a, Header, Slot>);
+
+impl Table<'_> {
+    fn used(&self) -> usize {
+        (self.0.header.used as usize).min(self.0.slots.len())
+    }
+
     fn slots(&mut self) -> &mut [Slot] {
-        let used = (self.used as usize).min(MAX_ROLES);
-        &mut self.slots[..used]
+        let used = self.used();
+        &mut self.0.slots[..used]
+    }
+
+    fn roles(&self) -> impl Iterator<Item = pg_sys::Oid> {
+        self.0.keys[..self.used()].iter().map(|role| pg_sys::Oid::from_u32(*role))
+    }
+
+    fn place(&self, role: pg_sys::Oid) -> Option<usize> {
+        self.0.keys[..self.used()].iter().position(|key| *key == role.to_u32())
     }
 
     fn find(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
-        self.slots().iter_mut().find(|slot| slot.role == role)
+        let place = self.place(role)?;
+        self.0.slots.get_mut(place)
     }
 
-    /// The slot of a role, a new one if need be. `None` if there is no place, which is remembered.
-    fn slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
-        if self.free_slot(role).is_none() {
-            self.overflowed = true;
+    /// The slot of a role, a new one if there is place for it without giving up another.
+    fn free_slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
+        let used = self.used();
+        if self.place(role).is_none() && used < self.0.slots.len() {
+            self.0.header.used += 1;
+            self.put(used, role);
         }
         self.find(role)
     }
 
-    /// The slot of a role, a new one if need be; `None` if there is no place.
-    fn free_slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
-        let used = self.used as usize;
-        let place = match self.slots().iter().position(|slot| slot.role == role) {
-            Some(place) => place,
-            None if used < MAX_ROLES => {
-                self.used += 1;
-                self.slots[used] = Slot { role, ..Slot::EMPTY };
-                used
-            }
+    /// The slot of a role that is in doubt, which goes before those that are not. `None` if there is no place.
+    fn slot_in_doubt(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
+        if self.free_slot(role).is_none() {
             // One that is in sync can be found out about again.
-            None => {
-                let place = self.slots().iter().position(|slot| !slot.in_doubt && !slot.announce)?;
-                self.slots[place] = Slot { role, ..Slot::EMPTY };
-                place
-            }
-        };
-        self.slots.get_mut(place)
+            let place = self.slots().iter().position(|slot| !slot.in_doubt && !slot.announce)?;
+            self.put(place, role);
+        }
+        self.find(role)
+    }
+
+    /// As [`Table::slot_in_doubt`]. That there is no place is remembered.
+    fn slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
+        if self.slot_in_doubt(role).is_none() {
+            self.0.header.overflowed = true;
+        }
+        self.find(role)
+    }
+
+    fn put(&mut self, place: usize, role: pg_sys::Oid) {
+        self.0.slots[place] = Slot::EMPTY;
+        self.0.keys[place] = role.to_u32();
     }
 }
 
 impl Slot {
     const EMPTY: Slot = Slot {
-        role: pg_sys::Oid::INVALID,
         state: 0,
         in_doubt: false,
         announce: false,
@@ -204,8 +234,8 @@ impl Slot {
     }
 }
 
-fn with<T>(f: impl FnOnce(&mut Table) -> T) -> Option<T> {
-    TABLE.with(f)
+fn with<T>(f: impl FnOnce(&mut Table<'_>) -> T) -> Option<T> {
+    TABLE.with(|slots| f(&mut Table(slots)))
 }
 
 /// A role's secret is about to be changed: until [`settled`], it is in doubt.
@@ -242,7 +272,7 @@ pub fn doubt_twice(role: pg_sys::Oid) {
 pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
     with(|table| {
         while let Some(&role) = roles.last() {
-            let Some(slot) = table.free_slot(role) else { break };
+            let Some(slot) = table.slot_in_doubt(role) else { break };
             slot.doubt();
             roles.pop();
         }
@@ -256,15 +286,18 @@ pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
 pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> State {
     let now = server::clock();
     with(|table| {
-        let Some(slot) = table.slot(role) else { return State::Unknown };
+        let is_settled = matches!(state, State::InSync | State::NoPassword);
+        let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
+        let Some(slot) = slot else { return State::Unknown };
         let before = State::from_byte(slot.state);
+        let mut is_news = false;
         if (state == State::Drifted && !slot.drift_told) || (state == State::InSync && slot.drift_told) {
             slot.drift_told = !slot.drift_told;
-            slot.announce = true;
+            is_news = !std::mem::replace(&mut slot.announce, true);
         }
         slot.state = state.to_byte();
         let once_more = std::mem::take(&mut slot.twice);
-        slot.in_doubt = once_more || !matches!(state, State::InSync | State::NoPassword);
+        slot.in_doubt = once_more || !is_settled;
         slot.generation = slot.generation.wrapping_add(1);
         if let Some(version_id) = version_id {
             slot.version_id.set(version_id);
@@ -273,6 +306,7 @@ pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error:
         if state == State::InSync {
             slot.synced_at = now;
         }
+        table.0.header.to_announce += u32::from(is_news);
         before
     })
     .unwrap_or_default()
@@ -292,11 +326,13 @@ pub fn failed(role: pg_sys::Oid, error: &str) -> bool {
 /// Forgets a role.
 pub fn forget(role: pg_sys::Oid) {
     with(|table| {
-        let used = (table.used as usize).min(MAX_ROLES);
-        if let Some(place) = table.slots().iter().position(|slot| slot.role == role) {
-            table.slots[place] = table.slots[used - 1];
-            table.used -= 1;
-        }
+        let Some(place) = table.place(role) else { return };
+        let last = table.used() - 1;
+        let announce = table.0.slots[place].announce;
+        table.0.slots[place] = table.0.slots[last];
+        table.0.keys[place] = table.0.keys[last];
+        table.0.header.used -= 1;
+        table.0.header.to_announce -= u32::from(announce);
     });
 }
 
@@ -320,30 +356,39 @@ pub fn generation(role: pg_sys::Oid) -> Option<u32> {
 
 /// The roles in doubt.
 pub fn in_doubt() -> Vec<pg_sys::Oid> {
-    with(|table| table.slots().iter().filter(|slot| slot.in_doubt).map(|slot| slot.role).collect())
-        .unwrap_or_default()
+    with(|table| {
+        let slots = table.roles().zip(&*table.0.slots);
+        slots.filter(|(_, slot)| slot.in_doubt).map(|(role, _)| role).collect()
+    })
+    .unwrap_or_default()
 }
 
 /// Whether there were roles in doubt for which there was no place, since this was last asked.
 pub fn take_overflowed() -> bool {
-    with(|table| std::mem::take(&mut table.overflowed)).unwrap_or_default()
+    with(|table| std::mem::take(&mut table.0.header.overflowed)).unwrap_or_default()
+}
+
+/// Whether account is kept of as many roles as there is place for.
+pub fn is_full() -> bool {
+    with(|table| table.used() == table.0.slots.len()).unwrap_or_default()
 }
 
 /// Whether there is anything to announce.
 pub fn any_to_announce() -> bool {
-    with(|table| table.slots().iter().any(|slot| slot.announce)).unwrap_or_default()
+    with(|table| table.0.header.to_announce > 0).unwrap_or_default()
 }
 
 /// The roles to be announced, which then no longer are, each with its state.
 pub fn take_to_announce() -> Vec<(pg_sys::Oid, State)> {
     with(|table| {
-        let slots = table.slots().iter_mut().filter(|slot| slot.announce);
-        slots
-            .map(|slot| {
-                slot.announce = false;
-                (slot.role, State::from_byte(slot.state))
-            })
-            .collect()
+        table.0.header.to_announce = 0;
+        let used = table.used();
+        let slots = table.0.keys[..used].iter().zip(&mut table.0.slots[..used]);
+        let announced = slots.filter_map(|(role, slot)| {
+            let state = State::from_byte(slot.state);
+            std::mem::take(&mut slot.announce).then_some((pg_sys::Oid::from_u32(*role), state))
+        });
+        announced.collect()
     })
     .unwrap_or_default()
 }

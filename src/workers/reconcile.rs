@@ -36,6 +36,7 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
             let template = Some(settings::sync::secret_template());
             if states::take_overflowed() || looked_with != template {
                 unseen = settle::synced_roles();
+                settle::tell_of_too_many(unseen.len());
                 looked_with = template;
             }
             let waiting = unseen.len();

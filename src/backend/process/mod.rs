@@ -8,6 +8,7 @@ pub mod panics;
 pub mod report;
 pub mod server;
 pub mod shared_memory;
+pub mod shared_slots;
 pub mod shared_words;
 pub mod transaction;
 pub mod user;

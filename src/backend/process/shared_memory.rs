@@ -45,11 +45,6 @@ impl<T: SharedData> Shared<T> {
         }
     }
 
-    /// Whether there is such memory: the library was preloaded.
-    pub fn is_attached(&self) -> bool {
-        !self.data.load(Ordering::Relaxed).is_null()
-    }
-
     /// Works on the data with everybody else locked out. `f` must be short and must not call Postgres.
     /// `None` if the library was not preloaded.
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {

@@ -17,6 +17,7 @@ mod hashed;
 mod hooks;
 mod interrupts;
 mod labels;
+mod many_roles;
 mod ownership;
 mod preload;
 mod random;
