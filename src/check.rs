@@ -7,7 +7,7 @@ use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, server};
 use crate::error::Error;
 use crate::secrets::client;
-use crate::settings;
+use crate::settings::{self, sync::PasswordSync};
 use crate::sync::states;
 use crate::workers::doorbell::{self, Doorbell};
 
@@ -20,6 +20,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Only if the I/O thread cannot be had.
 pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
     let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker()];
+    checks.extend(citus());
     match settings::aws::current() {
         Ok(settings) => {
             let client = client::with(settings);
@@ -56,6 +57,31 @@ fn preloaded() -> Check {
             "Add secretlink to shared_preload_libraries and restart the server.",
         ),
     }
+}
+
+/// Whether this is a node of a Citus cluster, where only the coordinator is to sync passwords.
+fn citus() -> Option<Check> {
+    const ITEM: &str = "citus";
+    // The catalog is there in a database that has Citus; the coordinator is group 0.
+    const READABLE: &str = "SELECT pg_catalog.has_table_privilege(pg_catalog.to_regclass('pg_catalog.pg_dist_local_group'), 'SELECT')";
+    // Selected, which takes no transaction id.
+    let group = Spi::connect(|client| -> spi::Result<Option<i32>> {
+        if client.select(READABLE, Some(1), &[])?.first().get_one::<bool>()? != Some(true) {
+            return Ok(None);
+        }
+        client.select("SELECT groupid FROM pg_catalog.pg_dist_local_group", Some(1), &[])?.first().get_one()
+    });
+    let group = group.ok()??;
+    let is_off = settings::sync::current().mode == PasswordSync::Off;
+    Some(match (group, is_off) {
+        (0, _) => Check::good(ITEM, "This is the coordinator of a Citus cluster, which syncs passwords."),
+        (_, true) => Check::good(ITEM, "This is a worker of a Citus cluster, and syncs no passwords."),
+        (_, false) => Check::bad(
+            ITEM,
+            "This is a worker of a Citus cluster: the coordinator sends it hashes, and labels in prepared transactions.",
+            "Set secretlink.password_sync to off on every worker. The coordinator syncs passwords.",
+        ),
+    })
 }
 
 fn sync_worker() -> Check {

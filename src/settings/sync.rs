@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::kind::{Choice, Context, GuardedHook, Number, Switch, Text, settings};
 use crate::backend::process::report::set_check_detail;
+use crate::backend::process::server;
 
 settings! {
     PASSWORD_SYNC: Choice<PasswordSync> = Choice::new(
@@ -49,9 +50,15 @@ settings! {
         c"secretlink.sync_secret_template",
         Context::Reload,
         c"Name of the secret of each role that has no security label of secretlink.",
-        c"{role} and {cluster} stand for the role's name and for cluster_name. Unset, only labelled roles are synced.",
+        c"{role} and {cluster} stand for the role's name and for secretlink.cluster_name. Unset, only labelled roles are synced.",
     )
     .checked(TEMPLATE_HOOK);
+    CLUSTER_NAME: Text = Text::unset(
+        c"secretlink.cluster_name",
+        Context::Reload,
+        c"Name of this cluster, for {cluster} in secretlink.sync_secret_template.",
+        c"The same on every node, so that the secrets of the roles are the same after a failover. Unset, cluster_name.",
+    );
     MAX_SYNCED_ROLES: Number = Number::new(
         c"secretlink.max_synced_roles",
         Context::SharedMemory,
@@ -157,6 +164,11 @@ pub fn current() -> PasswordSettings {
 /// `secretlink.sync_secret_template`, which was checked when it was set.
 pub fn secret_template() -> Option<SecretTemplate> {
     SYNC_SECRET_TEMPLATE.get().and_then(|text| SecretTemplate::parse(&text).ok())
+}
+
+/// `secretlink.cluster_name`, else `cluster_name`.
+pub fn cluster_name() -> Vec<u8> {
+    CLUSTER_NAME.get().map_or_else(server::cluster_name, String::into_bytes)
 }
 
 /// `secretlink.advertised_host`

@@ -7,7 +7,6 @@ use std::ffi::{CStr, CString};
 
 use super::error::SyncError;
 use crate::backend::catalog::roles::{self, Role};
-use crate::backend::process::server;
 use crate::backend::process::transaction;
 use crate::backend::text::from_catalog;
 use crate::settings;
@@ -43,7 +42,7 @@ pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>,
 /// If the template gives no name.
 pub fn by_template(name: &CStr) -> Result<Option<SecretId>, SyncError> {
     let Some(template) = settings::sync::secret_template() else { return Ok(None) };
-    match template.expand(name.to_bytes(), &server::cluster_name()) {
+    match template.expand(name.to_bytes(), &settings::sync::cluster_name()) {
         Ok(secret) => Ok(Some(SecretId::parse(&secret)?)),
         Err(problem) => Err(SyncError::Template { role: from_catalog(name), problem }),
     }

@@ -33,11 +33,14 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
         doorbell::SYNC.take_rung();
         let mut next = settings::sync::reconcile_interval();
         if settings::sync::current().mode != PasswordSync::Off {
-            let template = Some(settings::sync::secret_template());
-            if states::take_overflowed() || looked_with != template {
+            let template = Some((settings::sync::secret_template(), settings::sync::cluster_name()));
+            let is_first = looked_with != template;
+            if states::take_overflowed() || is_first {
                 unseen = settle::synced_roles();
-                settle::tell_of_too_many(unseen.len());
                 looked_with = template;
+            }
+            if is_first {
+                settle::tell_of_too_many(unseen.len());
             }
             let waiting = unseen.len();
             states::doubt_as_many(&mut unseen);

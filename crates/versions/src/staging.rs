@@ -110,7 +110,10 @@ pub fn plan(
         };
     };
     check(&versions.stages, &change.secret)?;
-    if matches!(change.missing, Missing::MustCreate(_)) && versions.current.is_some() {
+    if let Missing::MustCreate(fields) = &change.missing
+        && let Some(current) = &versions.current
+        && !is_left_over(current, versions, fields, change)
+    {
         return Err(Obstacle::NotNew { secret: name(change) });
     }
 
@@ -198,11 +201,38 @@ pub async fn write(aws: &Client, change: &Change, plan: Plan) -> Result<Staged, 
             match created {
                 // The first version is current at once: there was no password for it to replace.
                 Ok(_) => Ok(Staged { current: Some(version_id.clone()), version_id }),
-                Err(AwsError::AlreadyExists { name }) => Err(Obstacle::NotNew { secret: name }),
+                // The secret may have been made all the same: that its only version is the one that was to be
+                // written tells.
+                Err(error) if error.is_unreachable() || matches!(error, AwsError::AlreadyExists { .. }) => {
+                    let stages = aws.stages(&change.secret).await;
+                    if stages.is_ok_and(|stages| stages.holder(stage::CURRENT) == Some(&version_id)) {
+                        return Ok(Staged { current: Some(version_id.clone()), version_id });
+                    }
+                    Err(match error {
+                        AwsError::AlreadyExists { name } => Obstacle::NotNew { secret: name },
+                        error => error.into(),
+                    })
+                }
                 Err(error) => Err(error.into()),
             }
         }
     }
+}
+
+/// Whether a secret was made for this very role by a transaction that did not commit, since it never heard
+/// of it: it has one version, which is of this extension, and says what a new one would say, but for the
+/// password.
+fn is_left_over(current: &Version, versions: &Versions, fields: &NewFields, change: &Change) -> bool {
+    let Some(password) = &change.password else { return false };
+    let same_but_for_the_password = || {
+        let mut secret = current.secret().ok()?;
+        secret.set_password(password, |_| false).ok()?;
+        Some(secret.to_secret() == new_value(fields, change, password).ok()?)
+    };
+    current.origin() == Origin::Sync
+        && versions.stages.versions.len() == 1
+        && versions.pending.is_none()
+        && same_but_for_the_password().unwrap_or(false)
 }
 
 /// A secret belongs to the role it names.
@@ -394,6 +424,37 @@ mod tests {
         let must_create = Change { missing: Missing::MustCreate(fields), ..change(Some("new")) };
         put(planned(&must_create, None, None));
         assert!(matches!(planned(&must_create, Some(CURRENT), None), Err(Obstacle::NotNew { .. })));
+    }
+
+    #[test]
+    fn what_a_creation_that_never_heard_of_it_left_is_no_other_secret() {
+        let fields = NewFields { host: "h".into(), port: 1, dbname: "d".into() };
+        let change = Change { missing: Missing::MustCreate(fields), ..change(Some("new")) };
+        let left = |text: &str, version_id: &str, versions_in_all: usize| {
+            let mut versions = versions(Some(text), None);
+            versions.current.as_mut().unwrap().version_id = version_id.to_owned();
+            versions.stages.versions =
+                (0..versions_in_all).map(|n| (n.to_string(), vec![stage::CURRENT.to_owned()])).collect();
+            plan(&change, Some(&versions), |_| false)
+        };
+        let value = |password: &str| {
+            format!(
+                r#"{{"engine":"postgres","host":"h","port":1,"dbname":"d","username":"app","password":"{password}"}}"#
+            )
+        };
+        let (_, written, current) = put(left(&value("left"), "secretlink-1", 1));
+        assert_eq!((written, current.as_deref()), (value("new"), Some("secretlink-1")));
+        for (text, version_id, versions_in_all) in [
+            (value("left"), "5f0c", 1),
+            (value("left"), "secretlink-1", 2),
+            (value("left").replace(r#""h""#, r#""other""#), "secretlink-1", 1),
+            (value("left").replace("app", "app2"), "secretlink-1", 1),
+            (value("left").replace('}', r#","more":1}"#), "secretlink-1", 1),
+            ("left".to_owned(), "secretlink-1", 1),
+        ] {
+            let refused = left(&text, version_id, versions_in_all);
+            assert!(matches!(refused, Err(Obstacle::NotNew { .. })), "{text}: {refused:?}");
+        }
     }
 
     #[test]

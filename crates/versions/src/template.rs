@@ -30,7 +30,7 @@ pub enum TemplateError {
     #[error("{{role}} and {{cluster}} are the only words in braces.")]
     UnknownWord,
     /// `{cluster}`, and the server has no name.
-    #[error("It contains {{cluster}}, and cluster_name is not set.")]
+    #[error("It contains {{cluster}}, and neither secretlink.cluster_name nor cluster_name is set.")]
     NoClusterName,
     /// Longer than the 512 characters of a secret's name.
     #[error("The secret's name would be longer than 512 characters.")]

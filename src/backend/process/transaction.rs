@@ -115,11 +115,27 @@ pub fn see_changes_of_others() {
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
 
-/// Has this commit flushed to disk whatever `synchronous_commit` says. After a crash the server must
-/// not have forgotten a change that the outside world was told of.
+/// Has this commit wait as with `synchronous_commit = on` at least, for the disk of this server and of its
+/// synchronous standbys. After a crash or a failover the server must not have forgotten a change that the
+/// outside world was told of.
 pub fn force_synchronous_commit() {
-    // SAFETY: sets a flag of the current transaction.
-    unsafe { pg_sys::ForceSyncCommit() };
+    // SAFETY: sets a flag of the current transaction; reads a setting, and changes it as SET LOCAL does, until
+    // the end of the transaction, which for this purpose comes after the commit has waited.
+    unsafe {
+        pg_sys::ForceSyncCommit();
+        if pg_sys::synchronous_commit < pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_REMOTE_FLUSH as c_int {
+            pg_sys::set_config_option(
+                c"synchronous_commit".as_ptr(),
+                c"on".as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_LOCAL,
+                true,
+                0,
+                false,
+            );
+        }
+    }
 }
 
 /// `STATEMENT_TIMEOUT` of `TimeoutId` (timeout.h): the same in all versions.

@@ -90,6 +90,53 @@ fn an_answer_that_is_lost_does_not_lose_the_secret() {
 }
 
 #[test]
+fn a_creation_whose_answer_is_lost_is_found_out_about() {
+    let ground = ground();
+    let mut session = ground.session();
+    let (role, secret) = (unique("lost").replace('-', "_"), unique("lost"));
+    let create = format!("SELECT create_role_with_secret('{role}', '{secret}')");
+    // The secret is there, though nobody said so.
+    ground.relay.rule(&secret, |request| match request.operation.as_str() {
+        "CreateSecret" => Fault::CutAnswer,
+        _ => Fault::None,
+    });
+    session.run(&create);
+    let made = SyncedRole { ground, name: role, secret };
+    made.assert_in_sync();
+    assert_eq!(made.versions(), 1);
+}
+
+#[test]
+fn a_creation_that_nobody_heard_of_can_be_tried_again() {
+    let ground = ground();
+    let mut session = ground.session();
+    let (role, secret) = (unique("again").replace('-', "_"), unique("again"));
+    let create = format!("SELECT create_role_with_secret('{role}', '{secret}')");
+    // From the creation on there is no way to Secrets Manager.
+    let created = std::sync::atomic::AtomicBool::new(false);
+    ground.relay.rule(&secret, move |request| {
+        use std::sync::atomic::Ordering::SeqCst;
+        match request.operation.as_str() {
+            "CreateSecret" if !created.swap(true, SeqCst) => Fault::CutAnswer,
+            _ if created.load(SeqCst) => Fault::Cut,
+            _ => Fault::None,
+        }
+    });
+    let error = session.fails(&create);
+    assert_eq!(error.code().code(), "08001", "{error:?}");
+    ground.relay.pass(&secret);
+    let left = api().get_secret_value(&secret).unwrap();
+    session.run(&create);
+    let made = SyncedRole { ground, name: role.clone(), secret: secret.clone() };
+    made.assert_in_sync();
+    assert_ne!(made.current(), left);
+    // What is somebody's, be it of a role of the same name, is not taken.
+    session.run(&format!("DROP ROLE {role}"));
+    api().put_secret_value(&secret, &made.current().replace('}', r#","more":1}"#), &["AWSCURRENT"]);
+    session.refused(&create, "42710", &secret);
+}
+
+#[test]
 fn create_role_with_secret_makes_role_password_and_secret_at_once() {
     let ground = Ground::with(|cluster| {
         cluster

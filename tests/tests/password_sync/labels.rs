@@ -208,6 +208,8 @@ fn a_role_that_may_alter_itself_may_not_choose_its_secret() {
         "secretlink.sync_secret_template = 'x{role}'",
         "secretlink.create_missing_secrets = off",
         "secretlink.advertised_host = 'x'",
+        "secretlink.cluster_name = 'x'",
+        "secretlink.max_synced_roles = 100",
         "secretlink.notify_database = 'x'",
     ] {
         let error = session.fails(&format!("SET {setting}"));

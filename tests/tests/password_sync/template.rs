@@ -77,6 +77,19 @@ fn the_template_names_a_secret_for_every_role_and_creates_it() {
 }
 
 #[test]
+fn the_cluster_of_a_template_may_have_another_name_than_the_node() {
+    let ground = Ground::with(|cluster| {
+        cluster
+            .conf("cluster_name = 'node-2'")
+            .conf("secretlink.cluster_name = 'main'")
+            .conf("secretlink.sync_secret_template = 'named/{cluster}/{role}'")
+    });
+    let password = random_password();
+    ground.session().run_quietly(&format!("CREATE ROLE app LOGIN PASSWORD '{password}'"));
+    assert_eq!(password_in(&api().get_secret_value("named/main/app").unwrap()), password);
+}
+
+#[test]
 fn a_template_that_cannot_name_secrets_is_refused() {
     let ground = crate::ground::ground();
     let mut session = ground.session();
