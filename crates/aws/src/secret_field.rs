@@ -4,7 +4,7 @@ use secretlink_core::Secret;
 use serde_json::value::RawValue;
 
 use crate::client::Client;
-use crate::secret::document::{Document, text_of};
+use crate::secret::document::text_of;
 use crate::secret::value::SecretValue;
 use crate::secret::version::VersionSelector;
 use crate::{AwsError, SecretId, stage};
@@ -21,7 +21,7 @@ impl SecretValue {
     /// [`AwsError::IsBinary`], [`AwsError::NotJson`], [`AwsError::NotAnObject`], [`AwsError::NoField`], and
     /// [`AwsError::FieldNotText`] for a string that no SQL text can be.
     pub fn field(&self, field: &str) -> Result<Option<Secret>, AwsError> {
-        let document = Document::of(self)?;
+        let document = self.document()?;
         let not_text =
             |problem| AwsError::FieldNotText { secret: self.name.clone(), field: field.to_owned(), problem };
         match document.raw(field) {
@@ -58,7 +58,7 @@ impl Client {
         value: &Secret,
     ) -> Result<String, AwsError> {
         let read = self.get_secret_value(id, &VersionSelector::default()).await?;
-        let mut document = Document::of(&read)?;
+        let mut document = read.document()?;
         match of_the_same_kind(document.raw(field), value) {
             Some(json) => document.set(field, &json),
             None => document.set(field, value.expose_str().unwrap_or_default()),

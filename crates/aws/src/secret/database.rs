@@ -2,7 +2,6 @@
 
 use secretlink_core::Secret;
 
-use super::document::Document;
 use crate::{AwsError, SecretValue};
 
 /// What a secret says about a database (Secrets Manager user guide, "JSON structure of AWS Secrets
@@ -33,7 +32,7 @@ impl DatabaseSecret {
     /// [`AwsError::InvalidField`], which names a field of the wrong type but never shows its value.
     pub fn from_value(value: &SecretValue) -> Result<DatabaseSecret, AwsError> {
         let name = value.name.as_str();
-        let secret = Document::of(value)?;
+        let secret = value.document()?;
         let invalid = |field, problem| AwsError::InvalidField { secret: name.to_owned(), field, problem };
         let text = |field: &'static str| secret.text(field).map_err(|problem| invalid(field, problem));
         Ok(DatabaseSecret {

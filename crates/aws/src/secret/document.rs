@@ -6,9 +6,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::fmt;
 
-use crate::AwsError;
-use crate::secret::value::SecretValue;
-
 /// A secret whose text is a JSON object: its members in their order, as they were written.
 ///
 /// Only what is asked for is understood. A member that nobody asks for may be what no machine type
@@ -50,18 +47,6 @@ impl Document {
             Ok(_) => Err(NotADocument::NotAnObject),
             Err(error) => Err(NotADocument::NotJson { line: error.line(), column: error.column() }),
         }
-    }
-
-    /// Takes a secret apart.
-    ///
-    /// # Errors
-    /// [`AwsError::IsBinary`], [`AwsError::NotJson`] or [`AwsError::NotAnObject`].
-    pub(crate) fn of(value: &SecretValue) -> Result<Document, AwsError> {
-        let secret = || value.name.clone();
-        Document::parse(value.text()?).map_err(|why| match why {
-            NotADocument::NotJson { line, column } => AwsError::NotJson { secret: secret(), line, column },
-            NotADocument::NotAnObject => AwsError::NotAnObject { secret: secret() },
-        })
     }
 
     /// The text of a member. Without one, and for `null` and `""`, which say as much, `None`.

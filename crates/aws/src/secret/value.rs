@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use secretlink_core::Secret;
 
-use super::document::parse_json;
+use super::document::{Document, NotADocument, parse_json};
 use crate::AwsError;
 
 /// One version of a secret (API reference, GetSecretValue).
@@ -58,6 +58,18 @@ impl SecretValue {
             Ok(_) => Ok(text),
             Err(error) => Err(AwsError::not_json(&self.name, &error)),
         }
+    }
+
+    /// The secret taken apart, which is a JSON object.
+    ///
+    /// # Errors
+    /// [`AwsError::IsBinary`], [`AwsError::NotJson`] or [`AwsError::NotAnObject`].
+    pub(crate) fn document(&self) -> Result<Document, AwsError> {
+        let secret = || self.name.clone();
+        Document::parse(self.text()?).map_err(|why| match why {
+            NotADocument::NotJson { line, column } => AwsError::NotJson { secret: secret(), line, column },
+            NotADocument::NotAnObject => AwsError::NotAnObject { secret: secret() },
+        })
     }
 
     /// The bytes of the secret.
