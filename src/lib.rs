@@ -23,7 +23,7 @@ use pgrx::prelude::*;
 use secretlink_core::memory::Allocator;
 
 use crate::backend::catalog::role_hooks;
-use crate::backend::process::{caught, panics, server};
+use crate::backend::process::{caught, log_text, panics, server};
 
 /// Wipes every Rust allocation when it is freed, so that buffers in which a secret passed through
 /// the HTTP client, the TLS library or the SDK do not outlive it. Has a reserve for when there is no more
@@ -42,6 +42,7 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 pub extern "C-unwind" fn _PG_init() {
     panics::init();
     caught::init();
+    log_text::init();
     settings::init();
     if server::is_preloading() {
         if server::is_binary_upgrade() {

@@ -3,11 +3,12 @@
 use pgrx::PgLogLevel;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::Connection;
-use secretlink_remote::conninfo::Options;
+use secretlink_remote::conninfo::{ConnInfoError, Options};
 
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
+use crate::backend::process::user;
 use crate::backend::process::wait::WaitEvent;
 use crate::connect::conninfo::{GivenBy, Prepared};
 use crate::connect::credential::Credential;
@@ -31,8 +32,10 @@ pub fn log_in(
 ) -> Result<(Session, Option<UsedSecret>), ConnectionError> {
     match credential {
         Credential::Given => {
-            let info =
-                options.resolve(&settings::remote::environment()).map_err(|error| given_by.refuse(error))?;
+            let service = options.get("service").map(str::to_owned);
+            let info = options
+                .resolve(&settings::remote::environment())
+                .map_err(|error| given_by.refuse(discreet_conninfo(error, service.as_deref())))?;
             Ok((counted(|| attempt(false, || Ok(info.into())))?, None))
         }
         Credential::Secret { id, identity } => {
@@ -81,7 +84,33 @@ fn attempt(
     for warning in warnings {
         RawReport::new(&ConnInfoWarning(warning)).emit(PgLogLevel::WARNING);
     }
-    Ok(Session::adopt(connected?, fd)?)
+    Ok(Session::adopt(connected.map_err(discreet)?, fd)?)
+}
+
+/// The error for whoever asks. A superuser may know what is in the server's files; for others that goes to the
+/// log.
+fn discreet(error: ConnectionError) -> ConnectionError {
+    let private = match &error {
+        ConnectionError::Remote(error) => error.without_file_contents().map(ConnectionError::Remote),
+        _ => None,
+    };
+    told_to_superusers(error, private)
+}
+
+/// As [`discreet`], for a connection string that names a service.
+fn discreet_conninfo(error: ConnInfoError, service: Option<&str>) -> ConnInfoError {
+    let private = service.and_then(|service| error.without_file_contents(service));
+    told_to_superusers(error, private)
+}
+
+fn told_to_superusers<E: Report>(error: E, private: Option<E>) -> E {
+    match private {
+        Some(private) if !user::is_superuser() => {
+            RawReport::new(&error).emit(PgLogLevel::LOG_SERVER_ONLY);
+            private
+        }
+        _ => error,
+    }
 }
 
 /// What libpq would print on stderr about a conninfo that it can use.

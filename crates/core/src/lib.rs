@@ -7,6 +7,7 @@ pub mod channel;
 mod fnv;
 pub mod io_thread;
 pub mod memory;
+mod printable;
 pub mod random;
 pub mod report;
 pub mod secret;
@@ -16,6 +17,7 @@ pub mod waker;
 
 pub use fnv::fnv1a;
 pub use memory::OutOfMemory;
+pub use printable::{printable, printable_lines};
 pub use report::{Report, SqlState};
 pub use secret::Secret;
 pub use side_by_side::side_by_side;

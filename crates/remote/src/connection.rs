@@ -19,7 +19,7 @@ use crate::error::{AttemptError, QueryError};
 use crate::framed::{Framed, Incoming};
 use crate::request::Request;
 use crate::row::RowBatch;
-use crate::server_message::ServerMessage;
+use crate::server_message::{ServerMessage, quoted};
 use crate::small_results::SmallResults;
 use crate::status::Status;
 use crate::tls::TlsFacts;
@@ -424,7 +424,7 @@ impl Connection {
     fn error(&mut self, body: &ErrorResponseBody) -> Result<Event, Stopped> {
         let message = ServerMessage::parse(body.fields()).map_err(broken)?;
         if matches!(message.severity.as_slice(), b"FATAL" | b"PANIC") {
-            self.status.lose(String::from_utf8_lossy(&message.message).into_owned(), false);
+            self.status.lose(quoted(&message.message), false);
         }
         Ok(Event::Error(QueryError::Server(Box::new(message))))
     }
@@ -459,7 +459,7 @@ impl Connection {
                     None | Some(Incoming::Message(Message::NoticeResponse(_))) => continue,
                     Some(Incoming::Message(Message::ErrorResponse(body))) => {
                         match ServerMessage::parse(body.fields()) {
-                            Ok(message) => String::from_utf8_lossy(&message.message).into_owned(),
+                            Ok(message) => quoted(&message.message),
                             Err(error) => lost(&error),
                         }
                     }

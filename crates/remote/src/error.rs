@@ -1,6 +1,6 @@
 //! What can go wrong with a remote server.
 
-use secretlink_core::{Report, SqlState};
+use secretlink_core::{Report, SqlState, printable};
 use std::io;
 use thiserror::Error;
 
@@ -20,7 +20,7 @@ pub struct ConnectError {
 
 /// One address that did not work out.
 #[derive(Debug, Error)]
-#[error("{target}{reason}")]
+#[error("{target}{}", shown(.reason))]
 pub struct FailedAttempt {
     /// `connection to server at "host" (address), port N failed: `, as libpq words it; empty where
     /// the reason has nothing to do with an address.
@@ -80,6 +80,15 @@ pub enum AttemptError {
     Unsupported(&'static str),
 }
 
+/// A reason in which what a server says, or its certificate, cannot pass for more than it is.
+fn shown(reason: &AttemptError) -> String {
+    match reason {
+        // Their fields are quoted one by one, each on a line.
+        AttemptError::Server(_) | AttemptError::AfterLogin { .. } => reason.to_string(),
+        reason => printable(&reason.to_string()).into_owned(),
+    }
+}
+
 impl From<ServerMessage> for AttemptError {
     fn from(message: ServerMessage) -> AttemptError {
         AttemptError::Server(Box::new(message))
@@ -103,6 +112,28 @@ impl ConnectError {
     /// A failure that is not about any address.
     pub(crate) fn single(reason: impl Into<AttemptError>) -> ConnectError {
         ConnectError { attempts: vec![FailedAttempt { target: String::new(), reason: reason.into() }] }
+    }
+
+    /// The error for whoever may not know what is in the files that the server's user can read: libpq opens
+    /// those that a connection string names as that user. Whether there is such a file is told, as libpq tells
+    /// it. `None` if there is nothing to keep back.
+    pub fn without_file_contents(&self) -> Option<ConnectError> {
+        const KEY: &str = "private key file";
+        let private = |reason: &AttemptError| {
+            let AttemptError::Tls(error) = reason else { return None };
+            let (what, path) = match error {
+                TlsError::File { what, path, .. } => (*what, path),
+                TlsError::KeyEncrypted(path) | TlsError::KeyPassphrase(path) => (KEY, path),
+                TlsError::KeyMismatch { path, .. } => (KEY, path),
+                _ => return None,
+            };
+            Some(AttemptError::Tls(TlsError::PrivateFile { what, path: path.clone() }))
+        };
+        // Nobody tries another address after that.
+        let FailedAttempt { target, reason } = self.attempts.last()?;
+        Some(ConnectError {
+            attempts: vec![FailedAttempt { target: target.clone(), reason: private(reason)? }],
+        })
     }
 
     /// Whether the server said that user or password are wrong (28P01, 28000). A network error is
@@ -153,6 +184,7 @@ impl Report for ConnectError {
             AttemptError::Tls(TlsError::KeyPermissions(_)) => {
                 "The file must have permissions u=rw (0600) or less if owned by the current user, or u=rw,g=r (0640) or less if owned by root."
             }
+            AttemptError::Tls(TlsError::PrivateFile { .. }) => "The server log says why.",
             AttemptError::Tls(TlsError::KeyEncrypted(_)) => "Give its passphrase as sslpassword.",
             AttemptError::Tls(TlsError::KeyPassphrase(_)) => "Check sslpassword.",
             AttemptError::Tls(TlsError::KeyInEngine) => {

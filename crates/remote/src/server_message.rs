@@ -2,7 +2,7 @@
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::ErrorFields;
-use secretlink_core::SqlState;
+use secretlink_core::{SqlState, printable};
 use std::fmt;
 use std::io;
 
@@ -82,13 +82,17 @@ impl ServerMessage {
 /// As libpq prints a failure to connect: `FATAL:  message`, and what else the server says.
 impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |field| String::from_utf8_lossy(field);
-        write!(f, "{}:  {}", text(&self.severity), text(&self.message))?;
+        write!(f, "{}:  {}", quoted(&self.severity), quoted(&self.message))?;
         for (label, field) in [("DETAIL", &self.detail), ("HINT", &self.hint)] {
             if let Some(field) = field {
-                write!(f, "\n{label}:  {}", text(field))?;
+                write!(f, "\n{label}:  {}", quoted(field))?;
             }
         }
         Ok(())
     }
+}
+
+/// A field as it is quoted in a message of ours.
+pub(crate) fn quoted(field: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(field)).into_owned()
 }

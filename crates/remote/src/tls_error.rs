@@ -14,6 +14,9 @@ pub enum TlsError {
     NoRootLocation,
     #[error("could not read {what} \"{path}\": {reason}")]
     File { what: &'static str, path: String, reason: String },
+    /// What is in the file is not for whoever named it.
+    #[error("could not use {what} \"{path}\"")]
+    PrivateFile { what: &'static str, path: String },
     #[error("private key file \"{0}\" has group or world access")]
     KeyPermissions(String),
     #[error("private key file \"{0}\" is encrypted")]

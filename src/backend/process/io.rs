@@ -115,7 +115,7 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     let io = begin()?;
-    let _timeout = StatementTimeout::resume();
+    let _timeout = StatementTimeout::resume_unfired();
     let mut pending = io.thread.submit(work);
     received(io.waiter.recv(&mut pending.answer, event, None))
 }
@@ -126,7 +126,7 @@ where
 /// If the sender went away, which it does without a last word only when it panicked.
 pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, BackendError> {
     let io = io()?;
-    let _timeout = StatementTimeout::resume();
+    let _timeout = StatementTimeout::resume_unfired();
     received(io.waiter.recv(from, event, None))
 }
 
@@ -160,7 +160,7 @@ impl Driver {
         if let Some((drive, socket)) = session
             && let Some(waiter) = self.waiter(io, *socket)
         {
-            let _timeout = StatementTimeout::resume();
+            let _timeout = StatementTimeout::resume_unfired();
             match waiter.recv_driving(drive, from, event) {
                 TryRecv::Empty => {}
                 other => return received(other),
@@ -189,7 +189,7 @@ pub fn recv_within<T>(
     limit: Duration,
 ) -> Result<Option<T>, BackendError> {
     let io = io()?;
-    let _timeout = StatementTimeout::resume();
+    let _timeout = StatementTimeout::resume_unfired();
     match io.waiter.recv(from, event, Some(Instant::now() + limit)) {
         TryRecv::Empty => Ok(None),
         other => received(other).map(Some),

@@ -4,6 +4,7 @@
 pub mod caught;
 pub mod fd;
 pub mod io;
+pub mod log_text;
 pub mod panics;
 pub mod report;
 pub mod server;

@@ -7,7 +7,7 @@
 
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
-use secretlink_core::{Report, SqlState};
+use secretlink_core::{Report, SqlState, printable_lines};
 use secretlink_remote::server_message::ServerMessage;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -28,9 +28,9 @@ impl RawReport {
     pub fn new(error: &dyn Report) -> RawReport {
         RawReport {
             sqlstate: error.sqlstate(),
-            message: text::to_server(&error.to_string()),
-            detail: error.detail().as_deref().map(text::to_server),
-            hint: error.hint().as_deref().map(text::to_server),
+            message: shown(&error.to_string()),
+            detail: error.detail().as_deref().map(shown),
+            hint: error.hint().as_deref().map(shown),
             context: Vec::new(),
         }
     }
@@ -61,7 +61,7 @@ impl RawReport {
 
     /// Adds a CONTEXT line, below those there are.
     pub fn with_context(mut self, line: &str) -> RawReport {
-        self.context.push(text::to_server(line));
+        self.context.push(shown(line));
         self
     }
 
@@ -105,8 +105,13 @@ impl RawReport {
     }
 }
 
+/// A text of ours, which may quote others.
+fn shown(text: &str) -> CString {
+    text::to_server(&printable_lines(text))
+}
+
 /// Where reports come from, as `log_error_verbosity = verbose` shows it.
-const SOURCE: &CStr = c"secretlink";
+pub(super) const SOURCE: &CStr = c"secretlink";
 
 /// `Result`s of this crate at the border to SQL.
 pub trait OrRaise {

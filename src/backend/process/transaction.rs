@@ -2,6 +2,7 @@
 
 use pgrx::{pg_guard, pg_sys};
 use secretlink_core::fnv1a;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -146,21 +147,33 @@ unsafe extern "C-unwind" {
     fn enable_timeout_after(id: c_int, delay_ms: c_int);
     fn disable_timeout(id: c_int, keep_indicator: bool);
     fn get_timeout_active(id: c_int) -> bool;
+    fn get_timeout_start_time(id: c_int) -> pg_sys::TimestampTz;
+    fn get_timeout_finish_time(id: c_int) -> pg_sys::TimestampTz;
 }
 
 /// Keeps `statement_timeout` in force until dropped. Postgres ends it before it commits
-/// (finish_xact_command), since a commit is not expected to take long: but a deferred trigger may wait for a
-/// remote server, which may be this one and wait for this very transaction.
+/// (finish_xact_command), since a commit is not expected to take long: but ours waits for AWS, and a deferred
+/// trigger may wait for a remote server, which may be this one and wait for this very transaction.
 pub struct StatementTimeout(());
+
+thread_local! {
+    /// When the timer would have fired that was ended last, before it did.
+    static UNFIRED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+}
 
 impl StatementTimeout {
     /// `None` if there is no limit, or one is in force: then we are inside a statement. Nor where there is no
     /// client, and so no statement of one.
     pub fn resume() -> Option<StatementTimeout> {
-        // SAFETY: reads settings and the clock, and arms a timer whose handler cancels the statement.
+        // SAFETY: reads settings and the clock, and arms a timer whose handler cancels the statement. One that
+        // has just fired shows by the cancel that is pending, and keeps its indicator.
         unsafe {
             let limit = i64::from(pg_sys::StatementTimeout);
-            if limit == 0 || pg_sys::MyProcPort.is_null() || get_timeout_active(STATEMENT_TIMEOUT) {
+            if limit == 0
+                || pg_sys::MyProcPort.is_null()
+                || get_timeout_active(STATEMENT_TIMEOUT)
+                || (&raw const pg_sys::QueryCancelPending).read_volatile() != 0
+            {
                 return None;
             }
             let spent = pg_sys::GetCurrentTimestamp() - pg_sys::GetCurrentStatementStartTimestamp();
@@ -169,13 +182,39 @@ impl StatementTimeout {
         }
         Some(StatementTimeout(()))
     }
+
+    /// As [`StatementTimeout::resume`], for any wait: not where the timer of this statement has fired. It does
+    /// so once, and an exception block that caught that may go on for as long as it likes.
+    pub fn resume_unfired() -> Option<StatementTimeout> {
+        // SAFETY: reads the timer's state and the clock.
+        unsafe {
+            if pg_sys::StatementTimeout == 0 || get_timeout_active(STATEMENT_TIMEOUT) {
+                return None;
+            }
+            // In a commit no statement is being run. Otherwise the timer may be that of an earlier one.
+            let is_of_this_statement = pg_sys::ActivePortal.is_null()
+                || get_timeout_start_time(STATEMENT_TIMEOUT) >= pg_sys::GetCurrentStatementStartTimestamp();
+            let end = get_timeout_finish_time(STATEMENT_TIMEOUT);
+            let has_fired = end <= pg_sys::GetCurrentTimestamp() && UNFIRED.get() != end;
+            if !is_of_this_statement || has_fired {
+                return None;
+            }
+        }
+        Self::resume()
+    }
 }
 
 impl Drop for StatementTimeout {
     fn drop(&mut self) {
         // SAFETY: the timer was armed by `resume`. The indicator is kept: if the timer has fired and an
-        // ERROR unwinds, it is what tells a timeout from a cancel.
-        unsafe { disable_timeout(STATEMENT_TIMEOUT, std::thread::panicking()) };
+        // ERROR unwinds, it is what tells a timeout from a cancel; and if it has fired this moment, the cancel
+        // is pending.
+        unsafe {
+            if get_timeout_active(STATEMENT_TIMEOUT) {
+                UNFIRED.set(get_timeout_finish_time(STATEMENT_TIMEOUT));
+            }
+            disable_timeout(STATEMENT_TIMEOUT, true);
+        }
     }
 }
 

@@ -205,6 +205,41 @@ fn a_server_stops_with_all_its_backends_in_floods() {
     drop(waiting);
 }
 
+/// A server that wants to copy, which is not to be had, and then says nothing more.
+#[test]
+fn a_copy_that_falls_silent_does_not_keep_a_backend() {
+    let mut scene = Scene::new();
+    for copy in [says::copy_in(), says::copy_out()] {
+        let server = HostileServer::start(move |session| {
+            session.log_in()?;
+            session.hear_query()?;
+            session.say(&copy)?;
+            session.be_silent()
+        });
+        for (preparation, statement) in [listeners()[0], listeners()[1], listeners()[6]] {
+            at_once(&format!("statement_timeout in a silent COPY, {statement}"), || {
+                let mut client = connected(&scene, &server, preparation);
+                client.batch_execute("SET statement_timeout = '200ms'").unwrap();
+                let began = Instant::now();
+                let error = db_error(client.simple_query(statement));
+                assert_eq!(error.code(), &SqlState::QUERY_CANCELED, "{error:?}");
+                let late = began.elapsed().saturating_sub(Duration::from_millis(200));
+                // Closing it takes no longer than with any server that falls silent.
+                let began = Instant::now();
+                client.batch_execute("RESET statement_timeout; SELECT dblink_disconnect('c')").unwrap();
+                assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+                late
+            });
+            at_once(&format!("cancel in a silent COPY, {statement}"), || {
+                let waiting = Waiting::start(connected(&scene, &server, preparation), statement);
+                scene.until_waiting(waiting.backend.pid());
+                scene.cancel(waiting).1
+            });
+        }
+    }
+    scene.confirm();
+}
+
 /// What is said until a session stands, by servers that never come to the end of it.
 #[test]
 fn a_login_without_end_does_not_keep_a_backend() {

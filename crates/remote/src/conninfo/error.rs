@@ -239,6 +239,12 @@ pub enum ConnInfoError {
         /// Why.
         source: std::io::Error,
     },
+    /// What the service file says of a service is of no use, and not for whoever named it.
+    #[error("could not use service \"{service}\"")]
+    ServicePrivate {
+        /// Its name.
+        service: String,
+    },
     /// A line of the service file makes no sense.
     #[error("{problem} in service file \"{}\", line {line}", path.display())]
     ServiceFileLine {
@@ -295,6 +301,20 @@ fn shown(lead: &str, text: &Option<impl fmt::Display>) -> String {
     }
 }
 
+impl ConnInfoError {
+    /// The error for whoever may not know what is in the files that the server's user can read, and named a
+    /// service: libpq opens service files as that user. Whether there is such a service is told. `None` if
+    /// there is nothing to keep back.
+    pub fn without_file_contents(&self, service: &str) -> Option<ConnInfoError> {
+        match self {
+            Self::ServiceNotFound { .. } | Self::ServiceFileNotFound { .. } | Self::ServicePrivate { .. } => {
+                None
+            }
+            _ => Some(Self::ServicePrivate { service: service.to_owned() }),
+        }
+    }
+}
+
 impl Report for ConnInfoError {
     fn sqlstate(&self) -> SqlState {
         const INVALID_PARAMETER_VALUE: SqlState = SqlState::new("22023");
@@ -340,6 +360,7 @@ impl Report for ConnInfoError {
                 UriProblem::ExtraSeparator(_) => "In a value, write \"=\" as %3D and \"&\" as %26.",
                 _ => return None,
             },
+            Self::ServicePrivate { .. } => "The server log says why.",
             Self::SslModeTooWeak { .. } => "A superuser decides with secretlink.min_sslmode.",
             Self::EmbeddedPassword { .. } => "Give each option under its own keyword.",
             Self::Unsupported { keyword: "gssencmode", .. } => {
