@@ -2,6 +2,7 @@
 
 use secretlink_core::Secret;
 
+use super::document::Document;
 use crate::{AwsError, SecretValue};
 
 /// What a secret says about a database (Secrets Manager user guide, "JSON structure of AWS Secrets
