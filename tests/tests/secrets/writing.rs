@@ -144,7 +144,7 @@ fn one_field_is_read_and_changed() {
     let odd = r#"{ "username": "app", "password": "old", "port": 5432, "ssl": true, "none": null,
                    "deep": {"a" : [1, 2]}, "huge": 1e999, "half": "\ud800" }"#;
     api().create_secret(&name, odd);
-    let mut field = |client: &mut postgres::Client, field: &str| -> Option<String> {
+    let field = |client: &mut postgres::Client, field: &str| -> Option<String> {
         client.query_one("SELECT get_secret_field($1, $2)", &[&name, &field]).unwrap().get(0)
     };
     for (wanted, value) in [
