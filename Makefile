@@ -46,6 +46,9 @@ test-18: deps ## Run everything on PostgreSQL 18, in a root of Debian forky made
 test-majors: test test-18 ## Run everything on PostgreSQL 15, 17 and 18
 	@scripts/test-release.sh trixie
 
+storm: install-dev ## Rotate a thousand secrets, with something going wrong in each; takes an hour
+	@$(SETUP); ROTATIONS=$${ROTATIONS:-1000} cargo test --workspace $$FEATURES,pg_test --test rotation -- --nocapture whatever_goes_wrong
+
 bench: ## Measure against contrib dblink and boto3, side by side
 	@scripts/deps.sh bench
 	@$(SETUP); install_extension bench-build; cargo run --profile bench-build --package secretlink-benches

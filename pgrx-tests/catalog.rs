@@ -25,6 +25,7 @@ mod tests {
             found,
             [
                 "check_role_sync(role name) text",
+                "check_rotation(secret_id text, strategy text DEFAULT NULL::text, master_secret_id text DEFAULT NULL::text) TABLE(item text, ok boolean, detail text, hint text)",
                 "connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
                 "create_role_with_secret(role name, secret_id text, password_length integer DEFAULT 32) text",
                 "create_secret(name text, secret json, description text DEFAULT NULL::text, kms_key_id text DEFAULT NULL::text) text",
@@ -78,6 +79,7 @@ mod tests {
                 "get_secret_value(secret_id text, version_stage text DEFAULT NULL::text, version_id text DEFAULT NULL::text) json",
                 "iam_auth_token(host text, username text, port integer DEFAULT 5432, region text DEFAULT NULL::text) text",
                 "list_secrets(name_prefix text DEFAULT NULL::text) TABLE(name text, arn text, description text, owning_service text, rotation_enabled boolean, next_rotation timestamp with time zone, last_rotated timestamp with time zone, last_changed timestamp with time zone, last_accessed timestamp with time zone, created timestamp with time zone, deleted timestamp with time zone, primary_region text, kms_key_id text)",
+                "next_rotations(schedule text, duration text DEFAULT NULL::text, after timestamp with time zone DEFAULT now(), count integer DEFAULT 5) SETOF tstzrange",
                 "put_secret_binary(secret_id text, secret bytea, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
                 "put_secret_field(secret_id text, field text, value text) text",
                 "put_secret_string(secret_id text, secret text, version_stages text[] DEFAULT '{AWSCURRENT}'::text[]) text",
@@ -85,15 +87,18 @@ mod tests {
                 "refresh_secret(secret_id text) text",
                 "remote_connection() TABLE(name text, host text, port integer, database text, username text, secret text, tls_version text, tls_cipher text, backend_pid integer, state text, in_transaction boolean, connected_at timestamp with time zone, queries bigint, rows bigint, bytes bigint)",
                 "role_sync_states() TABLE(role name, secret_id text, state text, version_id text, synced_at timestamp with time zone, last_error text)",
+                "rotate_secret(secret_id text, strategy text DEFAULT NULL::text, master_secret_id text DEFAULT NULL::text) text",
+                "schedule_rotation(secret_id text, schedule text, duration text DEFAULT NULL::text, strategy text DEFAULT NULL::text, master_secret_id text DEFAULT NULL::text) timestamp with time zone",
                 "secret_cache_entries() TABLE(secret_id text, stage text, version_id text, state text, age interval, expires timestamp with time zone, hits bigint, region text, role_arn text, last_error text)",
                 "secretlink_check() TABLE(item text, ok boolean, detail text, hint text)",
                 "secretlink_check(secret_id text) TABLE(item text, ok boolean, detail text, hint text)",
                 "secretlink_fdw_validator(options text[], catalog oid) void",
                 "secretlink_stat_aws_calls() TABLE(operation text, outcome text, calls bigint, total_ms double precision, max_ms double precision, latency_ms_le double precision[], latency_ms_bucket bigint[])",
-                "secretlink_stat_counters() TABLE(cache_hits bigint, cache_misses bigint, cache_waits bigint, cache_stale_serves bigint, cache_refreshes bigint, aws_calls bigint, aws_failures bigint, connections_opened bigint, connections_failed bigint, connections_retried bigint, rows_received bigint, bytes_received bigint, stats_reset timestamp with time zone)",
+                "secretlink_stat_counters() TABLE(cache_hits bigint, cache_misses bigint, cache_waits bigint, cache_stale_serves bigint, cache_refreshes bigint, aws_calls bigint, aws_failures bigint, connections_opened bigint, connections_failed bigint, connections_retried bigint, rows_received bigint, bytes_received bigint, iam_tokens_signed bigint, rotations_succeeded bigint, rotations_failed bigint, stats_reset timestamp with time zone)",
                 "secretlink_stats_reset() void",
                 "sync_role(role name, secret_id text) void",
                 "try_connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text) TABLE(connected boolean, sqlstate text, message text, detail text, hint text)",
+                "unschedule_rotation(secret_id text) boolean",
                 "unsync_role(role name) void",
             ]
         );
@@ -110,6 +115,7 @@ mod tests {
                 "check v f r",
                 "check v t r",
                 "check_role_sync v f u",
+                "check_rotation v f r",
                 "connect_with_secret v f r",
                 "create_role_with_secret v f u",
                 "create_secret v f u",
@@ -140,22 +146,27 @@ mod tests {
                 "get_secret_binary v f r",
                 "get_secret_string v f r",
                 "get_secret_value v f r",
+                "next_rotations s f s",
                 "put_secret_value v f u",
                 "refresh_secret v f r",
                 "remote_connection v t r",
                 "role_sync_states v t r",
+                "rotate_secret v f u",
+                "schedule_rotation v f u",
                 "secret_cache_entries v t r",
                 "secretlink_fdw_validator v t s",
                 "secretlink_stat_aws_calls v t r",
                 "secretlink_stat_counters v t r",
                 "secretlink_stats_reset v t r",
                 "sync_role v f u",
+                "unschedule_rotation v f u",
                 "unsync_role v f u",
             ]
         );
         // With the owner's rights runs only what contrib runs so, and that is revoked from PUBLIC.
         let special = of_ours("CASE WHEN prosecdef OR proleakproof THEN proname ELSE '' END");
-        assert_eq!(special, ["", "dblink_connect_u"]);
+        // So do the functions that write to a table of the extension.
+        assert_eq!(special, ["", "dblink_connect_u", "schedule_rotation", "unschedule_rotation"]);
     }
 
     #[pg_test]
@@ -166,6 +177,7 @@ mod tests {
             [
                 "check false",
                 "check_role_sync false",
+                "check_rotation false",
                 "connect_with_secret false",
                 "create_role_with_secret false",
                 "create_secret false",
@@ -196,16 +208,20 @@ mod tests {
                 "get_secret_binary false",
                 "get_secret_string false",
                 "get_secret_value false",
+                "next_rotations false",
                 "put_secret_value false",
                 "refresh_secret false",
                 "remote_connection true",
                 "role_sync_states false",
+                "rotate_secret false",
+                "schedule_rotation false",
                 "secret_cache_entries false",
                 "secretlink_fdw_validator true",
                 "secretlink_stat_aws_calls false",
                 "secretlink_stat_counters false",
                 "secretlink_stats_reset false",
                 "sync_role false",
+                "unschedule_rotation false",
                 "unsync_role false",
             ]
         );
@@ -234,6 +250,11 @@ mod tests {
             [
                 "remote_connections t t",
                 "role_sync f t",
+                "rotation_history f t",
+                "rotation_plan f f",
+                "rotation_run f f",
+                "rotation_run_run_seq f f",
+                "rotation_schedule f t",
                 "secret_cache f t",
                 "secretlink_aws_calls f t",
                 "secretlink_stats f t"
@@ -242,7 +263,8 @@ mod tests {
         let without = texts(
             "SELECT attname::text FROM pg_attribute
              WHERE attrelid IN ('role_sync'::regclass, 'secret_cache'::regclass, 'remote_connections'::regclass,
-                                'secretlink_stats'::regclass, 'secretlink_aws_calls'::regclass)
+                                'secretlink_stats'::regclass, 'secretlink_aws_calls'::regclass,
+                                'rotation_history'::regclass, 'rotation_schedule'::regclass)
                AND attnum > 0 AND coalesce(col_description(attrelid, attnum), '') = ''",
         );
         assert!(without.is_empty(), "{without:?}");
@@ -257,6 +279,7 @@ mod tests {
                 "check_role_sync_wrapper",
                 "check_secret_wrapper",
                 "check_wrapper",
+                "check_rotation_wrapper",
                 "connect_with_secret_wrapper",
                 "create_role_with_secret_wrapper",
                 "create_secret_wrapper",
@@ -300,16 +323,20 @@ mod tests {
                 "get_secret_binary_wrapper",
                 "get_secret_string_wrapper",
                 "get_secret_value_wrapper",
+                "next_rotations_wrapper",
                 "put_secret_value_wrapper",
                 "refresh_secret_wrapper",
                 "remote_connection_wrapper",
                 "role_sync_states_wrapper",
+                "rotate_secret_wrapper",
+                "schedule_rotation_wrapper",
                 "secret_cache_entries_wrapper",
                 "secretlink_fdw_validator_wrapper",
                 "secretlink_stat_aws_calls_wrapper",
                 "secretlink_stat_counters_wrapper",
                 "secretlink_stats_reset_wrapper",
                 "sync_role_wrapper",
+                "unschedule_rotation_wrapper",
                 "unsync_role_wrapper",
             ]
         );

@@ -278,3 +278,57 @@ COMMENT ON COLUMN secret_cache.region IS
 COMMENT ON COLUMN secret_cache.role_arn IS 'role, where a foreign server names one';
 COMMENT ON COLUMN secret_cache.kind IS 'secret or iam_token';
 COMMENT ON COLUMN secret_cache.last_error IS 'why the last request to AWS failed, if it did';
+
+REVOKE ALL ON FUNCTION rotate_secret(text, text, text) FROM PUBLIC;
+REVOKE ALL ON rotation_history FROM PUBLIC;
+GRANT SELECT ON rotation_history TO pg_monitor;
+
+COMMENT ON FUNCTION rotate_secret(text, text, text) IS
+    'gives the role of a secret a new password, and returns the version of the secret that is then current';
+COMMENT ON TABLE rotation_run IS 'rotations under way and over: see the view rotation_history';
+COMMENT ON VIEW rotation_history IS 'rotations under way and over';
+COMMENT ON COLUMN rotation_history.run IS 'number of the rotation';
+COMMENT ON COLUMN rotation_history.secret_id IS 'the secret, as it was named';
+COMMENT ON COLUMN rotation_history.cause IS 'call, of rotate_secret, or schedule';
+COMMENT ON COLUMN rotation_history.strategy IS 'single_user, alternating_users or managed';
+COMMENT ON COLUMN rotation_history.step IS 'the step it came to, in AWS''s words';
+COMMENT ON COLUMN rotation_history.from_version_id IS 'version of the secret that was current before';
+COMMENT ON COLUMN rotation_history.version_id IS 'version of the secret that holds the new password';
+COMMENT ON COLUMN rotation_history.attempts IS 'how often it was tried';
+COMMENT ON COLUMN rotation_history.outcome IS
+    'succeeded, failed, rolled_back, abandoned or managed; NULL if that is not clear yet';
+COMMENT ON COLUMN rotation_history.error IS 'why it did not succeed, or has to wait';
+COMMENT ON COLUMN rotation_history.started_at IS 'when it began';
+COMMENT ON COLUMN rotation_history.finished_at IS 'when it was over; NULL if it is not';
+COMMENT ON COLUMN secretlink_stats.rotations_succeeded IS 'rotations that gave a secret a new password';
+COMMENT ON COLUMN secretlink_stats.rotations_failed IS 'rotations that did not';
+
+REVOKE ALL ON FUNCTION check_rotation(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION schedule_rotation(text, text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION unschedule_rotation(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION next_rotations(text, text, timestamptz, int) FROM PUBLIC;
+REVOKE ALL ON rotation_schedule FROM PUBLIC;
+GRANT SELECT ON rotation_schedule TO pg_monitor;
+
+COMMENT ON FUNCTION check_rotation(text, text, text) IS
+    'says what a rotation of a secret would do, and what is missing for it; changes nothing';
+COMMENT ON FUNCTION schedule_rotation(text, text, text, text, text) IS
+    'rotates a secret by a schedule from now on, and returns when its next window begins';
+COMMENT ON FUNCTION unschedule_rotation(text) IS
+    'ends the schedule of a secret, and returns whether there was one';
+COMMENT ON FUNCTION next_rotations(text, text, timestamptz, int) IS
+    'next windows of a schedule';
+COMMENT ON TABLE rotation_plan IS 'schedules of rotations: see the view rotation_schedule';
+COMMENT ON VIEW rotation_schedule IS 'schedules of rotations';
+COMMENT ON COLUMN rotation_schedule.secret_id IS 'the secret, as it was named';
+COMMENT ON COLUMN rotation_schedule.strategy IS
+    'single_user, alternating_users or managed; NULL if the secret decides';
+COMMENT ON COLUMN rotation_schedule.schedule IS 'the schedule, in AWS''s syntax';
+COMMENT ON COLUMN rotation_schedule.duration IS 'how long its windows are; NULL for the default';
+COMMENT ON COLUMN rotation_schedule."window" IS 'the window that is open, or next';
+COMMENT ON COLUMN rotation_schedule.state IS
+    'waiting, due, running, aws if AWS carries it out, or inert if it is another server''s';
+COMMENT ON COLUMN rotation_schedule.step IS 'the step of the rotation under way';
+COMMENT ON COLUMN rotation_schedule.attempts IS 'how often it was tried in this window';
+COMMENT ON COLUMN rotation_schedule.last_error IS 'why the last rotation did not succeed';
+COMMENT ON COLUMN rotation_schedule.last_rotation IS 'when a rotation by this schedule last succeeded';

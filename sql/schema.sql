@@ -7,6 +7,65 @@ The ordering of items is not stable, it is driven by a dependency graph.
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/rotation.rs
+
+CREATE TABLE rotation_run (
+    run bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    secret_id text NOT NULL,
+    arn text,
+    cause text NOT NULL,
+    strategy text,
+    master_secret_id text,
+    step text NOT NULL,
+    version_id text,
+    from_version_id text,
+    attempts int NOT NULL DEFAULT 1,
+    outcome text,
+    error text,
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    retry_at timestamptz
+);
+CREATE INDEX ON rotation_run (arn) WHERE finished_at IS NULL;
+CREATE INDEX ON rotation_run (finished_at);
+
+CREATE TABLE rotation_plan (
+    secret_id text NOT NULL,
+    arn text PRIMARY KEY,
+    schedule text NOT NULL,
+    duration text,
+    strategy text,
+    master_secret_id text,
+    is_aws boolean NOT NULL,
+    system_identifier text NOT NULL,
+    created_at timestamptz NOT NULL,
+    next_from timestamptz NOT NULL,
+    next_to timestamptz NOT NULL,
+    retry_at timestamptz,
+    attempts int NOT NULL DEFAULT 0,
+    last_error text,
+    last_rotation timestamptz
+);
+SELECT pg_catalog.pg_extension_config_dump('rotation_plan', '');
+
+CREATE VIEW rotation_schedule AS
+    SELECT p.secret_id, p.strategy, p.schedule, p.duration, tstzrange(p.next_from, p.next_to) AS "window",
+           CASE WHEN p.system_identifier <> (SELECT system_identifier::text FROM pg_control_system()) THEN 'inert'
+                WHEN p.is_aws THEN 'aws'
+                WHEN r.run IS NOT NULL THEN 'running'
+                WHEN p.next_from <= clock_timestamp() THEN 'due'
+                ELSE 'waiting' END AS state,
+           r.step, coalesce(r.attempts, p.attempts) AS attempts, coalesce(r.error, p.last_error) AS last_error,
+           p.last_rotation
+    FROM rotation_plan p LEFT JOIN rotation_run r ON r.arn = p.arn AND r.finished_at IS NULL;
+
+CREATE VIEW rotation_history AS
+    SELECT run, secret_id, cause, strategy, step, from_version_id, version_id, attempts, outcome, error,
+           started_at, finished_at
+    FROM rotation_run;
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/dblink/catalog.rs
 CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
@@ -20,6 +79,24 @@ CREATE  FUNCTION "check_role_sync"(
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'check_role_sync_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::check_rotation
+CREATE  FUNCTION "check_rotation"(
+	"secret_id" text, /* Option < Text > */
+	"strategy" text DEFAULT NULL, /* Option < Text > */
+	"master_secret_id" text DEFAULT NULL /* Option < Text > */
+) RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_rotation_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -603,6 +680,20 @@ AS 'MODULE_PATHNAME', 'list_secrets_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::next_rotations
+CREATE  FUNCTION "next_rotations"(
+	"schedule" text, /* Option < Text > */
+	"duration" text DEFAULT NULL, /* Option < Text > */
+	"after" timestamp with time zone DEFAULT now(), /* Option < TimestampWithTimeZone > */
+	"count" INT DEFAULT 5 /* Option < i32 > */
+) RETURNS SETOF tstzrange /* Range < TimestampWithTimeZone > */
+STABLE PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'next_rotations_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/secrets.rs
 -- secretlink::api::secrets::put_secret_binary
 CREATE  FUNCTION "put_secret_binary"(
@@ -729,6 +820,35 @@ CREATE VIEW role_sync AS
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::rotate_secret
+CREATE  FUNCTION "rotate_secret"(
+	"secret_id" text, /* Option < Text > */
+	"strategy" text DEFAULT NULL, /* Option < Text > */
+	"master_secret_id" text DEFAULT NULL /* Option < Text > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'rotate_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::schedule_rotation
+CREATE  FUNCTION "schedule_rotation"(
+	"secret_id" text, /* Option < Text > */
+	"schedule" text, /* Option < Text > */
+	"duration" text DEFAULT NULL, /* Option < Text > */
+	"strategy" text DEFAULT NULL, /* Option < Text > */
+	"master_secret_id" text DEFAULT NULL /* Option < Text > */
+) RETURNS timestamp with time zone /* Option < TimestampWithTimeZone > */
+VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'schedule_rotation_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/cache.rs
 -- secretlink::api::cache::secret_cache_entries
 CREATE  FUNCTION "secret_cache_entries"() RETURNS TABLE (
@@ -843,6 +963,8 @@ CREATE  FUNCTION "secretlink_stat_counters"() RETURNS TABLE (
 	"rows_received" bigint,  /* i64 */
 	"bytes_received" bigint,  /* i64 */
 	"iam_tokens_signed" bigint,  /* i64 */
+	"rotations_succeeded" bigint,  /* i64 */
+	"rotations_failed" bigint,  /* i64 */
 	"stats_reset" timestamp with time zone  /* Option < TimestampWithTimeZone > */
 )
 STRICT VOLATILE PARALLEL RESTRICTED
@@ -862,7 +984,7 @@ CREATE VIEW secretlink_aws_calls AS
      CREATE VIEW secretlink_stats AS
         SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
                aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
-               rows_received, bytes_received, stats_reset, iam_tokens_signed
+               rows_received, bytes_received, stats_reset, iam_tokens_signed, rotations_succeeded, rotations_failed
         FROM secretlink_stat_counters();
 /* </end connected objects> */
 
@@ -908,6 +1030,18 @@ CREATE  FUNCTION "try_connect_with_secret"(
 VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'try_connect_with_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::unschedule_rotation
+CREATE  FUNCTION "unschedule_rotation"(
+	"secret_id" text /* Option < Text > */
+) RETURNS bool /* bool */
+VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'unschedule_rotation_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1204,5 +1338,59 @@ COMMENT ON COLUMN secret_cache.region IS
 COMMENT ON COLUMN secret_cache.role_arn IS 'role, where a foreign server names one';
 COMMENT ON COLUMN secret_cache.kind IS 'secret or iam_token';
 COMMENT ON COLUMN secret_cache.last_error IS 'why the last request to AWS failed, if it did';
+
+REVOKE ALL ON FUNCTION rotate_secret(text, text, text) FROM PUBLIC;
+REVOKE ALL ON rotation_history FROM PUBLIC;
+GRANT SELECT ON rotation_history TO pg_monitor;
+
+COMMENT ON FUNCTION rotate_secret(text, text, text) IS
+    'gives the role of a secret a new password, and returns the version of the secret that is then current';
+COMMENT ON TABLE rotation_run IS 'rotations under way and over: see the view rotation_history';
+COMMENT ON VIEW rotation_history IS 'rotations under way and over';
+COMMENT ON COLUMN rotation_history.run IS 'number of the rotation';
+COMMENT ON COLUMN rotation_history.secret_id IS 'the secret, as it was named';
+COMMENT ON COLUMN rotation_history.cause IS 'call, of rotate_secret, or schedule';
+COMMENT ON COLUMN rotation_history.strategy IS 'single_user, alternating_users or managed';
+COMMENT ON COLUMN rotation_history.step IS 'the step it came to, in AWS''s words';
+COMMENT ON COLUMN rotation_history.from_version_id IS 'version of the secret that was current before';
+COMMENT ON COLUMN rotation_history.version_id IS 'version of the secret that holds the new password';
+COMMENT ON COLUMN rotation_history.attempts IS 'how often it was tried';
+COMMENT ON COLUMN rotation_history.outcome IS
+    'succeeded, failed, rolled_back, abandoned or managed; NULL if that is not clear yet';
+COMMENT ON COLUMN rotation_history.error IS 'why it did not succeed, or has to wait';
+COMMENT ON COLUMN rotation_history.started_at IS 'when it began';
+COMMENT ON COLUMN rotation_history.finished_at IS 'when it was over; NULL if it is not';
+COMMENT ON COLUMN secretlink_stats.rotations_succeeded IS 'rotations that gave a secret a new password';
+COMMENT ON COLUMN secretlink_stats.rotations_failed IS 'rotations that did not';
+
+REVOKE ALL ON FUNCTION check_rotation(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION schedule_rotation(text, text, text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION unschedule_rotation(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION next_rotations(text, text, timestamptz, int) FROM PUBLIC;
+REVOKE ALL ON rotation_schedule FROM PUBLIC;
+GRANT SELECT ON rotation_schedule TO pg_monitor;
+
+COMMENT ON FUNCTION check_rotation(text, text, text) IS
+    'says what a rotation of a secret would do, and what is missing for it; changes nothing';
+COMMENT ON FUNCTION schedule_rotation(text, text, text, text, text) IS
+    'rotates a secret by a schedule from now on, and returns when its next window begins';
+COMMENT ON FUNCTION unschedule_rotation(text) IS
+    'ends the schedule of a secret, and returns whether there was one';
+COMMENT ON FUNCTION next_rotations(text, text, timestamptz, int) IS
+    'next windows of a schedule';
+COMMENT ON TABLE rotation_plan IS 'schedules of rotations: see the view rotation_schedule';
+COMMENT ON VIEW rotation_schedule IS 'schedules of rotations';
+COMMENT ON COLUMN rotation_schedule.secret_id IS 'the secret, as it was named';
+COMMENT ON COLUMN rotation_schedule.strategy IS
+    'single_user, alternating_users or managed; NULL if the secret decides';
+COMMENT ON COLUMN rotation_schedule.schedule IS 'the schedule, in AWS''s syntax';
+COMMENT ON COLUMN rotation_schedule.duration IS 'how long its windows are; NULL for the default';
+COMMENT ON COLUMN rotation_schedule."window" IS 'the window that is open, or next';
+COMMENT ON COLUMN rotation_schedule.state IS
+    'waiting, due, running, aws if AWS carries it out, or inert if it is another server''s';
+COMMENT ON COLUMN rotation_schedule.step IS 'the step of the rotation under way';
+COMMENT ON COLUMN rotation_schedule.attempts IS 'how often it was tried in this window';
+COMMENT ON COLUMN rotation_schedule.last_error IS 'why the last rotation did not succeed';
+COMMENT ON COLUMN rotation_schedule.last_rotation IS 'when a rotation by this schedule last succeeded';
 /* </end connected objects> */
 

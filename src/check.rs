@@ -19,7 +19,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// Only if the I/O thread cannot be had.
 pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
-    let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker()];
+    let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker(), rotation_worker()];
     checks.extend(citus());
     match settings::aws::current() {
         Ok(settings) => {
@@ -91,6 +91,11 @@ fn sync_worker() -> Check {
 fn cache_worker() -> Check {
     let none = (settings::cache::size() == 0).then_some("There is none without a cache.");
     worker("cache worker", &doorbell::CACHE, none)
+}
+
+fn rotation_worker() -> Check {
+    let none = server::is_standby().then_some("There is none on a standby.");
+    worker("rotation worker", &doorbell::ROTATION, none)
 }
 
 /// Whether a worker runs. `none` says why there is to be none, if so.

@@ -9,6 +9,7 @@ use crate::api::error::ArgumentError;
 use crate::backend::error::BackendError;
 use crate::connect::error::ConnectionError;
 use crate::dblink::error::DblinkError;
+use crate::rotation::error::RotationError;
 use crate::secrets::error::SecretsError;
 use crate::session::error::SessionError;
 use crate::sync::error::SyncError;
@@ -28,6 +29,9 @@ pub enum Error {
     /// An error of `dblink`.
     #[error(transparent)]
     Dblink(#[from] DblinkError),
+    /// An error of `rotation`.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// An error of `secrets`.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
@@ -46,6 +50,7 @@ impl Error {
             Error::Backend(error) => error,
             Error::Connection(error) => error,
             Error::Dblink(error) => error,
+            Error::Rotation(error) => error,
             Error::Secrets(error) => error,
             Error::Session(error) => error,
             Error::Sync(error) => error,

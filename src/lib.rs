@@ -11,6 +11,7 @@ mod connect;
 mod connections;
 mod dblink;
 mod error;
+mod rotation;
 mod secrets;
 mod session;
 
@@ -52,6 +53,7 @@ pub extern "C-unwind" fn _PG_init() {
             stats::init();
             secrets::cache::init();
             sync::init();
+            rotation::registry::init();
             workers::init();
         }
     } else {

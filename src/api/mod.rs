@@ -10,6 +10,7 @@ mod foreign_data_wrapper;
 mod iam;
 mod passwords;
 mod remote_connections;
+mod rotation;
 mod secrets;
 mod stats;
 

@@ -24,6 +24,8 @@ fn secretlink_stat_counters() -> TableIterator<
         name!(rows_received, i64),
         name!(bytes_received, i64),
         name!(iam_tokens_signed, i64),
+        name!(rotations_succeeded, i64),
+        name!(rotations_failed, i64),
         name!(stats_reset, Option<TimestampWithTimeZone>),
     ),
 > {
@@ -45,6 +47,8 @@ fn secretlink_stat_counters() -> TableIterator<
         counter(Counter::RowsReceived),
         counter(Counter::BytesReceived),
         counter(Counter::IamTokensSigned),
+        counter(Counter::RotationsSucceeded),
+        counter(Counter::RotationsFailed),
         TimestampWithTimeZone::try_from(stats::last_reset()).ok(),
     ))
 }
@@ -90,7 +94,7 @@ extension_sql!(
      CREATE VIEW secretlink_stats AS
         SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
                aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
-               rows_received, bytes_received, stats_reset, iam_tokens_signed
+               rows_received, bytes_received, stats_reset, iam_tokens_signed, rotations_succeeded, rotations_failed
         FROM secretlink_stat_counters();",
     name = "secretlink_stats",
     requires = [secretlink_stat_counters, secretlink_stat_aws_calls]

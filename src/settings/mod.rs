@@ -4,6 +4,7 @@ pub mod aws;
 pub mod cache;
 mod kind;
 pub mod remote;
+pub mod rotation;
 pub mod superusers;
 pub mod sync;
 
@@ -13,6 +14,7 @@ pub fn init() {
         aws::define();
         cache::define();
         remote::define();
+        rotation::define();
         sync::define();
         reserve_prefix();
     });

@@ -2,7 +2,7 @@
 
 use pgrx::{PostgresGucEnum, pg_guard, pg_sys};
 use secretlink_versions::SecretTemplate;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::time::Duration;
 
 use super::kind::{Choice, Context, GuardedHook, Number, Switch, Text, settings};
@@ -76,13 +76,6 @@ settings! {
         1..=86_400,
     )
     .in_seconds();
-    NOTIFY_DATABASE: Text = Text::unset(
-        c"secretlink.notify_database",
-        Context::Reload,
-        c"Database in which NOTIFY secretlink tells of roles that drift or are repaired.",
-        c"Empty, nothing is sent.",
-    )
-    .or(c"postgres");
 }
 
 /// `secretlink.password_sync`: what a change of a synced role's password does when it cannot be
@@ -184,9 +177,4 @@ pub fn max_roles() -> usize {
 /// `secretlink.reconcile_interval`
 pub fn reconcile_interval() -> Duration {
     RECONCILE_INTERVAL.seconds()
-}
-
-/// `secretlink.notify_database`
-pub fn notify_database() -> Option<CString> {
-    NOTIFY_DATABASE.c_string()
 }

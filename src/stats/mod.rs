@@ -39,10 +39,14 @@ pub enum Counter {
     RowsReceived,
     /// Bytes that these rows came as, before encryption.
     BytesReceived,
+    /// Rotations that gave a secret a new password.
+    RotationsSucceeded,
+    /// Rotations that did not.
+    RotationsFailed,
 }
 
 /// How many there are.
-const COUNTERS: usize = Counter::BytesReceived as usize + 1;
+const COUNTERS: usize = Counter::RotationsFailed as usize + 1;
 
 struct Stats {
     counters: [AtomicU64; COUNTERS],

@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use crate::backend::process::server;
 use crate::backend::process::shared_memory::SharedData;
 use crate::backend::process::shared_slots::{SharedSlots, Slots};
+use crate::backend::process::short_text::ShortText;
 use crate::settings;
 
 /// Bytes of a version id: at most 64 (API reference, PutSecretValue, ClientRequestToken).
@@ -61,29 +62,6 @@ impl State {
             4 => State::NoPassword,
             _ => State::Unknown,
         }
-    }
-}
-
-/// A short text in shared memory.
-#[derive(Clone, Copy)]
-struct ShortText<const N: usize> {
-    length: u16,
-    bytes: [u8; N],
-}
-
-impl<const N: usize> ShortText<N> {
-    fn set(&mut self, text: &str) {
-        let mut end = text.len().min(N);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
-        self.length = end as u16;
-    }
-
-    fn get(&self) -> Option<String> {
-        let text = self.bytes.get(..usize::from(self.length))?;
-        (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
     }
 }
 
@@ -224,8 +202,8 @@ impl Slot {
         twice: false,
         generation: 0,
         synced_at: 0,
-        version_id: ShortText { length: 0, bytes: [0; VERSION_ID] },
-        last_error: ShortText { length: 0, bytes: [0; ERROR] },
+        version_id: ShortText::EMPTY,
+        last_error: ShortText::EMPTY,
     };
 
     fn doubt(&mut self) {

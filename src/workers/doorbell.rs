@@ -14,7 +14,10 @@ pub static SYNC: Doorbell = Doorbell::new(c"secretlink worker");
 /// The doorbell of the worker that keeps the cache fresh.
 pub static CACHE: Doorbell = Doorbell::new(c"secretlink cache worker");
 
-const ALL: [&Doorbell; 2] = [&SYNC, &CACHE];
+/// The doorbell of the worker that starts those that rotate.
+pub static ROTATION: Doorbell = Doorbell::new(c"secretlink rotation");
+
+const ALL: [&Doorbell; 3] = [&SYNC, &CACHE, &ROTATION];
 
 /// Where one worker can be woken.
 pub struct Doorbell(Shared<Bell>);

@@ -4,6 +4,7 @@ pub mod doorbell;
 mod notify;
 mod reconcile;
 mod refresh;
+mod rotation;
 
 use pgrx::bgworkers::BgWorkerStartTime;
 
@@ -15,6 +16,8 @@ pub fn init() {
     doorbell::init();
     // It changes secrets: on a standby only from its promotion on.
     worker::register("secretlink", "secretlink_reconcile", BgWorkerStartTime::RecoveryFinished);
+    // So does this one. It is connected to no database: its workers are, as long as they have to.
+    worker::register("secretlink rotation", "secretlink_rotation", BgWorkerStartTime::RecoveryFinished);
     if settings::cache::size() > 0 {
         // It serves all who can connect.
         worker::register("secretlink cache", "secretlink_refresh", BgWorkerStartTime::ConsistentState);

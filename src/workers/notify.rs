@@ -15,7 +15,7 @@ use crate::sync::{states, target};
 
 /// Starts a delivery if there is anything to tell.
 pub fn start_if_needed() {
-    if settings::sync::notify_database().is_none() {
+    if settings::rotation::database().is_none() {
         states::take_to_announce();
     } else if states::any_to_announce() {
         // Without a free place for a worker it is tried again next time.
@@ -30,7 +30,7 @@ pub fn start_if_needed() {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn secretlink_notify(_arg: pg_sys::Datum) {
-    let Some(database) = settings::sync::notify_database() else { return };
+    let Some(database) = settings::rotation::database() else { return };
     // Taken first: if there is no such database, the log says so once for each occasion.
     let announced = states::take_to_announce();
     worker::begin(Some(&database));

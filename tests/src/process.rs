@@ -65,6 +65,11 @@ impl Process {
         self.signal(libc::SIGKILL);
     }
 
+    /// Ask it to end, as `pg_terminate_backend` does.
+    pub fn terminate(self) {
+        self.signal(libc::SIGTERM);
+    }
+
     /// Stop it where it is, with SIGSTOP, all its threads.
     pub fn pause(self) {
         self.signal(libc::SIGSTOP);

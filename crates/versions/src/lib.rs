@@ -21,7 +21,7 @@ pub use obstacle::Obstacle;
 pub use origin::Origin;
 pub use pending::PendingStack;
 pub use promotion::promote;
-pub use random_password::random_password;
+pub use random_password::{PASSWORD_CHARACTERS, random_password, random_password_of};
 pub use role_secret::NewFields;
 pub use settlement::{Candidate, clear_pending, promote_found, unlabelled};
 pub use staging::{Change, Missing, Plan, Staged, plan, write};

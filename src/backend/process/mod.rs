@@ -11,6 +11,7 @@ pub mod server;
 pub mod shared_memory;
 pub mod shared_slots;
 pub mod shared_words;
+pub mod short_text;
 pub mod transaction;
 pub mod user;
 pub mod wait;

@@ -59,6 +59,12 @@ pub fn encoding() -> String {
     unsafe { CStr::from_ptr(pg_sys::GetDatabaseEncodingName()) }.to_string_lossy().into_owned()
 }
 
+/// Whether there is a database of this name. In a transaction.
+pub fn has_database(name: &CStr) -> bool {
+    // SAFETY: a catalog look-up with a C string.
+    unsafe { pg_sys::get_database_oid(name.as_ptr(), true) != pg_sys::InvalidOid }
+}
+
 /// Shows this instead of the statement that is running, in `pg_stat_activity`, and in the server's log if
 /// this process crashes.
 pub fn show_activity(text: &CStr) {

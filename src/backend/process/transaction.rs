@@ -1,5 +1,6 @@
 //! The end of a transaction, and what holds while we work on it.
 
+use pgrx::pg_sys::panic::CaughtError;
 use pgrx::{pg_guard, pg_sys};
 use secretlink_core::fnv1a;
 use std::cell::Cell;
@@ -245,18 +246,22 @@ fn hash(secret: &str) -> u32 {
 }
 
 /// A lock on an object, told by the kind, its last number, from those that core takes on roles.
-fn lock(object: u32, kind: u16, wait: bool) -> bool {
-    let tag = pg_sys::LOCKTAG {
+fn tag(object: u32, kind: u16) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
         locktag_field1: 0,
         locktag_field2: pg_sys::AuthIdRelationId.to_u32(),
         locktag_field3: object,
         locktag_field4: kind,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
         locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
-    };
+    }
+}
+
+/// Takes such a lock until the end of the transaction.
+fn lock(object: u32, kind: u16, wait: bool) -> bool {
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: a well-formed tag; the lock belongs to the transaction, which gives it back.
-    let result = unsafe { pg_sys::LockAcquire(&tag, mode, false, !wait) };
+    let result = unsafe { pg_sys::LockAcquire(&tag(object, kind), mode, false, !wait) };
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
@@ -269,4 +274,53 @@ pub fn in_transaction<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: the one begun above.
     unsafe { pg_sys::CommitTransactionCommand() };
     result
+}
+
+/// Runs `work` in a transaction of its own that sees the database, as [`in_transaction`] does. An ERROR is
+/// reported to the log and rolls the transaction back, and the process goes on: `None`.
+pub fn attempt<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let work = AssertUnwindSafe(|| {
+        in_transaction(|| {
+            // SAFETY: a transaction is in progress; the snapshot lives as long as it.
+            unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+            let result = work();
+            // SAFETY: the one pushed above.
+            unsafe { pg_sys::PopActiveSnapshot() };
+            result
+        })
+    });
+    pgrx::PgTryBuilder::new(move || Some(work()))
+        .catch_others(|error| {
+            let (CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic { ereport: report, .. }) = &error;
+            pgrx::log!("{}", report.message());
+            // SAFETY: as a background worker's main loop does after an ERROR (bgworker.h); the report has been
+            // taken off elog.c's stack.
+            unsafe { pg_sys::AbortCurrentTransaction() };
+            None
+        })
+        .execute()
+}
+
+/// Whether the current transaction has written anything.
+pub fn has_written() -> bool {
+    // SAFETY: reads the state of the current transaction.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
+/// Keeps other workers from rotating this secret, named by its ARN, until [`unlock_rotation`] or the end of
+/// the process. Returns whether the lock was had; it is not waited for. To be called in a transaction.
+pub fn lock_rotation(arn: &str) -> bool {
+    let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: a well-formed tag; the lock belongs to the session.
+    let result = unsafe { pg_sys::LockAcquire(&tag(hash(arn), 4), mode, true, true) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// Gives back what [`lock_rotation`] took.
+pub fn unlock_rotation(arn: &str) {
+    let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
+    // SAFETY: a well-formed tag. Of a lock that is not held, a WARNING tells.
+    unsafe { pg_sys::LockRelease(&tag(hash(arn), 4), mode, true) };
 }

@@ -30,18 +30,24 @@ pub enum WaitEvent {
     Query,
     /// The end of a connection.
     Disconnect,
+    /// A rotation, by whoever has asked for it.
+    Rotation,
+    /// A step of a rotation, by its worker.
+    RotationStep,
 }
 
 impl WaitEvent {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     pub(super) fn info(self) -> u32 {
-        thread_local! { static INFO: [std::cell::Cell<u32>; 5] = const { [const { std::cell::Cell::new(0) }; 5] } }
+        thread_local! { static INFO: [std::cell::Cell<u32>; 7] = const { [const { std::cell::Cell::new(0) }; 7] } }
         let (index, name) = match self {
             WaitEvent::SecretsManager => (0, c"SecretlinkSecretsManager"),
             WaitEvent::Connect => (1, c"SecretlinkConnect"),
             WaitEvent::Query => (2, c"SecretlinkQuery"),
             WaitEvent::Disconnect => (3, c"SecretlinkDisconnect"),
             WaitEvent::SecretCache => (4, c"SecretlinkSecretCache"),
+            WaitEvent::Rotation => (5, c"SecretlinkRotation"),
+            WaitEvent::RotationStep => (6, c"SecretlinkRotationStep"),
         };
         INFO.with(|info| {
             if info[index].get() == 0 {

@@ -35,6 +35,7 @@ fn all_is_well_on_a_server_that_is_set_up() {
             ("preload", Some(true)),
             ("worker", Some(true)),
             ("cache worker", Some(true)),
+            ("rotation worker", Some(true)),
             ("region", Some(true)),
             ("credentials", Some(true)),
             ("identity", Some(true)),
@@ -44,7 +45,7 @@ fn all_is_well_on_a_server_that_is_set_up() {
         ],
         "{found:?}"
     );
-    assert!(found[6].2.contains("account 123456789012"), "{found:?}");
+    assert!(found[7].2.contains("account 123456789012"), "{found:?}");
     assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
     assert_eq!(api.versions(&name), before, "nothing was written");
 }
@@ -66,6 +67,7 @@ fn what_is_missing_is_a_row_and_no_error() {
             ("preload", Some(false)),
             ("worker", None),
             ("cache worker", None),
+            ("rotation worker", None),
             ("region", Some(true)),
             ("credentials", Some(false)),
             ("identity", None),

@@ -210,7 +210,7 @@ fn a_role_that_may_alter_itself_may_not_choose_its_secret() {
         "secretlink.advertised_host = 'x'",
         "secretlink.cluster_name = 'x'",
         "secretlink.max_synced_roles = 100",
-        "secretlink.notify_database = 'x'",
+        "secretlink.database = 'x'",
     ] {
         let error = session.fails(&format!("SET {setting}"));
         assert!(["42501", "55P02"].contains(&error.code().code()), "{setting}: {error:?}");

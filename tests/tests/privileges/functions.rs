@@ -33,10 +33,12 @@ const EVERYBODY: [&str; 23] = [
 ];
 
 /// For those who watch the server: members of `pg_monitor`. No value of a secret is in them.
-const MONITORS: [&str; 9] = [
+const MONITORS: [&str; 11] = [
     "secretlink_check()",
     "role_sync",
     "role_sync_states",
+    "rotation_history",
+    "rotation_schedule",
     "secret_cache",
     "secret_cache_entries",
     "secretlink_aws_calls",
@@ -46,9 +48,10 @@ const MONITORS: [&str; 9] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 24] = [
+const SUPERUSERS: [&str; 29] = [
     "secretlink_check(secret_id text)",
     "check_role_sync",
+    "check_rotation",
     "connect_with_secret",
     "create_role_with_secret",
     "create_secret",
@@ -62,16 +65,23 @@ const SUPERUSERS: [&str; 24] = [
     "get_secret_value",
     "iam_auth_token",
     "list_secrets",
+    "next_rotations",
     "put_secret_binary",
     "put_secret_field",
     "put_secret_string",
     "put_secret_value",
     "refresh_secret",
+    "rotate_secret",
+    "schedule_rotation",
     "secretlink_stats_reset",
     "sync_role",
     "try_connect_with_secret",
+    "unschedule_rotation",
     "unsync_role",
 ];
+
+/// Tables, without a secret in them. As every table, they are for pg_read_all_data, too.
+const TABLES: [&str; 3] = ["rotation_plan", "rotation_run", "rotation_run_run_seq"];
 
 /// A statement that uses each, by its name, and arguments where they make a difference: the functions with
 /// NULL for every argument, not as a constant, of which the planner knows the result.
@@ -96,7 +106,8 @@ pub fn uses(client: &mut Client) -> Vec<(String, String)> {
 #[test]
 fn each_is_for_those_in_the_table() {
     let uses = uses(&mut admin());
-    let known: BTreeSet<&str> = EVERYBODY.iter().chain(&MONITORS).chain(&SUPERUSERS).copied().collect();
+    let known: BTreeSet<&str> =
+        EVERYBODY.iter().chain(&MONITORS).chain(&SUPERUSERS).chain(&TABLES).copied().collect();
     let found: BTreeSet<&str> = uses.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(found, known, "who is a new one for? Say so in this file.");
 

@@ -164,6 +164,9 @@ fn nothing_is_run(schema: &str) {
         format!("SELECT * FROM {schema}.remote_connection()"),
         format!("SELECT * FROM {schema}.role_sync"),
         format!("SELECT * FROM {schema}.role_sync_states()"),
+        format!("SELECT * FROM {schema}.rotation_history, {schema}.rotation_run, {schema}.rotation_run_run_seq"),
+        format!("SELECT * FROM {schema}.rotation_schedule, {schema}.rotation_plan, {schema}.next_rotations('rate(1 day)')"),
+        format!("SELECT * FROM {schema}.check_rotation('{secret}')"),
         format!("SELECT * FROM {schema}.secretlink_stats, {schema}.secretlink_stat_counters()"),
         format!("SELECT * FROM {schema}.secretlink_aws_calls, {schema}.secretlink_stat_aws_calls()"),
         format!("SELECT {schema}.secretlink_stats_reset()"),
@@ -224,6 +227,9 @@ fn nothing_is_run(schema: &str) {
         (format!("SELECT {schema}.sync_role('{role}', 'x')"), "55000"),
         (format!("SELECT {schema}.check_role_sync('{role}')"), "55000"),
         (format!("SELECT {schema}.create_role_with_secret('{role}_2', 'x')"), "55000"),
+        (format!("SELECT {schema}.rotate_secret('{secret}')"), "55000"),
+        (format!("SELECT {schema}.schedule_rotation('{secret}', 'rate(1 day)')"), "55000"),
+        (format!("SELECT {schema}.unschedule_rotation('{secret}')"), "55000"),
         ("ALTER SERVER another OPTIONS (SET port 'x')".into(), "22023"),
     ];
     for function in names_of(&mut admin) {

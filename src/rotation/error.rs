@@ -1,0 +1,133 @@
+//! What rotation reports.
+
+use secretlink_aws::AwsError;
+use secretlink_core::{Report, SqlState};
+use secretlink_rotation::{ScheduleError, Trouble};
+use thiserror::Error;
+
+use crate::backend::error::BackendError;
+use crate::secrets::error::SecretsError;
+use crate::settings::superusers::SettingRefused;
+
+/// An error of a rotation, or of asking for one.
+#[derive(Debug, Error)]
+pub enum RotationError {
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+    #[error("secretlink must be loaded with \"shared_preload_libraries\"")]
+    NotPreloaded,
+    #[error("cannot rotate secrets during recovery")]
+    Standby,
+    #[error("{0} cannot run in a transaction that has written")]
+    HasWritten(&'static str),
+    #[error("rotation is turned off")]
+    TurnedOff,
+    #[error("database \"{0}\" does not exist")]
+    NoDatabase(String),
+    #[error("extension secretlink is not installed in database \"{0}\"")]
+    NotInstalled(String),
+    #[error("schedules of rotations are kept in database \"{0}\"")]
+    OtherDatabase(String),
+    #[error("strategy \"{0}\" does not exist")]
+    NoSuchStrategy(String),
+    #[error("too many rotations are being waited for")]
+    TooMany,
+    #[error("no background worker could be started for the rotation")]
+    NoWorker,
+    #[error("the background worker of the rotation has ended")]
+    WorkerEnded,
+    #[error(transparent)]
+    Schedule(ScheduleError),
+    #[error("schedule \"{0}\" has no window")]
+    NoWindow(String),
+    #[error("{0} is out of range")]
+    Count(&'static str),
+    /// What another worker has written down.
+    #[error("{0}")]
+    Ended(String),
+    #[error("the window was missed while the server was not running")]
+    Missed,
+    #[error("the rotation could not be written down")]
+    NotWrittenDown,
+}
+
+impl From<AwsError> for RotationError {
+    fn from(error: AwsError) -> RotationError {
+        RotationError::Secrets(error.into())
+    }
+}
+
+impl From<SettingRefused> for RotationError {
+    fn from(error: SettingRefused) -> RotationError {
+        RotationError::Secrets(error.into())
+    }
+}
+
+impl Report for RotationError {
+    fn sqlstate(&self) -> SqlState {
+        SqlState::new(match self {
+            RotationError::Backend(error) => return error.sqlstate(),
+            RotationError::Secrets(error) => return error.sqlstate(),
+            RotationError::Trouble(trouble) => return trouble.sqlstate(),
+            RotationError::Schedule(error) => return error.sqlstate(),
+            RotationError::HasWritten(_) => "25001",
+            RotationError::Standby => "25006",
+            RotationError::NoDatabase(_) => "3D000",
+            RotationError::NoSuchStrategy(_) | RotationError::NoWindow(_) | RotationError::Count(_) => {
+                "22023"
+            }
+            RotationError::TooMany | RotationError::NoWorker => "53000",
+            RotationError::WorkerEnded => "57P01",
+            RotationError::NotWrittenDown => "58000",
+            _ => "55000",
+        })
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(match self {
+            RotationError::Backend(error) => return error.detail(),
+            RotationError::Secrets(error) => return error.detail(),
+            RotationError::Trouble(trouble) => return trouble.detail(),
+            RotationError::Schedule(error) => return error.detail(),
+            RotationError::HasWritten(_) => {
+                "The rotation is a background worker's, which might have to wait for this transaction.".into()
+            }
+            RotationError::WorkerEnded => "Another one takes the rotation up, if it had begun.".into(),
+            _ => return None,
+        })
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            RotationError::Backend(error) => return error.hint(),
+            RotationError::Secrets(error) => return error.hint(),
+            RotationError::Trouble(trouble) => return trouble.hint(),
+            RotationError::Schedule(error) => return error.hint(),
+            RotationError::NotPreloaded => {
+                "Add secretlink to shared_preload_libraries in postgresql.conf, and restart the server."
+                    .into()
+            }
+            RotationError::HasWritten(_) => "Call it in a transaction of its own.".into(),
+            RotationError::TurnedOff => {
+                "Set secretlink.database, and secretlink.rotation_workers above 0.".into()
+            }
+            RotationError::NoDatabase(_) => "Set secretlink.database to a database that exists.".into(),
+            RotationError::NotInstalled(_) => {
+                "Use CREATE EXTENSION secretlink there, or set secretlink.database to where it is installed."
+                    .into()
+            }
+            RotationError::OtherDatabase(_) => "Connect to that database, or set secretlink.database.".into(),
+            RotationError::NoSuchStrategy(_) => {
+                "Strategies are single_user, alternating_users and managed.".into()
+            }
+            RotationError::TooMany => "Try again later.".into(),
+            RotationError::NoWorker => "See the server's log, and max_worker_processes.".into(),
+            RotationError::NotWrittenDown => "See the server's log.".into(),
+            _ => return None,
+        })
+    }
+}

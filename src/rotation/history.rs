@@ -1,0 +1,295 @@
+//! The table of runs: what is under way, and what has been.
+//!
+//! It is in the schema of the extension in the database `secretlink.database`. A run that has no
+//! `finished_at` is under way. All functions here are for a worker that is connected to that database,
+//! outside of any transaction; each is one.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::{Spi, pg_sys};
+use secretlink_aws::SecretId;
+use secretlink_rotation::{Issuer, Job, Outcome, Step, Strategy};
+use std::time::Duration;
+
+use crate::backend::process::transaction::{attempt, force_synchronous_commit};
+use crate::backend::text::Text;
+
+/// Why a run began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `rotate_secret`.
+    Call,
+    /// A schedule.
+    Schedule,
+    /// A schedule whose window was over when the server came to it.
+    MissedSchedule,
+}
+
+impl Cause {
+    /// As `rotation_history` shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Call => "call",
+            Cause::Schedule => "schedule",
+            Cause::MissedSchedule => "missed_schedule",
+        }
+    }
+}
+
+/// A run that is not over.
+pub struct Unfinished {
+    /// Its number.
+    pub id: i64,
+    /// The secret as it was named.
+    pub name: String,
+    /// What it is.
+    pub job: Job,
+    /// How far it came.
+    pub step: Step,
+    /// How it ended, if only `AWSPENDING` has to go.
+    pub outcome: Option<Outcome>,
+    /// How often it was tried.
+    pub attempts: i32,
+}
+
+/// Where the tables are.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// `schema.rotation_run`
+    pub runs: String,
+    /// `schema.rotation_plan`
+    pub plans: String,
+}
+
+/// Finds the tables; `None` if the extension is not installed in this database.
+pub fn tables() -> Option<Tables> {
+    attempt(find_tables)?
+}
+
+/// As [`tables`], in a transaction.
+pub fn find_tables() -> Option<Tables> {
+    // Of the extension, and not of whoever may have called a table so.
+    let sql = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e \
+         JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace \
+         JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid \
+         JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass \
+             AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.refobjid OPERATOR(pg_catalog.=) e.oid \
+         WHERE e.extname OPERATOR(pg_catalog.=) 'secretlink' AND c.relname OPERATOR(pg_catalog.=) 'rotation_run'";
+    let schema = text(sql, &[])?;
+    Some(Tables { runs: format!("{schema}.rotation_run"), plans: format!("{schema}.rotation_plan") })
+}
+
+/// The first value of the first row. What SPI itself finds wrong raises ERROR; there is nothing else.
+pub fn text(sql: &str, arguments: &[DatumWithOid<'_>]) -> Option<String> {
+    let value = Spi::connect(|client| {
+        client.select(sql, Some(1), arguments).ok()?.first().get_one::<Text>().ok().flatten()
+    });
+    value.map(|Text(text)| text)
+}
+
+/// Runs a statement.
+pub fn run(sql: &str, arguments: &[DatumWithOid<'_>]) {
+    let _ = Spi::run_with_args(sql, arguments);
+}
+
+/// A text as an argument.
+pub fn given(text: &str) -> DatumWithOid<'_> {
+    Text(text.to_owned()).into()
+}
+
+/// A text that may be missing as an argument.
+pub fn optional<'a>(text: Option<&str>) -> DatumWithOid<'a> {
+    text.map(|text| Text(text.to_owned())).into()
+}
+
+/// What a worker's session begins with: names mean what they say, and what it commits is kept.
+pub fn prepare_session() -> bool {
+    attempt(|| {
+        run("SET search_path TO pg_catalog, pg_temp", &[]);
+        run(
+            "SELECT set_config('synchronous_commit', 'on', false) \
+             WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+            &[],
+        );
+    })
+    .is_some()
+}
+
+/// Who this server is. In a transaction; not on a standby.
+pub fn issuer() -> Option<Issuer> {
+    let sql = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()";
+    let system: i64 = text(sql, &[])?.parse().ok()?;
+    // That of the last checkpoint is the old one for a while after a promotion.
+    let sql =
+        "SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+    let timeline = u32::from_str_radix(&text(sql, &[])?, 16).ok()?;
+    Some(Issuer { system: system.cast_unsigned(), timeline })
+}
+
+/// Writes down a run that is about to begin, unless one of the same secret is under way. For whoever has the
+/// secret's lock. `None` if it could not be written down.
+pub fn begin(tables: &Tables, name: &str, job: &Job, cause: Cause) -> Option<Begun> {
+    attempt(|| {
+        if let Some(row) = unfinished(tables, "arn = $1", &[given(job.secret.as_str())]).into_iter().next() {
+            return Some(Begun::TakenUp(row));
+        }
+        force_synchronous_commit();
+        let sql = format!(
+            "INSERT INTO {} (secret_id, arn, cause, strategy, master_secret_id, step, version_id, from_version_id) \
+             VALUES ($1, $2, $3, $4, $5, 'createSecret', $6, $7) RETURNING run::text",
+            tables.runs
+        );
+        let arguments = [
+            given(name),
+            given(job.secret.as_str()),
+            given(cause.as_str()),
+            given(job.strategy.as_str()),
+            optional(job.master.as_ref().map(SecretId::as_str)),
+            given(&job.version_id),
+            optional(job.from.as_deref()),
+        ];
+        inserted(&sql, &arguments).map(Begun::New)
+    })?
+}
+
+/// What came of [`begin`].
+pub enum Begun {
+    /// The run has this number.
+    New(i64),
+    /// There is one already, which has to be brought to its end.
+    TakenUp(Unfinished),
+}
+
+fn inserted(sql: &str, arguments: &[DatumWithOid<'_>]) -> Option<i64> {
+    let value = Spi::connect_mut(|client| {
+        client.update(sql, Some(1), arguments).ok()?.first().get_one::<Text>().ok().flatten()
+    });
+    value.and_then(|Text(text)| text.parse().ok())
+}
+
+/// Writes down a run that ended before it began.
+pub fn failed_at_once(tables: &Tables, name: &str, cause: Cause, strategy: Option<Strategy>, error: &str) {
+    attempt(|| {
+        let sql = format!(
+            "INSERT INTO {} (secret_id, cause, strategy, step, outcome, error, finished_at) \
+             VALUES ($1, $2, $3, 'createSecret', 'failed', $4, clock_timestamp())",
+            tables.runs
+        );
+        run(
+            &sql,
+            &[given(name), given(cause.as_str()), optional(strategy.map(Strategy::as_str)), given(error)],
+        );
+    });
+}
+
+/// Runs of this server that are not over and whose turn it is.
+pub fn due(tables: &Tables) -> Vec<Unfinished> {
+    attempt(|| unfinished(tables, "coalesce(retry_at <= clock_timestamp(), true)", &[])).unwrap_or_default()
+}
+
+fn unfinished(tables: &Tables, condition: &str, arguments: &[DatumWithOid<'_>]) -> Vec<Unfinished> {
+    let sql = format!(
+        "SELECT run::text, secret_id, arn, strategy, master_secret_id, step, version_id, from_version_id, outcome, \
+             attempts::text \
+         FROM {} WHERE finished_at IS NULL AND {condition} ORDER BY retry_at NULLS FIRST, run LIMIT 100",
+        tables.runs
+    );
+    Spi::connect(|client| {
+        let Ok(rows) = client.select(&sql, None, arguments) else { return Vec::new() };
+        rows.filter_map(|row| {
+            let field = |place| row.get::<Text>(place).ok().flatten().map(|Text(text)| text);
+            let secret = |text: String| SecretId::parse(&text).ok();
+            Some(Unfinished {
+                id: field(1)?.parse().ok()?,
+                name: field(2)?,
+                job: Job {
+                    secret: secret(field(3)?)?,
+                    strategy: Strategy::parse(&field(4)?)?,
+                    master: field(5).and_then(secret),
+                    version_id: field(7)?,
+                    from: field(8),
+                },
+                step: Step::parse(&field(6)?)?,
+                outcome: field(9).and_then(|name| Outcome::parse(&name)),
+                attempts: field(10)?.parse().ok()?,
+            })
+        })
+        .collect()
+    })
+}
+
+/// A run has come as far as this step, which is about to begin. It is on disk when this returns `true`.
+pub fn note_step(tables: &Tables, id: i64, step: Step) -> bool {
+    attempt(|| {
+        force_synchronous_commit();
+        let sql = format!("UPDATE {} SET step = $2 WHERE run = $1 RETURNING run::text", tables.runs);
+        inserted(&sql, &[id.into(), given(step.as_str())]).is_some()
+    })
+    .unwrap_or_default()
+}
+
+/// A run ended like this; whether `AWSPENDING` is gone, too, is written down by [`note_over`].
+pub fn note_outcome(tables: &Tables, id: i64, outcome: Outcome, error: Option<&str>, payload: &str) {
+    attempt(|| {
+        force_synchronous_commit();
+        let sql =
+            format!("UPDATE {} SET outcome = $2, error = $3, retry_at = NULL WHERE run = $1", tables.runs);
+        run(&sql, &[id.into(), given(outcome.as_str()), optional(error)]);
+        notify(payload);
+    });
+}
+
+/// A run has to wait.
+pub fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: Duration) {
+    attempt(|| {
+        let sql = format!(
+            "UPDATE {} SET attempts = attempts + 1, error = coalesce($2, error), \
+                 retry_at = clock_timestamp() + make_interval(secs => $3) WHERE run = $1",
+            tables.runs
+        );
+        run(&sql, &[id.into(), optional(error), pause.as_secs_f64().into()]);
+    });
+}
+
+/// How a run ended, with its version and its error; `None` if that is not clear yet.
+pub fn outcome_of(tables: &Tables, id: i64) -> Option<(Outcome, String, String)> {
+    attempt(|| {
+        let field = |column: &str| {
+            text(&format!("SELECT {column} FROM {} WHERE run = $1", tables.runs), &[id.into()])
+        };
+        let outcome = Outcome::parse(&field("outcome")?)?;
+        Some((outcome, field("version_id").unwrap_or_default(), field("error").unwrap_or_default()))
+    })?
+}
+
+/// All is done.
+pub fn note_over(tables: &Tables, id: i64) {
+    attempt(|| {
+        force_synchronous_commit();
+        let sql = format!(
+            "UPDATE {} SET finished_at = clock_timestamp(), retry_at = NULL WHERE run = $1",
+            tables.runs
+        );
+        run(&sql, &[id.into()]);
+    });
+}
+
+/// `NOTIFY secretlink`. In a transaction.
+pub fn notify(payload: &str) {
+    run("SELECT pg_catalog.pg_notify('secretlink', $1)", &[given(payload)]);
+}
+
+/// When there is something to do next, as far as the runs go; and forgets what is old.
+pub fn next(tables: &Tables, keep: Duration) -> Option<pg_sys::TimestampTz> {
+    attempt(|| {
+        let sql = format!(
+            "DELETE FROM {} WHERE finished_at < clock_timestamp() - make_interval(secs => $1)",
+            tables.runs
+        );
+        run(&sql, &[keep.as_secs_f64().into()]);
+        let sql = format!(
+            "SELECT min(coalesce(retry_at, started_at)) FROM {} WHERE finished_at IS NULL",
+            tables.runs
+        );
+        Spi::get_one::<pgrx::datum::TimestampWithTimeZone>(&sql).ok().flatten().map(Into::into)
+    })?
+}

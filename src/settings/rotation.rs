@@ -1,0 +1,130 @@
+//! Settings of rotation, and of the database that secretlink keeps things in.
+
+use pgrx::{pg_guard, pg_sys};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::time::Duration;
+
+use super::kind::{Context, GuardedHook, Number, Text, settings};
+use crate::backend::process::report::set_check_detail;
+
+settings! {
+    DATABASE: Text = Text::unset(
+        c"secretlink.database",
+        Context::Reload,
+        c"Database that keeps the schedules and the history of rotations, and in which NOTIFY secretlink is sent.",
+        c"Empty, nothing is rotated by this server, and nothing is sent.",
+    )
+    .or(c"postgres");
+    ROTATION_WORKERS: Number = Number::new(
+        c"secretlink.rotation_workers",
+        Context::Reload,
+        c"How many secrets are rotated at the same time.",
+        c"0 rotates none.",
+        2,
+        0..=64,
+    );
+    ROTATION_PASSWORD_LENGTH: Number = Number::new(
+        c"secretlink.rotation_password_length",
+        Context::Reload,
+        c"How many characters a password has that a rotation makes.",
+        c"",
+        32,
+        16..=256,
+    );
+    ROTATION_EXCLUDE_CHARACTERS: Text = Text::unset(
+        c"secretlink.rotation_exclude_characters",
+        Context::Reload,
+        c"Characters that are in no password that a rotation makes.",
+        c"Passwords are made of letters, digits, - and _, of which these are left out.",
+    )
+    .or(c"/@\"'\\")
+    .checked(EXCLUDE_HOOK);
+    ROTATION_TIMEOUT: Number = Number::new(
+        c"secretlink.rotation_timeout",
+        Context::Reload,
+        c"Longest time that a rotation may take until it changes the password.",
+        c"Once the password may have been changed, the rotation goes on until the secret logs in. One that AWS carries out is waited for as long as this.",
+        300,
+        1..=86_400,
+    )
+    .in_seconds();
+    ROTATION_MIN_AGE: Number = Number::new(
+        c"secretlink.rotation_min_age",
+        Context::Reload,
+        c"How old the current version of a secret must be before the next one is made.",
+        c"Whoever read the secret before the last rotation has so much time to log in.",
+        1_000,
+        0..=3_600_000,
+    )
+    .in_milliseconds();
+    ROTATION_HISTORY_KEEP: Number = Number::new(
+        c"secretlink.rotation_history_keep",
+        Context::Reload,
+        c"For how long rotations stay in rotation_history.",
+        c"",
+        31_536_000,
+        3_600..=i32::MAX,
+    )
+    .in_seconds();
+}
+
+/// How many of the characters that passwords are made of must be left.
+const LEAST_CHARACTERS: usize = 16;
+
+// SAFETY: it has #[pg_guard], and reads nothing but its argument.
+const EXCLUDE_HOOK: GuardedHook = unsafe { GuardedHook::new(check_exclude) };
+
+/// Refuses to leave out nearly everything.
+///
+/// # Safety
+/// For guc.c to call, with the address of a C string or of a null pointer.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_exclude(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as promised.
+    let excluded = unsafe { if (*value).is_null() { &[] } else { CStr::from_ptr(*value).to_bytes() } };
+    let left =
+        secretlink_versions::PASSWORD_CHARACTERS.iter().filter(|byte| !excluded.contains(byte)).count();
+    if left < LEAST_CHARACTERS {
+        set_check_detail("At least 16 of the letters, digits, - and _ must be left.");
+    }
+    left >= LEAST_CHARACTERS
+}
+
+/// `secretlink.database`
+pub fn database() -> Option<CString> {
+    DATABASE.c_string()
+}
+
+/// `secretlink.rotation_workers`
+pub fn workers() -> usize {
+    ROTATION_WORKERS.get() as usize
+}
+
+/// `secretlink.rotation_password_length`
+pub fn password_length() -> usize {
+    ROTATION_PASSWORD_LENGTH.get() as usize
+}
+
+/// `secretlink.rotation_exclude_characters`
+pub fn exclude_characters() -> String {
+    ROTATION_EXCLUDE_CHARACTERS.get().unwrap_or_default()
+}
+
+/// `secretlink.rotation_timeout`
+pub fn timeout() -> Duration {
+    ROTATION_TIMEOUT.seconds()
+}
+
+/// `secretlink.rotation_min_age`
+pub fn min_age() -> Duration {
+    ROTATION_MIN_AGE.milliseconds()
+}
+
+/// `secretlink.rotation_history_keep`
+pub fn history_keep() -> Duration {
+    ROTATION_HISTORY_KEEP.seconds()
+}

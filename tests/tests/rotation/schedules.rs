@@ -1,0 +1,241 @@
+//! Schedules, and whose turn it is.
+
+use crate::ground::{Ground, PATIENCE, Subject, api, ground};
+use secretlink_e2e::{StopMode, db_error, eventually};
+use std::time::Duration;
+
+impl Subject<'_> {
+    fn schedule(&self, schedule: &str) {
+        self.ground
+            .session()
+            .query_one("SELECT schedule_rotation($1, $2)", &[&self.secret, &schedule])
+            .unwrap();
+    }
+
+    /// Its window is now, as far as the table says.
+    fn shift(&self, from: &str, to: &str) {
+        let sql = format!(
+            "UPDATE rotation_plan SET next_from = date_trunc('second', now()) + interval '{from}',
+                 next_to = date_trunc('second', now()) + interval '{to}' WHERE secret_id = $1"
+        );
+        assert_eq!(self.ground.session().execute(&sql, &[&self.secret]).unwrap(), 1);
+    }
+
+    fn state(&self) -> String {
+        let sql = "SELECT state FROM rotation_schedule WHERE secret_id = $1";
+        self.ground.session().query_one(sql, &[&self.secret]).unwrap().get(0)
+    }
+
+    /// Cause, outcome and error of each run.
+    fn causes(&self) -> Vec<(String, Option<String>)> {
+        let sql = "SELECT cause, outcome FROM rotation_history WHERE secret_id = $1 ORDER BY run";
+        let rows = self.ground.session().query(sql, &[&self.secret]).unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}
+
+/// Has a worker look at what there is.
+fn look(ground: &Ground) {
+    ground.session().simple_query("SELECT rotate_secret('no/such/secret')").unwrap_err();
+}
+
+fn done(cause: &str, outcome: &str) -> (String, Option<String>) {
+    (cause.to_owned(), Some(outcome.to_owned()))
+}
+
+#[test]
+fn a_secret_is_rotated_in_its_window() {
+    let subject = ground().subject("scheduled");
+    let before = subject.at("AWSCURRENT");
+    subject.schedule("cron(0 0 * * ? *)");
+    assert_eq!(subject.state(), "waiting");
+    subject.shift("-1 min", "1 hour");
+    look(subject.ground);
+    eventually("it was rotated", PATIENCE, || match subject.causes() {
+        causes if causes == [done("schedule", "succeeded")] => Ok(()),
+        causes => Err(format!("{causes:?}")),
+    });
+    subject.assert_at_rest();
+    assert!(!subject.logs_in(&before));
+    // Once, and then in the next window.
+    eventually("it waits again", PATIENCE, || match subject.state().as_str() {
+        "waiting" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    look(subject.ground);
+    assert_eq!(subject.causes().len(), 1);
+    let mut session = subject.ground.session();
+    let unschedule = |session: &mut postgres::Client| -> bool {
+        session.query_one("SELECT unschedule_rotation($1)", &[&subject.secret]).unwrap().get(0)
+    };
+    assert!(unschedule(&mut session));
+    assert!(!unschedule(&mut session));
+}
+
+#[test]
+fn a_missed_window() {
+    let ground = ground();
+    let (cron, rate) = (ground.subject("cron"), ground.subject("rate"));
+    let before = cron.at("AWSCURRENT");
+    cron.schedule("cron(0 0 * * ? *)");
+    rate.schedule("rate(4 hours)");
+    cron.shift("-2 hours", "-1 hour");
+    rate.shift("-2 hours", "-1 hour");
+    look(ground);
+    eventually("both were looked at", PATIENCE, || {
+        let seen = (cron.causes(), rate.causes());
+        let expected = (vec![done("missed_schedule", "failed")], vec![done("missed_schedule", "succeeded")]);
+        if seen == expected { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
+    cron.assert_untouched(&before);
+    rate.assert_at_rest();
+}
+
+#[test]
+fn a_rotation_that_fails_is_tried_again_in_its_window() {
+    let subject = ground().subject("again");
+    let good = subject.at("AWSCURRENT");
+    api().put_secret_value(&subject.secret, "{}", &["AWSCURRENT"]);
+    subject.schedule("cron(0 0 * * ? *)");
+    subject.shift("-1 min", "1 hour");
+    look(subject.ground);
+    eventually("it has failed", PATIENCE, || match subject.causes() {
+        causes if causes == [done("schedule", "failed")] => Ok(()),
+        causes => Err(format!("{causes:?}")),
+    });
+    let sql = "SELECT attempts, last_error FROM rotation_schedule WHERE secret_id = $1";
+    eventually("it is to be tried again", PATIENCE, || {
+        let row = subject.ground.session().query_one(sql, &[&subject.secret]).unwrap();
+        let seen = (row.get::<_, i32>(0), row.get::<_, Option<String>>(1).unwrap_or_default());
+        if seen.0 == 1 && seen.1.contains("has no password field") {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    });
+    api().put_secret_value(&subject.secret, &good.to_string(), &["AWSCURRENT"]);
+    let now = "UPDATE rotation_plan SET retry_at = now() WHERE secret_id = $1";
+    subject.ground.session().execute(now, &[&subject.secret]).unwrap();
+    look(subject.ground);
+    eventually("it was rotated", PATIENCE, || match subject.causes().pop() {
+        Some(last) if last == done("schedule", "succeeded") => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+    subject.assert_at_rest();
+}
+
+#[test]
+fn schedules_of_another_cluster_are_inert() {
+    let subject = ground().subject("inert");
+    let before = subject.at("AWSCURRENT");
+    subject.schedule("rate(4 hours)");
+    subject.shift("-2 hours", "-1 hour");
+    let copied = "UPDATE rotation_plan SET system_identifier = '1' WHERE secret_id = $1";
+    subject.ground.session().execute(copied, &[&subject.secret]).unwrap();
+    assert_eq!(subject.state(), "inert");
+    look(subject.ground);
+    look(subject.ground);
+    assert_eq!(subject.causes(), []);
+    subject.assert_untouched(&before);
+    // Taken over.
+    subject.schedule("rate(4 hours)");
+    assert_eq!(subject.state(), "waiting");
+}
+
+#[test]
+fn no_more_workers_than_there_may_be() {
+    let ground = Ground::with(|local| local.conf("secretlink.rotation_workers = 2"));
+    let subjects: Vec<_> = (0..12).map(|_| ground.subject("many")).collect();
+    for subject in &subjects {
+        subject.schedule("rate(4 hours)");
+        subject.shift("-1 min", "1 hour");
+        ground.relay.rule_for_others(|request| match request.operation.as_str() {
+            "PutSecretValue" => secretlink_e2e::Fault::Delay(Duration::from_millis(300)),
+            _ => secretlink_e2e::Fault::None,
+        });
+    }
+    look(&ground);
+    let mut session = ground.session();
+    let mut most = 0;
+    eventually("all are rotated", PATIENCE, || {
+        let sql = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'secretlink rotation worker'),
+                          (SELECT count(*) FROM rotation_history WHERE outcome = 'succeeded')";
+        let row = session.query_one(sql, &[]).unwrap();
+        most = most.max(row.get::<_, i64>(0));
+        let done = row.get::<_, i64>(1);
+        if done == 12 { Ok(()) } else { Err(format!("{done}")) }
+    });
+    assert_eq!(most, 2);
+    for subject in &subjects {
+        subject.assert_at_rest();
+    }
+    eventually("nobody stays connected", PATIENCE, || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'secretlink rotation worker'";
+        let workers: i64 = session.query_one(sql, &[]).unwrap().get(0);
+        if workers == 0 { Ok(()) } else { Err(format!("{workers}")) }
+    });
+}
+
+#[test]
+fn windows_that_open_while_the_server_is_down() {
+    let mut ground = Ground::start();
+    let (secret, role) = {
+        let subject = ground.subject("down");
+        subject.schedule("rate(4 hours)");
+        subject.shift("-1 min", "1 hour");
+        (subject.secret.clone(), subject.role.clone())
+    };
+    ground.local.restart(StopMode::Fast);
+    let subject = Subject { ground: &ground, server: &ground.remote, secret, role };
+    eventually("it was rotated", PATIENCE, || match subject.causes() {
+        causes if causes == [done("schedule", "succeeded")] => Ok(()),
+        causes => Err(format!("{causes:?}")),
+    });
+    subject.assert_at_rest();
+}
+
+#[test]
+fn what_is_wrong_with_a_schedule() {
+    let subject = ground().subject("wrong");
+    let mut session = subject.ground.session();
+    let mut error = |sql: &str| {
+        let error = db_error(session.simple_query(&sql.replace("$1", &format!("'{}'", subject.secret))));
+        (error.code().code().to_owned(), error.message().to_owned())
+    };
+    for (schedule, message) in [
+        ("rate(3 hours)", "invalid rate of a schedule: \"3 hours\""),
+        ("cron(0 8 * * ?)", "invalid cron expression of a schedule: \"0 8 * * ?\""),
+        ("cron(0 25 * * ? *)", "invalid hours field of a schedule: \"25\""),
+        ("cron(0 8 31 FEB ? *)", "schedule \"cron(0 8 31 FEB ? *)\" has no window"),
+    ] {
+        let found = error(&format!("SELECT schedule_rotation($1, '{schedule}')"));
+        assert_eq!(found, ("22023".into(), message.into()), "{schedule}");
+    }
+    assert_eq!(error("SELECT schedule_rotation($1, 'rate(4 hours)', '5h')").0, "22023");
+    assert_eq!(error("SELECT schedule_rotation('no/such/secret', 'rate(4 hours)')").0, "42704");
+    assert_eq!(error("SELECT schedule_rotation($1, 'rate(4 hours)', strategy => 'managed')").0, "55000");
+    assert_eq!(error("SELECT next_rotations('rate(4 hours)', count => -1)").0, "22023");
+    session.batch_execute("CREATE DATABASE another").unwrap();
+    let mut another = subject.ground.local.connect("postgres", "another");
+    another.batch_execute("CREATE EXTENSION secretlink").unwrap();
+    let refused = db_error(
+        another.simple_query(&format!("SELECT schedule_rotation('{}', 'rate(1 day)')", subject.secret)),
+    );
+    assert_eq!(refused.message(), "schedules of rotations are kept in database \"postgres\"");
+}
+
+#[test]
+fn the_next_windows() {
+    let mut session = ground().session();
+    let sql = "SELECT array_agg(w::text) FROM next_rotations('cron(0 8 1 * ? *)', '3h', '2026-11-30 10:00+00', 2) w";
+    let windows: Vec<String> = session.query_one(sql, &[]).unwrap().get(0);
+    assert_eq!(
+        windows,
+        [
+            "[\"2026-12-01 08:00:00+00\",\"2026-12-01 11:00:00+00\")",
+            "[\"2027-01-01 08:00:00+00\",\"2027-01-01 11:00:00+00\")"
+        ]
+    );
+    let sql = "SELECT count(*) FROM next_rotations('rate(10 days)')";
+    assert_eq!(session.query_one(sql, &[]).unwrap().get::<_, i64>(0), 5);
+}

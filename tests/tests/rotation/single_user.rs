@@ -1,0 +1,213 @@
+//! A role changes its own password.
+
+use crate::ground::{Subject, api, ground, rotate};
+use secretlink_e2e::{Fault, db_error};
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Run `work` when the n-th request for `operation` arrives, once.
+fn at(subject: &Subject<'_>, operation: &'static str, nth: usize, work: impl Fn() + Send + Sync + 'static) {
+    let relay = &subject.ground.relay;
+    let seen = std::sync::atomic::AtomicUsize::new(0);
+    relay.rule(&arn(subject), move |request| {
+        if request.operation == operation && seen.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+            work();
+        }
+        Fault::None
+    });
+}
+
+/// What a run calls the secret, once it knows.
+fn arn(subject: &Subject<'_>) -> String {
+    let answer = api().call("DescribeSecret", json!({ "SecretId": subject.secret })).unwrap();
+    answer["ARN"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_role_elsewhere_gets_a_new_password() {
+    let subject = ground().subject("single");
+    let (before, first) =
+        (subject.at("AWSCURRENT"), api().version_at(&subject.secret, "AWSCURRENT").unwrap());
+    let version = subject.rotate().unwrap();
+    assert!(version.starts_with("slrotate-"), "{version}");
+    assert_eq!(api().version_at(&subject.secret, "AWSCURRENT"), Some(version.clone()));
+    assert_eq!(api().version_at(&subject.secret, "AWSPREVIOUS"), Some(first));
+    assert_eq!(subject.last_outcome(), "succeeded");
+    subject.assert_at_rest();
+    let mut after = subject.at("AWSCURRENT");
+    assert_ne!(after["password"], before["password"]);
+    assert_eq!(after["password"].as_str().unwrap().len(), 32);
+    assert!(!subject.logs_in(&before), "the old password is over");
+    after["password"] = before["password"].clone();
+    assert_eq!(after, before, "nothing else has changed");
+
+    // Nobody has seen the new password.
+    let password = subject.password();
+    for log in [subject.server.log(), subject.ground.local.log()] {
+        assert!(!log.contains(&password));
+    }
+    assert!(subject.server.log().contains("PASSWORD 'SCRAM-SHA-256$4096:"));
+    assert!(
+        subject.ground.local.log().contains(&format!("rotation of secret \"{}\" succeeded", subject.secret))
+    );
+
+    // And again, several times.
+    // A rotation that has been answered is in nobody's way.
+    for _ in 0..5 {
+        let next = subject.rotate().unwrap();
+        assert_ne!(next, version);
+        assert!(subject.current_logs_in());
+    }
+    assert!(subject.history().iter().all(|(step, outcome, error)| {
+        step == "finishSecret" && outcome.as_deref() == Some("succeeded") && error.is_none()
+    }));
+}
+
+#[test]
+fn it_takes_seven_calls() {
+    let subject = ground().subject("calls");
+    let relay = &subject.ground.relay;
+    relay.forget(&subject.secret);
+    subject.rotate().unwrap();
+    assert_eq!(subject.last_outcome(), "succeeded");
+    let mut operations = relay.operations(&subject.secret);
+    operations.extend(relay.operations(&arn(&subject)));
+    assert_eq!(
+        operations,
+        [
+            "DescribeSecret",
+            "GetSecretValue",
+            "PutSecretValue",
+            "UpdateSecretVersionStage",
+            "DescribeSecret",
+            "UpdateSecretVersionStage",
+            "UpdateSecretVersionStage"
+        ]
+    );
+}
+
+#[test]
+fn a_role_of_this_server() {
+    let ground = ground();
+    let subject = ground.subject_at(&ground.local, "own");
+    let mut value = subject.at("AWSCURRENT");
+    // It has no TLS.
+    value["ssl"] = json!(false);
+    api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
+    subject.rotate().unwrap();
+    assert_eq!(subject.last_outcome(), "succeeded");
+    subject.assert_at_rest();
+    assert!(!subject.logs_in(&value));
+}
+
+#[test]
+fn what_is_cached_is_the_new_password_at_once() {
+    let subject = ground().subject("cached");
+    let mut session = subject.ground.session();
+    let mut cached = || -> serde_json::Value {
+        let row = session.query_one("SELECT get_secret_value($1)::text", &[&subject.secret]).unwrap();
+        serde_json::from_str(row.get(0)).unwrap()
+    };
+    let before = cached();
+    subject.rotate().unwrap();
+    assert_ne!(cached(), before);
+    assert_eq!(cached(), subject.at("AWSCURRENT"));
+}
+
+#[test]
+fn the_previous_password_is_tried() {
+    let subject = ground().subject("previous");
+    let before = subject.at("AWSCURRENT");
+    // Somebody has stored a password that is not the role's.
+    api().put_secret_value(&subject.secret, &subject.value("wrong").to_string(), &["AWSCURRENT"]);
+    assert!(!subject.current_logs_in() && subject.logs_in(&before));
+    subject.rotate().unwrap();
+    assert_eq!(subject.last_outcome(), "succeeded");
+    subject.assert_at_rest();
+}
+
+#[test]
+fn a_password_that_is_not_accepted_is_taken_back() {
+    let subject = ground().subject("back");
+    let before = subject.at("AWSCURRENT");
+    let superuser = subject.server.conninfo("postgres", "postgres");
+    let (role, server) = (subject.role.clone(), subject.server);
+    // Under the lock, after everything was looked at: no password logs in any more.
+    let done = AtomicBool::new(false);
+    let expire = format!("ALTER ROLE {role} VALID UNTIL '2000-01-01'");
+    let psql = std::sync::Mutex::new(server.psql_command(&superuser));
+    at(&subject, "DescribeSecret", 1, move || {
+        if !done.swap(true, Ordering::SeqCst) {
+            let mut psql = psql.lock().unwrap();
+            assert!(psql.args(["--command", &expire]).status().unwrap().success());
+        }
+    });
+    let (code, message) = subject.refused();
+    assert_eq!(
+        (code.as_str(), message),
+        ("28P01", format!("the server does not accept the new password of role \"{role}\""))
+    );
+    assert_eq!(subject.last_outcome(), "rolled_back");
+    assert!(server.psql(&format!("ALTER ROLE {role} VALID UNTIL 'infinity'")).success);
+    subject.assert_untouched(&before);
+    // The next one goes through.
+    subject.rotate().unwrap();
+    subject.assert_at_rest();
+}
+
+#[test]
+fn an_edit_in_the_middle_survives() {
+    let subject = ground().subject("edited");
+    let mut edited = subject.at("AWSCURRENT");
+    edited["host"] = json!("localhost");
+    edited["note"] = json!("by hand");
+    let (secret, text) = (subject.secret.clone(), edited.to_string());
+    // AWSPENDING is taken first, then AWSCURRENT moves.
+    at(&subject, "UpdateSecretVersionStage", 2, move || {
+        api().put_secret_value(&secret, &text, &["AWSCURRENT"]);
+    });
+    subject.rotate().unwrap();
+    assert_eq!(subject.last_outcome(), "succeeded");
+    subject.assert_at_rest();
+    let mut after = subject.at("AWSCURRENT");
+    assert_ne!(after["password"], edited["password"]);
+    after["password"] = edited["password"].clone();
+    assert_eq!(after, edited);
+}
+
+#[test]
+fn one_that_is_under_way_is_waited_for_by_nobody_else() {
+    let subject = ground().subject("twice");
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let may_go = std::sync::Mutex::new(may_go);
+    at(&subject, "PutSecretValue", 1, move || {
+        let _ = begun.send(());
+        let _ = may_go.lock().unwrap().recv_timeout(crate::ground::PATIENCE);
+    });
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| subject.rotate());
+        has_begun.recv_timeout(crate::ground::PATIENCE).unwrap();
+        let (code, message) = subject.refused();
+        assert_eq!(code, "55006", "{message}");
+        go.send(()).unwrap();
+        first.join().unwrap().unwrap();
+    });
+    subject.assert_at_rest();
+}
+
+#[test]
+fn whoever_has_asked_may_go() {
+    let subject = ground().subject("gone");
+    let before = subject.at("AWSCURRENT");
+    let mut session = subject.ground.session();
+    let cancel = session.cancel_token();
+    at(&subject, "UpdateSecretVersionStage", 1, move || {
+        cancel.cancel_query(postgres::NoTls).unwrap();
+    });
+    let error = db_error(rotate(&mut session, &subject.secret, None));
+    assert_eq!(error.code().code(), "57014");
+    assert_eq!(subject.last_outcome(), "succeeded");
+    subject.assert_at_rest();
+    assert!(!subject.logs_in(&before));
+}
