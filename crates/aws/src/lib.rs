@@ -3,6 +3,9 @@
 //! Everything here runs on the I/O thread, inside its tokio runtime, and knows nothing of Postgres:
 //! settings come in as a snapshot, errors go out as [`AwsError`], which says what a user must see.
 
+#![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+
 mod call;
 mod check;
 mod client;

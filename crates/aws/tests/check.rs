@@ -1,6 +1,8 @@
 //! `check`, with a Secrets Manager and an STS that answer as told. One test, since where STS is stands in
 //! the environment.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! After a call nothing of a secret is left in this process's memory, given the allocator that the
 //! extension uses, which wipes whatever is freed.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,5 +1,7 @@
 //! Credentials from a child process, and what that does to the process it runs in.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,8 @@
 //! `secretlink.profile` beside credentials in the environment. A file of its own, because the
 //! environment is the process's.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use common::{get, settings};

@@ -1,5 +1,7 @@
 //! Tokens, beside those of AWS's own SDKs.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

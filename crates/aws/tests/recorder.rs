@@ -1,5 +1,7 @@
 //! Each call is told to the recorder, once, when it is over.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::sync::Mutex;

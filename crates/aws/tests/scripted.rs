@@ -1,5 +1,7 @@
 //! Every answer that Secrets Manager, or something in its place, can give: scripted over real HTTP.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -86,7 +86,7 @@ impl Key {
 /// Whether `text` names a secret that was asked for as `secret_id` and turned out to have this ARN and
 /// name: a secret is named by its name, its ARN, or its ARN without the random suffix, a hyphen and six
 /// characters (Secrets Manager user guide, "What's in a Secrets Manager secret?").
-pub fn is_named(text: &str, secret_id: &str, arn: &str, name: &str) -> bool {
+pub(crate) fn is_named(text: &str, secret_id: &str, arn: &str, name: &str) -> bool {
     let partial = || arn.strip_prefix(text).is_some_and(|rest| rest.len() == 7 && rest.starts_with('-'));
     text == secret_id || (!arn.is_empty() && (text == arn || text == name || partial()))
 }

@@ -3,6 +3,9 @@
 //! All of it works on plain memory, which may be shared by the processes of a server, and knows neither
 //! Postgres nor AWS. Whoever owns the memory takes a lock around each call; no call blocks.
 
+#![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+
 mod chain;
 mod key;
 mod policy;

@@ -3,6 +3,8 @@
 //! Everything under `crates/` may run on the I/O thread. None of it can call Postgres, because
 //! none of it depends on pgrx: the compiler keeps the rule, not a reviewer.
 
+#![warn(unreachable_pub)]
+
 pub mod channel;
 mod fnv;
 pub mod io_thread;

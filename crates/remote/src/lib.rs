@@ -4,6 +4,8 @@
 //! what `tokio-postgres` hides: exact command tags, simple-query results as they stream in, whether
 //! a password was really asked for, and the cancelling of a query without losing its connection.
 
+#![warn(unreachable_pub)]
+
 pub mod binary_type;
 pub mod cancel;
 pub mod column;

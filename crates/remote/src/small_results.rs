@@ -12,17 +12,17 @@ pub(crate) struct SmallResults(Box<[u64; PLACES]>);
 
 impl SmallResults {
     /// None so far.
-    pub fn new() -> SmallResults {
+    pub(crate) fn new() -> SmallResults {
         SmallResults(Box::new([0; PLACES]))
     }
 
     /// Whether the statement's last result was small.
-    pub fn contain(&self, fingerprint: u64) -> bool {
+    pub(crate) fn contain(&self, fingerprint: u64) -> bool {
         self.0[place(fingerprint)] == fingerprint
     }
 
     /// The statement's result had so many bytes.
-    pub fn note(&mut self, fingerprint: u64, bytes: usize) {
+    pub(crate) fn note(&mut self, fingerprint: u64, bytes: usize) {
         let place = &mut self.0[place(fingerprint)];
         if bytes < SMALL {
             *place = fingerprint;

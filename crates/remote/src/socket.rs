@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream socket.
-pub struct Socket {
+pub(crate) struct Socket {
     waiting: Waiting,
     /// When it was last found empty by a driver.
     empty: Option<u64>,
@@ -31,7 +31,7 @@ impl Socket {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn tcp(stream: TcpStream) -> io::Result<Socket> {
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Socket> {
         Ok(Socket { waiting: Waiting::Driver(stream.into_std()?.into()), empty: None })
     }
 
@@ -39,12 +39,12 @@ impl Socket {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn unix(stream: UnixStream) -> io::Result<Socket> {
+    pub(crate) fn unix(stream: UnixStream) -> io::Result<Socket> {
         Ok(Socket { waiting: Waiting::Driver(stream.into_std()?.into()), empty: None })
     }
 
     /// Its descriptor, the same as long as it lives.
-    pub fn fd(&self) -> RawFd {
+    pub(crate) fn fd(&self) -> RawFd {
         match &self.waiting {
             Waiting::Runtime(socket) => socket.as_raw_fd(),
             Waiting::Driver(socket) => socket.as_raw_fd(),

@@ -2,6 +2,8 @@
 //! each place of a login and a query. Whatever it does, the client ends with an error in time and
 //! does not use the connection again.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options, SslMode};
 use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, Policy};

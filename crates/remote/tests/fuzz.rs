@@ -3,6 +3,8 @@
 //! `FUZZ_RUNS` (mutations for each target), `FUZZ_SEED` and `FUZZ_INPUT` (one input in hexadecimal)
 //! change that; see `fuzz/README.md`, also for libFuzzer.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;

@@ -5,6 +5,8 @@
 //! a bound on what a server may send besides data, errors in plain words, and a queue of errors that is
 //! left as it was found.
 
+#![warn(unreachable_pub)]
+
 mod errors;
 mod more;
 mod own_errors;

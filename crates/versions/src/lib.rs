@@ -6,6 +6,9 @@
 //! to that version. Whatever happens in between, the right password is at one of the two labels, and
 //! which one it is can be told by the role's hash in `pg_authid`.
 
+#![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+
 mod obstacle;
 mod origin;
 mod pending;

@@ -66,6 +66,7 @@ impl RawReport {
     }
 
     /// Raises ERROR, which leaves when every Rust frame is unwound.
+    #[expect(clippy::unreachable, reason = "a report at level ERROR does not return")]
     pub fn raise(self) -> ! {
         self.report(pgrx::PgLogLevel::ERROR as c_int);
         unreachable!("a report at level ERROR does not return")

@@ -177,7 +177,7 @@ fn one_field_is_read_and_changed() {
         ("port", "none", r#""port":"none""#),
         ("added", "7", r#""added":"7""#),
     ] {
-        let version = text(&mut client, "SELECT put_secret_field($1, $2, $3)", &[&name, &wanted, &value]);
+        let version = text(&mut client, "SELECT put_secret_field($1, $2, $3)", &[&name, wanted, value]);
         let current = api().call("GetSecretValue", json!({ "SecretId": name })).unwrap();
         assert_eq!(current["VersionId"], version.as_str());
         assert!(current["SecretString"].as_str().unwrap().contains(json), "{json}");
