@@ -31,7 +31,7 @@ fn connect_with_secret(
     fail: default!(Option<bool>, true),
 ) -> Text {
     let request =
-        Request { secret_name, remote_host, remote_db, remote_user, remote_port, connection_name, options };
+        Arguments { secret_name, remote_host, remote_db, remote_user, remote_port, connection_name, options };
     let outcome = request.connect();
     match outcome {
         Ok(()) => Text("Connection established successfully".into()),
@@ -68,7 +68,7 @@ fn try_connect_with_secret(
     ),
 > {
     let request =
-        Request { secret_name, remote_host, remote_db, remote_user, remote_port, connection_name, options };
+        Arguments { secret_name, remote_host, remote_db, remote_user, remote_port, connection_name, options };
     TableIterator::once(match request.connect() {
         Ok(()) => (true, None, None, None, None),
         Err(error) => (
@@ -81,7 +81,7 @@ fn try_connect_with_secret(
     })
 }
 
-struct Request {
+struct Arguments {
     secret_name: Option<Text>,
     remote_host: Option<Text>,
     remote_db: Option<Text>,
@@ -91,7 +91,7 @@ struct Request {
     options: Option<Text>,
 }
 
-impl Request {
+impl Arguments {
     fn connect(self) -> Result<(), Error> {
         // Whatever can be wrong with the arguments comes first: no secret is fetched in vain.
         let secret_name = required(self.secret_name, "secret_name")?;

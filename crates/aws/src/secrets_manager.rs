@@ -98,8 +98,6 @@ impl Client {
             owning_service: output.owning_service,
             primary_region: output.primary_region,
             rotation_enabled: output.rotation_enabled.unwrap_or(false),
-            rotation_lambda_arn: output.rotation_lambda_arn.filter(|arn| !arn.is_empty()),
-            created: time(output.created_date),
             last_changed: time(output.last_changed_date),
             last_accessed: time(output.last_accessed_date),
             last_rotated: time(output.last_rotated_date),

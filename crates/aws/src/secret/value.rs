@@ -206,10 +206,6 @@ pub struct SecretDescription {
     pub primary_region: Option<String>,
     /// Whether it is rotated automatically.
     pub rotation_enabled: bool,
-    /// The Lambda function that rotates it.
-    pub rotation_lambda_arn: Option<String>,
-    /// When it was created.
-    pub created: Option<SystemTime>,
     /// When anything about it was last changed.
     pub last_changed: Option<SystemTime>,
     /// The day it was last read, to the day.
