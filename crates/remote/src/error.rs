@@ -98,9 +98,10 @@ impl From<ServerMessage> for AttemptError {
 impl From<io::Error> for AttemptError {
     fn from(error: io::Error) -> AttemptError {
         // With TLS 1.3 a server that does not like our certificate says so after the handshake.
-        if let Some(error) = secretlink_tls::of_stream(&error) {
-            return AttemptError::Tls(error.into());
-        }
+        let error = match error.downcast::<secretlink_tls::Error>() {
+            Ok(error) => return AttemptError::Tls(error.into()),
+            Err(error) => error,
+        };
         match error.kind() {
             io::ErrorKind::UnexpectedEof => AttemptError::Closed,
             _ => AttemptError::Io(error),
@@ -185,6 +186,22 @@ impl Report for ConnectError {
                 "The file must have permissions u=rw (0600) or less if owned by the current user, or u=rw,g=r (0640) or less if owned by root."
             }
             AttemptError::Tls(TlsError::PrivateFile { .. }) => "The server log says why.",
+            AttemptError::Tls(TlsError::Handshake(reason))
+                if reason.starts_with(secretlink_tls::NOT_VERIFIED) =>
+            {
+                "sslrootcert must name a file with the root certificate that the server's comes from, and that must be valid for a server."
+            }
+            AttemptError::Tls(TlsError::PeerName { .. }) => {
+                "Connect by a name that is in the server's certificate, or have it issued for this one."
+            }
+            AttemptError::Tls(TlsError::Handshake(reason))
+                if ["protocol", "handshake failure", "cipher"].iter().any(|word| reason.contains(word)) =>
+            {
+                "Server and client must have a TLS version, a cipher suite and a curve in common. To connect without TLS, set sslmode=disable."
+            }
+            AttemptError::Tls(TlsError::File { .. } | TlsError::KeyMismatch { .. }) => {
+                "The server offers TLS. Correct the file, name another one, or connect without TLS by sslmode=disable."
+            }
             AttemptError::Tls(TlsError::KeyEncrypted(_)) => "Give its passphrase as sslpassword.",
             AttemptError::Tls(TlsError::KeyPassphrase(_)) => "Check sslpassword.",
             AttemptError::Tls(TlsError::KeyInEngine) => {

@@ -3,19 +3,22 @@
 use std::io;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, SslRef, SslVerifyMode};
+use openssl::ssl::{self, SslRef, SslVerifyMode};
 use openssl::x509::X509VerifyResult;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// In OpenSSL's words, those that libpq shows.
-    #[error("{0}")]
+    #[error("SSL error: {0}")]
     Refused(String),
     /// What the stream below said.
     #[error(transparent)]
     Io(io::Error),
 }
+
+/// How the reason begins when a certificate was not accepted.
+pub const NOT_VERIFIED: &str = "certificate verify failed: ";
 
 /// The reason that OpenSSL gives first, as libpq shows it.
 pub fn reason(errors: &ErrorStack) -> String {
@@ -34,7 +37,7 @@ pub(crate) fn of_handshake(error: ssl::Error, session: &SslRef) -> Error {
         let verified = session.verify_mode().contains(SslVerifyMode::PEER);
         return Error::Refused(match session.verify_result() {
             result if verified && result != X509VerifyResult::OK => {
-                format!("certificate verify failed: {}", result.error_string())
+                format!("{NOT_VERIFIED}{}", result.error_string())
             }
             _ => reason(errors),
         });
@@ -45,13 +48,14 @@ pub(crate) fn of_handshake(error: ssl::Error, session: &SslRef) -> Error {
     }
 }
 
-/// What OpenSSL said of a stream after the handshake, if `error` comes from it: with TLS 1.3 a server that
-/// does not like our certificate says so then.
-pub fn of_stream(error: &io::Error) -> Option<Error> {
-    let error = error.get_ref()?.downcast_ref::<ssl::Error>()?;
-    match (error.ssl_error(), error.code()) {
-        (Some(errors), _) => Some(Error::Refused(reason(errors))),
-        (None, ErrorCode::ZERO_RETURN) => None,
-        (None, _) => Some(Error::Refused("broken stream".to_owned())),
+/// An error of a stream after the handshake, in words that can be read: OpenSSL's own name the place in
+/// its source. With TLS 1.3 a server that does not like our certificate says so then.
+pub(crate) fn of_stream(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<ssl::Error>()) {
+        Some(said) => {
+            let reason = said.ssl_error().map_or_else(|| "the connection is broken".to_owned(), reason);
+            io::Error::new(error.kind(), Error::Refused(reason))
+        }
+        None => error,
     }
 }

@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         if done.is_ready() {
             self.0.get_mut().without_data = 0;
         }
-        done
+        done.map_err(errors::of_stream)
     }
 }
 
@@ -72,15 +72,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.inner(|stream| stream.poll_write(context, bytes))
+        self.inner(|stream| stream.poll_write(context, bytes)).map_err(errors::of_stream)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner(|stream| stream.poll_flush(context))
+        self.inner(|stream| stream.poll_flush(context)).map_err(errors::of_stream)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner(|stream| stream.poll_shutdown(context))
+        self.inner(|stream| stream.poll_shutdown(context)).map_err(errors::of_stream)
     }
 }
 

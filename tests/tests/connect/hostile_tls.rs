@@ -95,6 +95,24 @@ fn a_handshake_that_comes_to_no_end_can_be_interrupted() {
     }
 }
 
+/// Somebody in between who changes what is encrypted.
+#[test]
+fn what_was_changed_on_the_way_is_told_in_words() {
+    let directory = TempDir::new();
+    let tls = generate(&directory, &["localhost"]);
+    let ordinary = context(&tls, 2);
+    let port = server(move |stream| {
+        let mut raw = stream.try_clone().unwrap();
+        if Ssl::new(&ordinary).unwrap().accept(stream).is_ok() {
+            // A record of data, or so it says.
+            let _ = raw.write_all(b"\x17\x03\x03\x00\x20nonsensenonsensenonsensenonsense");
+            let _ = raw.read_to_end(&mut Vec::new());
+        }
+    });
+    let told = detail(Lab::new().ours(&format!("host=127.0.0.1 port={port} dbname=postgres user=x")));
+    assert!(told.ends_with("SSL error: decryption failed or bad record mac"), "{told}");
+}
+
 #[test]
 fn a_server_that_goes_away_is_told_so() {
     let directory = TempDir::new();

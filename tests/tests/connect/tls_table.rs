@@ -10,6 +10,7 @@ use secretlink_e2e::{Cluster, StopMode, Workshop, private_file};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 /// What comes of a connection string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,7 +360,9 @@ fn files_of_authorities() {
         expect(&mut lab, what, &changing.conninfo(&format!("sslmode=verify-ca sslrootcert={path}")), Refused);
     }
     // What never ends is not read. (libpq would never come back.)
-    for path in ["/dev/zero", "/dev/random"] {
+    let pipe = workshop.path("pipe");
+    assert!(Command::new("mkfifo").arg("-m").arg("666").arg(&pipe).status().unwrap().success());
+    for path in ["/dev/zero", "/dev/random", &pipe.display().to_string()] {
         let told = detail(lab.ours(&changing.conninfo(&format!("sslmode=require sslrootcert={path}"))));
         assert!(told.contains("it is not a regular file"), "{told}");
     }
@@ -523,9 +526,11 @@ fn tls_is_not_given_up_in_silence() {
         let more = more.replace("ROOT", &workshop.directory().path().display().to_string());
         for mode in ["", "sslmode=prefer", "sslmode=require"] {
             let conninfo = changing.conninfo(&format!("{mode} {more}"));
-            let detail = detail(lab.ours(&conninfo));
+            let error = lab.ours(&conninfo).unwrap_err();
+            let detail = error.detail().unwrap().to_owned();
             assert!(detail.contains(told), "{what}: {detail}");
             assert_eq!(detail.lines().count(), 1, "{what}: {detail}");
+            assert!(error.hint().is_some(), "{what}: {error:?}");
             readable(&detail);
             // A list that cannot be read is passed over by libpq.
             assert!(

@@ -9,10 +9,12 @@ use crate::tls_error::TlsError;
 /// Whether OpenSSL may be given a file to read: a device or a pipe could have it wait, or read, for ever.
 pub(super) fn check_file(what: &'static str, path: &Path) -> Result<(), TlsError> {
     check_name(what, path)?;
-    let opened = std::fs::File::open(path).and_then(|file| file.metadata());
-    match opened.map_err(|error| file_error(what, path, error))?.is_file() {
-        true => Ok(()),
-        false => Err(file_error(what, path, "it is not a regular file")),
+    // Looked at before it is opened, since a pipe is not even opened until somebody writes to it.
+    let is_file = std::fs::metadata(path).map(|file| file.is_file());
+    match is_file.and_then(|is_file| is_file.then(|| std::fs::File::open(path)).transpose()) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(file_error(what, path, "it is not a regular file")),
+        Err(error) => Err(file_error(what, path, error)),
     }
 }
 
