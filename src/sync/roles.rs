@@ -178,7 +178,7 @@ pub struct Row {
 /// Why nothing is known of a role, if there are too many of them.
 const UNACCOUNTED: &str = "No account is kept of it: secretlink.max_synced_roles is too small.";
 
-/// Every synced role.
+/// Every synced role, those in doubt first.
 pub fn all() -> Vec<Row> {
     let mut rows = Vec::new();
     let is_full = states::is_full();
@@ -197,7 +197,8 @@ pub fn all() -> Vec<Row> {
         known.last_error = problem.or(known.last_error).or(unaccounted);
         rows.push(Row { role: RoleName(role.name), secret, known });
     }
-    rows.sort_by(|a, b| a.role.0.cmp(&b.role.0));
+    let is_settled = |row: &Row| matches!(row.known.state, State::InSync | State::NoPassword);
+    rows.sort_by(|a, b| is_settled(a).cmp(&is_settled(b)).then_with(|| a.role.0.cmp(&b.role.0)));
     rows
 }
 

@@ -43,6 +43,9 @@ fn of_more_roles_than_account_is_kept_of_those_in_doubt_come_first() {
         8 => Ok(()),
         other => Err(other.to_string()),
     });
+    let first =
+        "SELECT count(*) FROM (SELECT state FROM role_sync LIMIT 8) AS first WHERE state <> 'in_sync'";
+    assert_eq!(session.text(first).as_deref(), Some("8"), "they are shown first, too");
     // Changes go on, of those of which no account is kept, too.
     for n in 0..ROLES {
         session.run_quietly(&format!("ALTER ROLE m{n} PASSWORD 'q{n}'"));

@@ -1,7 +1,10 @@
 //! A session that changes roles in every way.
 
 use super::world::{MARK, World, secret_name};
+use crate::ground::api;
 use postgres::Client;
+use postgres_protocol::password::scram_sha_256;
+use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
 pub struct Player<'a> {
@@ -12,12 +15,17 @@ pub struct Player<'a> {
     sessions: usize,
     seed: u64,
     made: usize,
+    /// A version at AWSPENDING that this session has stored for the hash it sends, and its secret.
+    stored: Option<(String, String)>,
 }
+
+/// SQLSTATEs of which nobody can say that the transaction was committed all the same.
+const SURELY_ABORTED: [&str; 7] = ["08001", "28P01", "42501", "53400", "55000", "55006", "58000"];
 
 impl<'a> Player<'a> {
     pub fn new(world: &'a World, session: usize, sessions: usize, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed.wrapping_add(session as u64));
-        Self { world, random, client: world.connect(), session, sessions, seed, made: 0 }
+        Self { world, random, client: world.connect(), session, sessions, seed, made: 0, stored: None }
     }
 
     /// One operation after the other, until all sessions together have done so many.
@@ -29,6 +37,7 @@ impl<'a> Player<'a> {
             };
             let (name, sql, touched) = self.operation(&roles);
             let outcome = self.run(&sql);
+            self.after(&outcome);
             for secret in &touched {
                 let sql = sql.replace(MARK, "…");
                 self.world.journal.note(secret, format!("session {}: {outcome}: {sql}", self.session));
@@ -71,7 +80,11 @@ impl<'a> Player<'a> {
                 let end = if self.random.u8(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
                 ("savepoints", format!("BEGIN; {body}; {end}"), one)
             }
-            44..54 => ("exception block", self.exception_block(&role), one),
+            44..50 => match self.hash(roles) {
+                Some((sql, secret)) => ("hash of what is pending", sql, vec![secret]),
+                None => ("change", alter, one),
+            },
+            50..54 => ("exception block", self.exception_block(&role), one),
             54..60 => ("change twice", format!("BEGIN; {alter}; {}; COMMIT", self.alter(&role)), one),
             60..68 => {
                 let new = self.fresh_name(&role);
@@ -111,6 +124,43 @@ impl<'a> Player<'a> {
                 ("drop", sql, one)
             }
             _ => ("change", alter, one),
+        }
+    }
+
+    /// Stores a password at AWSPENDING, as a rotation of somebody else's does, and sends its hash: for a secret
+    /// for which no other session does that, and not while such a version is there, which may be needed still.
+    fn hash(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
+        let is_own = |(_, secret): &&(String, String)| {
+            let number = secret.rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
+            number.is_some_and(|number| number % self.sessions == self.session)
+        };
+        let own: Vec<_> = roles.iter().filter(is_own).cloned().collect();
+        let (role, secret) = self.random.choice(own)?;
+        let at = |stage| api().version_at(&secret, stage);
+        let (current, pending) = (at("AWSCURRENT"), at("AWSPENDING"));
+        if pending.is_some_and(|held| Some(&held) != current.as_ref() && !held.starts_with("secretlink-")) {
+            return None;
+        }
+        let password = self.password();
+        let mut value: Value = serde_json::from_str(&api().get_secret_value(&secret).ok()?).ok()?;
+        value["password"] = password.clone().into();
+        let version = api().put_secret_value(&secret, &value.to_string(), &["AWSPENDING"]);
+        let hash = scram_sha_256(password.as_bytes());
+        self.stored = Some((secret.clone(), version));
+        Some((format!("ALTER ROLE {role} PASSWORD '{hash}'"), secret))
+    }
+
+    /// Takes AWSPENDING away again from what was stored for a hash that was not taken.
+    fn after(&mut self, outcome: &str) {
+        if let Some((secret, version)) = self.stored.take()
+            && SURELY_ABORTED.contains(&outcome)
+            && api().version_at(&secret, "AWSCURRENT").as_ref() != Some(&version)
+        {
+            // It may have lost the label already.
+            let _ = api().call(
+                "UpdateSecretVersionStage",
+                json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "RemoveFromVersionId": version }),
+            );
         }
     }
 
