@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod conninfo;
+pub mod driven;
 pub mod login;
 pub mod rows;
 pub mod server;
@@ -20,14 +21,17 @@ pub struct Target {
     pub run: fn(&[u8]),
     /// Inputs to start from.
     pub seeds: fn() -> Vec<Vec<u8>>,
+    /// How many runs of other targets one of this takes.
+    pub cost: usize,
 }
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
-    Target { name: "conninfo", run: conninfo::run, seeds: conninfo::seeds },
-    Target { name: "rows", run: rows::run, seeds: rows::seeds },
-    Target { name: "answer", run: answer::run, seeds: answer::seeds },
-    Target { name: "login", run: login::run, seeds: login::seeds },
+pub const TARGETS: [Target; 5] = [
+    Target { name: "conninfo", run: conninfo::run, seeds: conninfo::seeds, cost: 1 },
+    Target { name: "rows", run: rows::run, seeds: rows::seeds, cost: 1 },
+    Target { name: "answer", run: answer::run, seeds: answer::seeds, cost: 1 },
+    Target { name: "driven", run: driven::run, seeds: driven::seeds, cost: 100 },
+    Target { name: "login", run: login::run, seeds: login::seeds, cost: 1 },
 ];
 
 /// A current-thread runtime, as on the I/O thread; one for each thread, as making one is slow.

@@ -203,6 +203,19 @@ impl Connection {
         connection
     }
 
+    /// As [`Connection::over`], over a socket that a backend can wait for itself.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    #[doc(hidden)]
+    pub fn over_socket(stream: std::os::unix::net::UnixStream) -> io::Result<Connection> {
+        let socket = crate::socket::Socket::std(stream)?;
+        let fd = socket.fd();
+        let mut connection = Connection::over(Box::new(socket));
+        connection.set_socket(fd);
+        Ok(connection)
+    }
+
     pub(crate) fn framed(&mut self) -> &mut Framed {
         &mut self.framed
     }

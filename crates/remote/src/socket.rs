@@ -43,6 +43,15 @@ impl Socket {
         Ok(Socket { waiting: Waiting::Driver(stream.into_std()?.into()), empty: None })
     }
 
+    /// From a socket of nobody's.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn std(stream: std::os::unix::net::UnixStream) -> io::Result<Socket> {
+        stream.set_nonblocking(true)?;
+        Ok(Socket { waiting: Waiting::Driver(stream.into()), empty: None })
+    }
+
     /// Its descriptor, the same as long as it lives.
     pub(crate) fn fd(&self) -> RawFd {
         match &self.waiting {
