@@ -47,7 +47,7 @@ impl Socket {
     ///
     /// # Errors
     /// What the operating system says.
-    pub fn std(stream: std::os::unix::net::UnixStream) -> io::Result<Socket> {
+    pub(crate) fn std(stream: std::os::unix::net::UnixStream) -> io::Result<Socket> {
         stream.set_nonblocking(true)?;
         Ok(Socket { waiting: Waiting::Driver(stream.into()), empty: None })
     }
