@@ -8,6 +8,7 @@ mod company;
 mod crashes;
 mod ground;
 mod logins;
+mod managed;
 mod refusals;
 mod schedules;
 mod single_user;

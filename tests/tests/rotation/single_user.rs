@@ -211,3 +211,29 @@ fn whoever_has_asked_may_go() {
     subject.assert_at_rest();
     assert!(!subject.logs_in(&before));
 }
+
+/// Password sync meets the rotation's ALTER ROLE, takes its hash, and leaves its version alone.
+#[test]
+fn a_synced_role_of_this_server() {
+    let ground = ground();
+    let subject = ground.subject_at(&ground.local, "synced");
+    let mut value = subject.at("AWSCURRENT");
+    value["ssl"] = json!(false);
+    api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
+    let mut session = ground.session();
+    session.execute("SELECT sync_role($1::name, $2)", &[&subject.role, &subject.secret]).unwrap();
+    for _ in 0..3 {
+        let version = subject.rotate().unwrap();
+        assert_eq!(subject.last_outcome(), "succeeded");
+        subject.assert_at_rest();
+        let state: String =
+            session.query_one("SELECT check_role_sync($1::name)", &[&subject.role]).unwrap().get(0);
+        assert_eq!(state, "in_sync");
+        assert_eq!(api().version_at(&subject.secret, "AWSCURRENT"), Some(version));
+    }
+    // And a change of the password afterwards.
+    session.batch_execute(&format!("ALTER ROLE {} PASSWORD 'by-hand-1234'", subject.role)).unwrap();
+    assert_eq!(subject.password(), "by-hand-1234");
+    subject.rotate().unwrap();
+    subject.assert_at_rest();
+}
