@@ -14,6 +14,7 @@ REVOKE ALL ON FUNCTION put_secret_binary(text, bytea, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION list_secrets(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION connect_with_iam(text, text, text, int, text, text, text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION iam_auth_token(text, text, int, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
@@ -45,6 +46,8 @@ COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text,
 COMMENT ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) IS
     'does what connect_with_secret does, and returns a failure as columns instead of raising it';
 
+COMMENT ON FUNCTION connect_with_iam(text, text, text, int, text, text, text, boolean) IS
+    'opens a connection to a database of RDS, Aurora or Aurora DSQL with an IAM token';
 COMMENT ON FUNCTION iam_auth_token(text, text, int, text) IS
     'token with which a user logs in at a database of RDS, Aurora or Aurora DSQL, good for 15 minutes';
 

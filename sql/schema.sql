@@ -101,6 +101,24 @@ AS 'MODULE_PATHNAME', 'check_rotation_wrapper';
 
 /* <begin connected objects> */
 -- src/api/connections.rs
+-- secretlink::api::connections::connect_with_iam
+CREATE  FUNCTION "connect_with_iam"(
+	"remote_host" text, /* Option < Text > */
+	"remote_db" text, /* Option < Text > */
+	"remote_user" text, /* Option < Text > */
+	"remote_port" INT DEFAULT 5432, /* Option < i32 > */
+	"region" text DEFAULT NULL, /* Option < Text > */
+	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
+	"options" text DEFAULT NULL, /* Option < Text > */
+	"fail" bool DEFAULT true /* Option < bool > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'connect_with_iam_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/connections.rs
 -- secretlink::api::connections::connect_with_secret
 CREATE  FUNCTION "connect_with_secret"(
 	"secret_name" text, /* Option < Text > */
@@ -1074,6 +1092,7 @@ REVOKE ALL ON FUNCTION put_secret_binary(text, bytea, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION list_secrets(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION connect_with_secret(text, text, text, text, int, text, text, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION connect_with_iam(text, text, text, int, text, text, text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION iam_auth_token(text, text, int, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION dblink_connect_u(text, text) FROM PUBLIC;
@@ -1105,6 +1124,8 @@ COMMENT ON FUNCTION connect_with_secret(text, text, text, text, int, text, text,
 COMMENT ON FUNCTION try_connect_with_secret(text, text, text, text, int, text, text) IS
     'does what connect_with_secret does, and returns a failure as columns instead of raising it';
 
+COMMENT ON FUNCTION connect_with_iam(text, text, text, int, text, text, text, boolean) IS
+    'opens a connection to a database of RDS, Aurora or Aurora DSQL with an IAM token';
 COMMENT ON FUNCTION iam_auth_token(text, text, int, text) IS
     'token with which a user logs in at a database of RDS, Aurora or Aurora DSQL, good for 15 minutes';
 

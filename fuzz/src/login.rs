@@ -4,7 +4,7 @@
 use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options, SslMode};
 use secretlink_remote::error::AttemptError;
-use secretlink_remote::policy::Policy;
+use secretlink_remote::policy::{PasswordFrom, Policy};
 
 use super::answer::{CHUNKS, ask};
 use super::server;
@@ -42,7 +42,7 @@ pub fn logs_in(data: &[u8]) -> bool {
     let certificate = (encrypted && how & CERTIFICATE != 0).then(|| vec![7; 32]);
     let policy = Policy {
         client_encoding: "UTF8".into(),
-        protect_password: how & FROM_SECRET != 0,
+        password_from: if how & FROM_SECRET != 0 { PasswordFrom::Secret } else { PasswordFrom::Given },
         min_sslmode: SslMode::Disable,
         min_scram_iterations: 1,
     };
@@ -72,7 +72,10 @@ pub fn logs_in(data: &[u8]) -> bool {
     assert!(!contains(&said[..startup], PASSWORD.as_bytes()), "a password in the startup message");
     if !encrypted {
         assert!(!contains(&said, PASSWORD.as_bytes()), "the password in the clear");
-        assert!(!answered || !policy.protect_password, "a secret's password used without TLS");
+        assert!(
+            !answered || policy.password_from == PasswordFrom::Given,
+            "a secret's password used without TLS"
+        );
     }
     if asked == "channel_binding=require" && !bound {
         assert!(!answered && outcome.is_err(), "no channel binding");

@@ -38,7 +38,9 @@ impl Report for ArgumentError {
         Some(match self {
             ArgumentError::PortOutOfRange(_) => "A port is a number from 1 to 65535.".into(),
             ArgumentError::ConnectionNameTooLong => "A connection name has at most 63 bytes.".into(),
-            ArgumentError::PasswordInOptions(_) => "The password comes from the secret.".into(),
+            ArgumentError::PasswordInOptions(_) => {
+                "A password has no place here: it comes from the secret, or is an IAM token.".into()
+            }
             ArgumentError::Null(_) | ArgumentError::Empty(_) => return None,
         })
     }

@@ -67,16 +67,21 @@ impl Candidate {
 }
 
 /// Where and as whom to connect.
-pub struct Prepared {
-    /// All of it.
-    pub info: ConnInfo,
-    /// The secret and the user that it is for, if the connection is for another one.
-    pub other_user: Option<(String, String)>,
+pub enum Prepared {
+    /// All of it is known.
+    Complete {
+        /// All of it.
+        info: Box<ConnInfo>,
+        /// The secret and the user that it is for, if the connection is for another one.
+        other_user: Option<(String, String)>,
+    },
+    /// The secret asks for an IAM token in place of a password. The rest is in these options.
+    NeedsToken(Options),
 }
 
 impl From<ConnInfo> for Prepared {
     fn from(info: ConnInfo) -> Prepared {
-        Prepared { info, other_user: None }
+        Prepared::Complete { info: Box::new(info), other_user: None }
     }
 }
 
@@ -132,6 +137,9 @@ fn complete(
     if !options.has("user") {
         return Err(missing("username"));
     }
+    if secret.iam_auth && !own_credentials {
+        return Ok(Prepared::NeedsToken(options));
+    }
     // Encrypted unless told otherwise. With sslrootcert=system the default is stricter still.
     if options.get("sslmode").is_none() && options.get("sslrootcert") != Some("system") {
         let mode = environment.min_sslmode().max(SslMode::Require);
@@ -140,6 +148,6 @@ fn complete(
     if !own_credentials {
         options.set_password(secret.password);
     }
-    let info = options.resolve(environment).map_err(refused)?;
-    Ok(Prepared { info, other_user })
+    let info = Box::new(options.resolve(environment).map_err(refused)?);
+    Ok(Prepared::Complete { info, other_user })
 }

@@ -13,5 +13,21 @@ pub enum Credential {
         id: String,
         /// Where and as whom it is read, where the settings do not say that.
         identity: Identity,
+        /// What else to know if the secret asks for a token in place of a password.
+        iam_host: Option<String>,
     },
+    /// An IAM token for the user and the host that the options give.
+    IamToken(IamToken),
+}
+
+/// How an IAM token is made.
+#[derive(Clone, Debug, Default)]
+pub struct IamToken {
+    /// The name that AWS gave the database, if the host is another name of it; and its port, if that is
+    /// another one.
+    pub iam_host: Option<String>,
+    /// The region to sign for, where the host name does not say it.
+    pub region: Option<String>,
+    /// As whom the token is signed, where the settings do not say that.
+    pub identity: Identity,
 }

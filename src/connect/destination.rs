@@ -7,7 +7,7 @@ use secretlink_remote::conninfo::Options;
 use crate::backend::process::user;
 use crate::backend::text::ServerText;
 use crate::connect::conninfo::GivenBy;
-use crate::connect::credential::Credential;
+use crate::connect::credential::{Credential, IamToken};
 use crate::connect::error::ConnectionError;
 use crate::connect::foreign_server::{self, Said};
 use crate::connect::login;
@@ -58,7 +58,16 @@ impl Destination {
         // A password is not kept.
         let keep = !options.has_secrets();
         let way = keep.then(|| Way::Secret { id: id.clone(), options: options.clone() });
-        let credential = Credential::Secret { id, identity: Identity::default() };
+        let credential = Credential::Secret { id, identity: Identity::default(), iam_host: None };
+        Destination { options, given_by: GivenBy::Arguments, credential, way }
+    }
+
+    /// Where the options lead, to log in there with an IAM token: what the caller of `connect_with_iam` gives.
+    pub fn with_iam(options: Options, region: Option<String>) -> Destination {
+        // The passphrase of a key is not kept.
+        let keep = !options.has_secrets();
+        let way = keep.then(|| Way::Iam { options: options.clone(), region: region.clone() });
+        let credential = Credential::IamToken(IamToken { region, ..IamToken::default() });
         Destination { options, given_by: GivenBy::Arguments, credential, way }
     }
 
@@ -69,6 +78,7 @@ impl Destination {
     pub fn again(way: &Way) -> Result<Destination, ConnectionError> {
         match way {
             Way::Secret { id, options } => Ok(Destination::with_secret(id.clone(), options.clone())),
+            Way::Iam { options, region } => Ok(Destination::with_iam(options.clone(), region.clone())),
             Way::Server(server) => Destination::of_server(server.ask_again()?),
         }
     }

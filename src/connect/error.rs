@@ -52,6 +52,26 @@ pub enum ConnectionError {
         /// What the remote server said.
         error: ConnectError,
     },
+    /// A login with an IAM token failed.
+    #[error("could not establish connection")]
+    TokenLogin {
+        /// What the remote server said.
+        error: ConnectError,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A token would be sent without TLS.
+    #[error("sslmode value \"{sslmode}\" is too weak to send an IAM token")]
+    TokenNeedsTls {
+        /// The mode that was asked for.
+        sslmode: &'static str,
+    },
+    /// A token would be sent where there is no TLS.
+    #[error("an IAM token is not sent over a Unix-domain socket")]
+    TokenOverSocket,
+    /// A foreign server says both what to log in with.
+    #[error("options \"secret_id\" and \"iam_auth\" exclude each other")]
+    SecretAndToken,
     /// A user mapping names another user than the secret.
     #[error("user of the user mapping is not that of secret \"{secret}\"")]
     UserFixedBySecret {
@@ -120,13 +140,19 @@ impl Report for ConnectionError {
         SqlState::new(match self {
             ConnectionError::Session(error) => return error.sqlstate(),
             ConnectionError::Secrets(error) => return error.sqlstate(),
-            ConnectionError::Remote(error) | ConnectionError::SecretOfOther { error, .. } => {
+            ConnectionError::Remote(error)
+            | ConnectionError::SecretOfOther { error, .. }
+            | ConnectionError::TokenLogin { error, .. } => {
                 return error.sqlstate();
             }
             ConnectionError::Options(error) => return error.sqlstate(),
             ConnectionError::ConnectionString(_) => "08001",
             ConnectionError::PasswordNotGiven => "2F003",
-            ConnectionError::FieldMissing { .. } | ConnectionError::InvalidOptionValue { .. } => "22023",
+            ConnectionError::FieldMissing { .. }
+            | ConnectionError::InvalidOptionValue { .. }
+            | ConnectionError::TokenNeedsTls { .. }
+            | ConnectionError::TokenOverSocket
+            | ConnectionError::SecretAndToken => "22023",
             ConnectionError::UserFixedBySecret { .. }
             | ConnectionError::OptionForSuperusers(_)
             | ConnectionError::SecretNotForServer { .. } => "42501",
@@ -140,7 +166,9 @@ impl Report for ConnectionError {
         Some(match self {
             ConnectionError::Session(error) => return error.detail(),
             ConnectionError::Secrets(error) => return error.detail(),
-            ConnectionError::Remote(error) | ConnectionError::SecretOfOther { error, .. } => {
+            ConnectionError::Remote(error)
+            | ConnectionError::SecretOfOther { error, .. }
+            | ConnectionError::TokenLogin { error, .. } => {
                 return error.detail();
             }
             ConnectionError::Options(error) => return error.detail(),
@@ -166,6 +194,14 @@ impl Report for ConnectionError {
             ConnectionError::Options(error) | ConnectionError::ConnectionString(error) => return error.hint(),
             ConnectionError::FieldMissing { field, instead, .. } => {
                 format!("Add \"{field}\" to the secret, or {instead}.")
+            }
+            ConnectionError::TokenLogin { hint, .. } => hint.clone(),
+            ConnectionError::TokenNeedsTls { .. } => {
+                "A token is a password in clear text to whoever answers. Leave sslmode out, for verify-full, or ask for verify-ca or require.".into()
+            }
+            ConnectionError::TokenOverSocket => "Set host to the database's name.".into(),
+            ConnectionError::SecretAndToken => {
+                "For a user that the secret names, put \"iam_auth\": true into the secret, in place of the option.".into()
             }
             ConnectionError::SecretOfOther { secret, username, .. } => {
                 format!("Secret \"{secret}\" is for user \"{username}\". Leave remote_user out, or use another secret.")

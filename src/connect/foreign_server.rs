@@ -11,8 +11,9 @@ use crate::backend::catalog::changes;
 use crate::backend::catalog::foreign_servers::{ForeignOption, ForeignServer, RowVersion};
 use crate::backend::process::user;
 use crate::backend::text::ServerText;
-use crate::connect::credential::Credential;
+use crate::connect::credential::{Credential, IamToken};
 use crate::connect::error::ConnectionError;
+use crate::connect::iam::check_iam_host;
 
 /// The option of a server or user mapping that names its secret.
 const SECRET_ID: &str = "secret_id";
@@ -22,9 +23,13 @@ const REGION: &str = "region";
 const ROLE_ARN: &str = "role_arn";
 const EXTERNAL_ID: &str = "external_id";
 
-/// Those that only superusers set: whoever does decides which secret is read, and the server's owner
-/// where its password goes.
-const OF_SUPERUSERS: [&str; 4] = [SECRET_ID, REGION, ROLE_ARN, EXTERNAL_ID];
+/// The options of a server to log in with IAM tokens: whether, and what AWS calls the host.
+const IAM_AUTH: &str = "iam_auth";
+const IAM_HOST: &str = "iam_host";
+
+/// Those that only superusers set: whoever does decides which secret is read or as whom a token is signed, and
+/// the server's owner where that goes.
+const OF_SUPERUSERS: [&str; 6] = [SECRET_ID, REGION, ROLE_ARN, EXTERNAL_ID, IAM_AUTH, IAM_HOST];
 
 /// The option of a server or user mapping to log in with the keys that the client logged in with.
 const PASS_THROUGH: &str = "use_scram_passthrough";
@@ -130,12 +135,20 @@ fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result
         }
         of_mapping => of_mapping.or(of_server).map(str::to_owned),
     };
+    let options = keywords(server.options(), &mapping).map_err(ConnectionError::ConnectionString)?;
+    let iam_auth = value(server.options(), IAM_AUTH).filter(|_| is_ours).and_then(boolean) == Some(true);
+    let iam_host = value(server.options(), IAM_HOST).filter(|_| is_ours).map(str::to_owned);
+    let identity = identity(server.options());
     Ok(Said {
-        options: keywords(server.options(), &mapping).map_err(ConnectionError::ConnectionString)?,
         credential: match secret_id.clone() {
-            Some(id) => Credential::Secret { id, identity: identity(server.options()) },
+            Some(id) => Credential::Secret { id, identity, iam_host },
+            // A mapping with a password of its own does without a token.
+            None if iam_auth && !options.has_credentials() => {
+                Credential::IamToken(IamToken { iam_host, region: None, identity })
+            }
             None => Credential::Given,
         },
+        options,
         by: ServerUse {
             id: server.id(),
             user,
@@ -256,9 +269,18 @@ pub fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), C
             SECRET_ID => drop(SecretId::parse(&option.value)?),
             // Checked together, below.
             REGION | ROLE_ARN | EXTERNAL_ID => {}
+            IAM_AUTH if boolean(&option.value).is_none() => {
+                return Err(ConnectionError::NotBoolean(IAM_AUTH));
+            }
+            IAM_AUTH => {}
+            IAM_HOST => check_iam_host(&option.value)?,
             PASS_THROUGH => check_pass_through(option)?,
             keyword => keywords.set(keyword, &option.value)?,
         }
+    }
+    let uses_tokens = value(options, IAM_AUTH).and_then(boolean) == Some(true);
+    if uses_tokens && value(options, SECRET_ID).is_some() {
+        return Err(ConnectionError::SecretAndToken);
     }
     identity(options)
         .validate()

@@ -4,6 +4,7 @@ use pgrx::PgLogLevel;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfoError, Options};
+use secretlink_remote::policy::PasswordFrom;
 
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::io;
@@ -11,9 +12,10 @@ use crate::backend::process::report::RawReport;
 use crate::backend::process::user;
 use crate::backend::process::wait::WaitEvent;
 use crate::connect::conninfo::{GivenBy, Prepared};
-use crate::connect::credential::Credential;
+use crate::connect::credential::{Credential, IamToken};
 use crate::connect::error::ConnectionError;
 use crate::connect::secret_candidates::SecretCandidates;
+use crate::connect::token_candidates::TokenCandidates;
 use crate::secrets::error::SecretsError;
 use crate::secrets::watch::UsedSecret;
 use crate::session::Session;
@@ -36,17 +38,23 @@ pub fn log_in(
             let info = options
                 .resolve(&settings::remote::environment())
                 .map_err(|error| given_by.refuse(discreet_conninfo(error, service.as_deref())))?;
-            Ok((counted(|| attempt(false, || Ok(info.into())))?, None))
+            let attempt = || attempt(PasswordFrom::Given, || Ok(info.into())).and_then(Attempted::session);
+            Ok((counted(attempt)?, None))
         }
-        Credential::Secret { id, identity } => {
+        Credential::IamToken(token) => Ok((counted(|| with_token(options, given_by, &token))?, None)),
+        Credential::Secret { id, identity, iam_host } => {
             let (mut candidates, first) = SecretCandidates::begin(id, &identity, options.has_credentials())?;
             let session = counted(|| {
                 let mut candidate = first;
                 loop {
                     let (options, environment) = (options.clone(), settings::remote::environment());
                     let prepare = move || candidate.into_conninfo(options, given_by, &environment);
-                    match attempt(true, prepare) {
-                        Ok(session) => return Ok(session),
+                    match attempt(PasswordFrom::Secret, prepare) {
+                        Ok(Attempted::Session(session)) => return Ok(*session),
+                        Ok(Attempted::NeedsToken(options)) => {
+                            let token = IamToken { iam_host, region: None, identity };
+                            return with_token(options, given_by, &token);
+                        }
                         Err(error) => candidate = candidates.after(error)?,
                     }
                 }
@@ -59,18 +67,62 @@ pub fn log_in(
     }
 }
 
+/// Logs in with an IAM token.
+fn with_token(options: Options, given_by: GivenBy, token: &IamToken) -> Result<Session, ConnectionError> {
+    let service = options.get("service").map(str::to_owned);
+    let begun = TokenCandidates::begin(options, given_by, token).map_err(|error| match error {
+        ConnectionError::Options(error) | ConnectionError::ConnectionString(error) => {
+            given_by.refuse(discreet_conninfo(error, service.as_deref()))
+        }
+        error => error,
+    });
+    let (mut candidates, mut candidate) = begun?;
+    let mut is_first = true;
+    loop {
+        match attempt(PasswordFrom::IamToken, move || candidate.into_conninfo()).and_then(Attempted::session)
+        {
+            Ok(session) => {
+                if !is_first {
+                    stats::count(Counter::ConnectionsRetried);
+                }
+                return Ok(session);
+            }
+            Err(error) => candidate = candidates.after(error)?,
+        }
+        is_first = false;
+    }
+}
+
+/// What came of an attempt that did not fail.
+enum Attempted {
+    /// A session.
+    Session(Box<Session>),
+    /// The secret asks for an IAM token in place of a password. The rest is in these options.
+    NeedsToken(Options),
+}
+
+impl Attempted {
+    fn session(self) -> Result<Session, ConnectionError> {
+        match self {
+            Attempted::Session(session) => Ok(*session),
+            // Only a secret asks for a token.
+            Attempted::NeedsToken(_) => Err(ConnectionError::PasswordNotGiven),
+        }
+    }
+}
+
 /// One attempt. Everything from `prepare`, which may open what is sealed, to the end of the login is one
-/// task of the I/O thread, so that no password comes back to the backend in between. `protect_password`
-/// keeps the password, a secret's, from travelling unencrypted unless told so.
+/// task of the I/O thread, so that no password comes back to the backend in between.
 fn attempt(
-    protect_password: bool,
+    password_from: PasswordFrom,
     prepare: impl FnOnce() -> Result<Prepared, ConnectionError> + Send + 'static,
-) -> Result<Session, ConnectionError> {
-    let policy = settings::remote::policy(protect_password).map_err(SecretsError::from)?;
+) -> Result<Attempted, ConnectionError> {
+    let policy = settings::remote::policy(password_from).map_err(SecretsError::from)?;
     let fd = ExternalFd::acquire()?;
     let (warnings, connected) = io::run(WaitEvent::Connect, async move {
-        let Prepared { info, other_user } = match prepare() {
-            Ok(prepared) => prepared,
+        let (info, other_user) = match prepare() {
+            Ok(Prepared::Complete { info, other_user }) => (info, other_user),
+            Ok(Prepared::NeedsToken(options)) => return (Vec::new(), Ok(Connected::NeedsToken(options))),
             Err(error) => return (Vec::new(), Err(error)),
         };
         let connected = Connection::connect(&info, &policy).await.map_err(|error| match other_user {
@@ -79,12 +131,23 @@ fn attempt(
             }
             _ => ConnectionError::from(error),
         });
-        (info.warnings, connected)
+        (info.warnings, connected.map(|connection| Connected::Connection(Box::new(connection))))
     })?;
     for warning in warnings {
         RawReport::new(&ConnInfoWarning(warning)).emit(PgLogLevel::WARNING);
     }
-    Ok(Session::adopt(connected.map_err(discreet)?, fd)?)
+    match connected.map_err(discreet)? {
+        Connected::Connection(connection) => {
+            Ok(Attempted::Session(Box::new(Session::adopt(*connection, fd)?)))
+        }
+        Connected::NeedsToken(options) => Ok(Attempted::NeedsToken(options)),
+    }
+}
+
+/// What comes back from the I/O thread.
+enum Connected {
+    Connection(Box<Connection>),
+    NeedsToken(Options),
 }
 
 /// The error for whoever asks. A superuser may know what is in the server's files; for others that goes to the

@@ -9,3 +9,4 @@ pub mod iam;
 pub mod login;
 pub mod recipe;
 mod secret_candidates;
+mod token_candidates;

@@ -31,6 +31,13 @@ pub enum Way {
         /// The options that the caller gave.
         options: Options,
     },
+    /// `connect_with_iam`: where to log in with a token.
+    Iam {
+        /// The options that the caller gave.
+        options: Options,
+        /// The region that the caller gave.
+        region: Option<String>,
+    },
     /// A foreign server, as one role uses it.
     Server(ServerUse),
 }

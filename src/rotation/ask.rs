@@ -1,7 +1,7 @@
 //! Asking for a rotation, in a session.
 
 use secretlink_aws::{Check, SecretId};
-use secretlink_remote::policy::Policy;
+use secretlink_remote::policy::{PasswordFrom, Policy};
 use secretlink_rotation::{Limits, Order, Strategy, Surroundings};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ pub fn rotate(
 /// If a setting for superusers hides the right value.
 pub fn surroundings() -> Result<Surroundings, RotationError> {
     // What is said to the server is ASCII, but for names, which come as UTF-8.
-    let policy = Policy { client_encoding: "UTF8".into(), ..settings::remote::policy(true)? };
+    let policy = Policy { client_encoding: "UTF8".into(), ..settings::remote::policy(PasswordFrom::Secret)? };
     Ok(Surroundings { environment: settings::remote::environment(), policy })
 }
 

@@ -2,7 +2,7 @@
 
 use pgrx::PostgresGucEnum;
 use secretlink_remote::conninfo::{Environment, SslMode};
-use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, Policy};
+use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, PasswordFrom, Policy};
 
 use super::kind::{Choice, Context, Given, GivenChoice, Number, settings};
 use super::superusers::{self, SettingRefused};
@@ -65,16 +65,15 @@ fn min_sslmode() -> SslMode {
     }
 }
 
-/// What every connection of this backend has to keep to. `protect_password` for a password from a secret:
-/// see [`Policy`].
+/// What every connection of this backend has to keep to, with a password from there.
 ///
 /// # Errors
 /// If a setting for superusers was set by somebody who may not, in a way that hides the right value (42501).
-pub fn policy(protect_password: bool) -> Result<Policy, SettingRefused> {
+pub fn policy(password_from: PasswordFrom) -> Result<Policy, SettingRefused> {
     superusers::none_refused(|name| name == MIN_SSLMODE.name())?;
     Ok(Policy {
         client_encoding: server::encoding(),
-        protect_password,
+        password_from,
         min_sslmode: min_sslmode(),
         min_scram_iterations: MIN_ITERATIONS.get(),
     })

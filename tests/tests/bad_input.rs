@@ -317,7 +317,7 @@ fn a_host_and_a_user_come_from_the_secret_or_from_arguments_and_from_nowhere_els
     let message = format!("secret \"{no_password}\" has no password field");
     trial.refused("SELECT connect_with_secret($1)", &[&no_password], "2203A", &message);
     let sql = "SELECT connect_with_secret($1, options => 'password=x')";
-    let message = "option \"password\" is not allowed here The password comes from the secret.";
+    let message = "option \"password\" is not allowed here A password has no place here: it comes from the secret, or is an IAM token.";
     trial.refused(sql, &[&no_password], "22023", message);
     trial.nothing_broke();
 }

@@ -43,8 +43,10 @@ const DSQL_ADMIN: &str = "admin";
 pub enum TokenError {
     #[error("host name of the database is not valid")]
     InvalidHost { problem: &'static str },
-    #[error("a token needs the name of a user")]
+    #[error("an IAM token needs the name of a user")]
     NoUser,
+    #[error("an IAM token needs the name of a host")]
+    NoHost,
     #[error("AWS region is not valid")]
     InvalidRegion,
     #[error("AWS region of host \"{host}\" is not known")]
@@ -60,6 +62,7 @@ impl Report for TokenError {
         SqlState::new(match self {
             TokenError::InvalidHost { .. }
             | TokenError::NoUser
+            | TokenError::NoHost
             | TokenError::InvalidRegion
             | TokenError::NoRegion { .. } => "22023",
             TokenError::NotSigned { .. } | TokenError::TimedOut { .. } => "58000",
@@ -74,7 +77,7 @@ impl Report for TokenError {
             ),
             TokenError::NotSigned { reason, .. } => Some(reason.clone()),
             TokenError::InvalidRegion => Some("It must be a region's code, such as us-east-1.".into()),
-            TokenError::NoUser | TokenError::TimedOut { .. } => None,
+            TokenError::NoUser | TokenError::NoHost | TokenError::TimedOut { .. } => None,
         }
     }
 
@@ -86,10 +89,13 @@ impl Report for TokenError {
             TokenError::TimedOut { .. } => Some(
                 "Outside AWS, set AWS_EC2_METADATA_DISABLED=true in the server's environment; with a role to assume, check the way to STS; else raise secretlink.request_timeout.".into(),
             ),
-            TokenError::InvalidHost { .. }
-            | TokenError::NoUser
-            | TokenError::InvalidRegion
-            | TokenError::NotSigned { .. } => None,
+            TokenError::NoUser => {
+                Some("Pass remote_user, or set user as an option of the user mapping.".into())
+            }
+            TokenError::NoHost => {
+                Some("Pass remote_host, or set host as an option of the foreign server.".into())
+            }
+            TokenError::InvalidHost { .. } | TokenError::InvalidRegion | TokenError::NotSigned { .. } => None,
         }
     }
 }
@@ -122,6 +128,11 @@ impl TokenAction {
             TokenAction::DbConnect => "dsql:DbConnect",
             TokenAction::DbConnectAdmin => "dsql:DbConnectAdmin",
         }
+    }
+
+    /// Whether it is asked of Aurora DSQL.
+    pub fn is_dsql(self) -> bool {
+        self != TokenAction::Connect
     }
 
     /// What a policy calls the thing that this is permitted for.

@@ -11,7 +11,7 @@ use secretlink_core::Secret;
 use crate::conninfo::{AuthMethod, ChannelBinding, ConnInfo, SslMode};
 use crate::error::AttemptError;
 use crate::framed::{Framed, Incoming};
-use crate::policy::Policy;
+use crate::policy::{PasswordFrom, Policy};
 use crate::scram::{Binding, Credentials, Exchange};
 use crate::server_message::ServerMessage;
 
@@ -58,12 +58,14 @@ impl Authentication<'_> {
                 }
                 Message::AuthenticationMd5Password(body) => {
                     self.allow(AuthMethod::Md5)?;
+                    self.refuse_token("an MD5 password")?;
                     self.forbid_if_binding_required()?;
                     let hash = md5_hash(self.info.user.as_bytes(), self.password()?.expose(), body.salt());
                     send_password(framed, hash.as_bytes()).await?;
                 }
                 Message::AuthenticationSasl(body) => {
                     self.allow(AuthMethod::ScramSha256)?;
+                    self.refuse_token("a SCRAM password")?;
                     bound = self.scram(framed, &body).await?;
                 }
                 Message::AuthenticationGss => return self.unsupported(AuthMethod::Gss, "GSSAPI"),
@@ -88,16 +90,28 @@ impl Authentication<'_> {
         self.password.filter(|p| !p.is_empty()).ok_or(AttemptError::NoPassword)
     }
 
+    /// An IAM token answers a request for a password in clear text and no other: a server that makes
+    /// another one has a password for the user, and would learn something of the token.
+    fn refuse_token(&self, asked: &'static str) -> Result<(), AttemptError> {
+        match self.policy.password_from {
+            PasswordFrom::IamToken => Err(AttemptError::TokenNotAsked(asked)),
+            PasswordFrom::Given | PasswordFrom::Secret => Ok(()),
+        }
+    }
+
     /// Every way to prove that one knows a password passes here, so this is the one place that keeps
-    /// the rule: a password from a secret leaves over an encrypted connection, or because
+    /// the rule: an IAM token leaves over an encrypted connection only. A password from a secret leaves over an encrypted connection, or because
     /// `sslmode=disable` was asked for by name. (SCRAM and MD5 do not send the password itself, but
     /// what they send can be attacked offline.)
     fn check_encryption(&self) -> Result<(), AttemptError> {
         let ssl = &self.info.ssl;
         let asked_for_plain = ssl.mode == SslMode::Disable && ssl.mode_given;
-        match self.policy.protect_password && !self.encrypted && !asked_for_plain {
-            true => Err(AttemptError::PasswordUnencrypted),
-            false => Ok(()),
+        match self.policy.password_from {
+            PasswordFrom::IamToken if !self.encrypted => Err(AttemptError::CleartextUnencrypted),
+            PasswordFrom::Secret if !self.encrypted && !asked_for_plain => {
+                Err(AttemptError::PasswordUnencrypted)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -232,7 +232,7 @@ impl Attempt<'_> {
                 }
                 // Reading files and setting up OpenSSL takes as long as the server takes to make a process
                 // for us. What goes wrong counts only if there is to be a handshake.
-                let client = TlsClient::new(&self.info.ssl, &self.host.name);
+                let client = TlsClient::new(&self.info.ssl, self.host.certificate_name());
                 if direct || answer_to_request(&mut socket).await? {
                     let client = client?;
                     let encrypted = client.handshake(socket).await?;

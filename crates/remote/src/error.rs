@@ -58,6 +58,8 @@ pub enum AttemptError {
     PasswordUnencrypted,
     #[error("the server asked for the password in cleartext over an unencrypted connection")]
     CleartextUnencrypted,
+    #[error("the server asked for {0}, and an IAM token is none")]
+    TokenNotAsked(&'static str),
     #[error("authentication method requirement failed: server requested {0}")]
     MethodNotAllowed(&'static str),
     #[error("authentication method requirement failed: server did not complete authentication")]
@@ -148,6 +150,12 @@ impl ConnectError {
         })
     }
 
+    /// Whether no trust could be put in the last server tried: its certificate would not do, or there was
+    /// nothing to verify it against.
+    pub fn is_untrusted(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| matches!(attempt.reason, AttemptError::Tls(_)))
+    }
+
     /// Whether the last server tried asked for the password and found it right, though it did not let the
     /// session begin.
     pub fn proved_password(&self) -> bool {
@@ -178,6 +186,9 @@ impl Report for ConnectError {
                 "Set the password again at the server with scram_iterations at its default. A superuser can lower secretlink.min_scram_iterations for an old server."
             }
             AttemptError::SslModeTooWeak { .. } => "A superuser decides with secretlink.min_sslmode.",
+            AttemptError::TokenNotAsked(_) => {
+                "The role lacks rds_iam: GRANT rds_iam TO the role at the database, where IAM authentication must be enabled."
+            }
             AttemptError::TlsRefused => "Turn on ssl at the server, or set sslmode=disable.",
             AttemptError::Tls(TlsError::NoRootFile(_) | TlsError::NoRootLocation) => {
                 "Provide the file, use the system's trusted roots with sslrootcert=system, or change sslmode to disable server certificate verification."

@@ -22,6 +22,7 @@ pub mod server_message;
 pub mod status;
 pub mod verifier;
 
+pub mod aliases;
 mod auth;
 mod connect;
 mod scram;

@@ -6,7 +6,7 @@
 
 use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options, SslMode};
-use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, Policy};
+use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, PasswordFrom, Policy};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,7 +95,7 @@ async fn play(listener: &TcpListener, script: Script, how: u8, patience: Duratio
     let info = info(listener.local_addr().unwrap());
     let policy = Policy {
         client_encoding: "UTF8".into(),
-        protect_password: false,
+        password_from: PasswordFrom::Given,
         min_sslmode: SslMode::Disable,
         min_scram_iterations: MIN_SCRAM_ITERATIONS,
     };

@@ -1,6 +1,6 @@
 //! IAM tokens in the cache.
 
-use secretlink_aws::{Identity, TokenSubject};
+use secretlink_aws::{Identity, TokenAction, TokenSubject};
 use secretlink_cache::{Subject, Wanted};
 use secretlink_core::Secret;
 
@@ -23,6 +23,14 @@ impl TokenRequest {
     ) -> Result<TokenRequest, SecretsError> {
         let subject = Subject::IamToken { region: region.clone(), login: login.to_string() };
         Ok(TokenRequest(Entry::new(subject, Asked::IamToken { login, region }, identity)?))
+    }
+
+    /// What the database is asked for.
+    pub fn action(&self) -> TokenAction {
+        match &self.0.asked {
+            Asked::IamToken { login, .. } => login.action(),
+            Asked::Secret { .. } => TokenAction::Connect,
+        }
     }
 
     /// The token, from the cache or signed now.

@@ -2,3 +2,7 @@
 
 mod functions;
 mod ground;
+mod logins;
+mod refusals;
+mod servers;
+mod sharing;

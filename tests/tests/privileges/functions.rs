@@ -48,10 +48,11 @@ const MONITORS: [&str; 11] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 29] = [
+const SUPERUSERS: [&str; 30] = [
     "secretlink_check(secret_id text)",
     "check_role_sync",
     "check_rotation",
+    "connect_with_iam",
     "connect_with_secret",
     "create_role_with_secret",
     "create_secret",

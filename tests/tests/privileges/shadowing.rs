@@ -221,6 +221,7 @@ fn nothing_is_run(schema: &str) {
     // What fails says why without stepping on anything, either.
     let failing = [
         (format!("SELECT {schema}.get_secret_value('no such')"), "42704"),
+        (format!("SELECT {schema}.connect_with_iam('127.0.0.1', 'd', 'u', 9)"), "08001"),
         (format!("SELECT {schema}.get_secret_binary('{secret}')"), "42809"),
         (format!("SELECT {schema}.dblink_connect('hots=x')"), "08001"),
         (format!("SELECT {schema}.dblink_exec('s', 'SELECT 1/0')"), "22012"),

@@ -21,7 +21,10 @@ pub struct DatabaseSecret {
     /// The role.
     pub username: Option<String>,
     /// Its password: not empty, and without the NUL character, which no Postgres password holds.
+    /// Empty if [`DatabaseSecret::iam_auth`] says that there need be none.
     pub password: Secret,
+    /// Whether the role logs in with an IAM token in place of a password: `"iam_auth": true`.
+    pub iam_auth: bool,
 }
 
 impl DatabaseSecret {
@@ -36,13 +39,16 @@ impl DatabaseSecret {
         let secret = value.document()?;
         let invalid = |field, problem| AwsError::InvalidField { secret: name.to_owned(), field, problem };
         let text = |field: &'static str| secret.text(field).map_err(|problem| invalid(field, problem));
+        let iam_auth = iam_auth(&secret).map_err(|problem| invalid("iam_auth", problem))?;
         Ok(DatabaseSecret {
             engine: text("engine")?,
             host: text("host")?,
             port: port(&secret).map_err(|problem| invalid("port", problem))?,
             dbname: text("dbname")?,
             username: text("username")?,
+            iam_auth,
             password: text("password")?
+                .or_else(|| iam_auth.then(String::new))
                 .map(Secret::new)
                 .ok_or_else(|| AwsError::NoPasswordField { secret: name.to_owned() })?,
         })
@@ -61,6 +67,19 @@ fn port(secret: &Document) -> Result<Option<u16>, &'static str> {
     match text.parse() {
         Ok(port) if digits && port > 0 => Ok(Some(port)),
         _ => Err("It must be a number from 1 to 65535."),
+    }
+}
+
+/// Whether a token is to be used, `true` or `false` as such or as a string.
+fn iam_auth(secret: &Document) -> Result<bool, &'static str> {
+    let text = match secret.raw("iam_auth") {
+        Some(value) if !value.starts_with('"') && value != "null" => Some(value.to_owned()),
+        _ => secret.text("iam_auth")?,
+    };
+    match text.as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err("It must be true or false."),
     }
 }
 
@@ -118,6 +137,26 @@ mod tests {
             let error = port(bad).unwrap_err();
             assert!(matches!(error, AwsError::InvalidField { field: "port", .. }), "{bad}: {error:?}");
             assert_eq!(error.to_string(), "field \"port\" of secret \"x\" is not valid");
+        }
+    }
+
+    #[test]
+    fn a_token_in_place_of_a_password() {
+        for json in [r#"{"username":"u","iam_auth":true}"#, r#"{"iam_auth":"true","password":null}"#] {
+            let secret = parse(json).unwrap();
+            assert!(secret.iam_auth && secret.password.is_empty(), "{json}");
+        }
+        for json in [
+            r#"{"password":"p"}"#,
+            r#"{"password":"p","iam_auth":false}"#,
+            r#"{"password":"p","iam_auth":null}"#,
+        ] {
+            assert!(!parse(json).unwrap().iam_auth, "{json}");
+        }
+        assert!(parse(r#"{"iam_auth":false}"#).is_err(), "there is no password");
+        for value in ["1", "\"yes\"", "[]", "{}", "\"TRUE\""] {
+            let error = parse(&format!(r#"{{"password":"p","iam_auth":{value}}}"#)).unwrap_err();
+            assert!(matches!(error, AwsError::InvalidField { field: "iam_auth", .. }), "{value}: {error:?}");
         }
     }
 

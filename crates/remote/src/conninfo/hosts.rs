@@ -33,6 +33,16 @@ pub struct Host {
     /// The password: from the string, the service file, `PGPASSWORD` or, for this host, the password
     /// file; the first of these that has one. Never empty.
     pub password: Option<Secret>,
+    /// What its certificate must name in place of `name`, and what TLS asks it for: the database's own
+    /// name, where `name` is another one.
+    pub own_name: Option<String>,
+}
+
+impl Host {
+    /// What its certificate must name.
+    pub fn certificate_name(&self) -> &str {
+        self.own_name.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Where a server is.
@@ -105,7 +115,7 @@ pub(super) fn resolve(
         let is_default_socket = name.starts_with('/') && name == default_host();
         let key = if is_default_socket { "localhost" } else { &name };
         let port_key = if port_text.is_empty() { DEFAULT_PORT.to_string() } else { port_text };
-        hosts.push(Host { address, port, password: password(key, &port_key), name });
+        hosts.push(Host { address, port, password: password(key, &port_key), name, own_name: None });
     }
     Ok(hosts)
 }
