@@ -158,6 +158,8 @@ COMMENT ON TYPE dblink_pkey_results IS
 
 COMMENT ON FUNCTION dblink_fdw_validator(text[], oid) IS
     'checks options of foreign servers and user mappings as contrib dblink does';
+COMMENT ON FUNCTION secretlink_fdw_handler() IS
+    'handler of secretlink_fdw, which says that it has no foreign tables';
 COMMENT ON FUNCTION secretlink_fdw_validator(text[], oid) IS
     'checks options of servers of secretlink_fdw and of their user mappings';
 COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS

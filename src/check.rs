@@ -8,7 +8,7 @@ use crate::backend::process::{io, server};
 use crate::error::Error;
 use crate::secrets::client;
 use crate::settings::{self, sync::PasswordSync};
-use crate::sync::states;
+use crate::sync::{roles, states};
 use crate::workers::doorbell::{self, Doorbell};
 
 /// The version of this library.
@@ -24,7 +24,8 @@ pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
     match settings::aws::current() {
         Ok(settings) => {
             let client = client::with(settings);
-            let work = async move { client.check(secret_id.as_deref()).await };
+            let is_written = secret_id.as_deref().is_some_and(roles::is_in_use);
+            let work = async move { client.check(secret_id.as_deref(), is_written).await };
             checks.extend(io::run(WaitEvent::SecretsManager, work)?);
         }
         Err(error) => checks.push(Check::failed("settings", &error)),
@@ -37,7 +38,9 @@ fn versions() -> Check {
     // The caller's search_path may have operators of somebody else's before those meant here.
     let sql =
         "SELECT extversion FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'secretlink'";
-    match Spi::get_one::<String>(sql) {
+    // Only to read: a function that may write would use up a transaction id, which a standby has not.
+    let version = Spi::connect(|client| client.select(sql, None, &[])?.first().get_one::<String>());
+    match version {
         Ok(Some(version)) if version == VERSION => Check::good(ITEM, version),
         Ok(Some(version)) => Check::bad(
             ITEM,
@@ -104,6 +107,8 @@ fn worker(item: &'static str, doorbell: &Doorbell, none: Option<&str>) -> Check 
         Check::good(item, "It runs.")
     } else if !states::are_shared() {
         Check::unknown(item, "There is none without preloading.")
+    } else if !server::has_postmaster() {
+        Check::unknown(item, "There is none without a postmaster.")
     } else if let Some(why) = none {
         Check::unknown(item, why)
     } else {

@@ -71,10 +71,11 @@ fn secret_cache_entries() -> TableIterator<
             () if age < usable => "stale",
             () => "expired",
         };
+        let region = cache::region(&entry);
         let key = entry.key;
-        let (kind, name, stage, version_id, region) = match key.subject {
-            Subject::Secret { id, stage, version_id } => ("secret", id, stage, version_id, key.region),
-            Subject::IamToken { region, login } => ("iam_token", login, String::new(), String::new(), region),
+        let (kind, name, stage, version_id) = match key.subject {
+            Subject::Secret { id, stage, version_id } => ("secret", id, stage, version_id),
+            Subject::IamToken { login, .. } => ("iam_token", login, String::new(), String::new()),
         };
         (
             Text(name),
@@ -84,7 +85,7 @@ fn secret_cache_entries() -> TableIterator<
             has_value.then(|| interval(age)).flatten(),
             has_value.then(|| timestamp_in(lasts, age)).flatten(),
             bigint(entry.hits),
-            given(region),
+            region.map(Text),
             given(key.role_arn),
             entry.error.map(|report| Text(Told::from_bytes(&report).to_string())),
             kind,

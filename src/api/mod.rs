@@ -8,6 +8,7 @@ mod dblink;
 pub mod error;
 mod foreign_data_wrapper;
 mod iam;
+mod installation;
 mod passwords;
 mod remote_connections;
 mod rotation;

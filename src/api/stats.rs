@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 
 use super::bigint;
+use crate::secrets::cache;
 use crate::stats::{self, AwsCalls, Counter};
 
 /// The counters, in one row.
@@ -85,6 +86,7 @@ fn secretlink_stat_aws_calls() -> TableIterator<
 #[pg_extern(volatile, parallel_restricted)]
 fn secretlink_stats_reset() {
     stats::reset();
+    cache::reset_hits();
 }
 
 extension_sql!(

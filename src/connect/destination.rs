@@ -12,6 +12,7 @@ use crate::connect::error::ConnectionError;
 use crate::connect::foreign_server::{self, Said};
 use crate::connect::login;
 use crate::connect::recipe::{Made, Recipe, Way};
+use crate::session::name::is_like_connection_string;
 
 /// Where to connect, and as whom.
 pub struct Destination {
@@ -34,6 +35,8 @@ impl Destination {
             return Destination::of_server(said);
         }
         match Options::parse(&text) {
+            // Not even the beginning of a connection string: the name of something that is not there.
+            Err(_) if !is_like_connection_string(&text) => Err(ConnectionError::NoSuchServer),
             Ok(options) => {
                 let (given_by, credential) = (GivenBy::ConnectionString, Credential::Given);
                 Destination { options, given_by, credential, way: None }.checked()

@@ -28,6 +28,15 @@ pub enum ConnectionError {
     /// A connection string given to a dblink function, where every failure to connect is one.
     #[error("could not establish connection")]
     ConnectionString(#[source] ConnInfoError),
+    /// What was given is the name of nothing.
+    #[error("there is no connection and no foreign server of that name")]
+    NoSuchConnection,
+    /// The same, where a connection is to be made.
+    #[error("there is no foreign server of that name")]
+    NoSuchServer,
+    /// Servers of our wrapper have no tables.
+    #[error("foreign tables are not supported by secretlink_fdw")]
+    ForeignTable,
     /// Somebody who is no superuser gives no password.
     #[error("password is required")]
     PasswordNotGiven,
@@ -146,7 +155,9 @@ impl Report for ConnectionError {
                 return error.sqlstate();
             }
             ConnectionError::Options(error) => return error.sqlstate(),
-            ConnectionError::ConnectionString(_) => "08001",
+            ConnectionError::ConnectionString(_) | ConnectionError::NoSuchServer => "08001",
+            ConnectionError::NoSuchConnection => "08003",
+            ConnectionError::ForeignTable => "0A000",
             ConnectionError::PasswordNotGiven => "2F003",
             ConnectionError::FieldMissing { .. }
             | ConnectionError::InvalidOptionValue { .. }
@@ -192,6 +203,15 @@ impl Report for ConnectionError {
             ConnectionError::Secrets(error) => return error.hint(),
             ConnectionError::Remote(error) => return error.hint(),
             ConnectionError::Options(error) | ConnectionError::ConnectionString(error) => return error.hint(),
+            ConnectionError::NoSuchConnection => {
+                "Open the connection first, with dblink_connect or connect_with_secret, or give a connection string such as \"host=... dbname=... user=... password=...\".".into()
+            }
+            ConnectionError::NoSuchServer => {
+                "A connection string has the form \"host=... dbname=... user=... password=...\".".into()
+            }
+            ConnectionError::ForeignTable => {
+                "Query the server with dblink, by the server's name; for foreign tables, make a server of postgres_fdw.".into()
+            }
             ConnectionError::FieldMissing { field, instead, .. } => {
                 format!("Add \"{field}\" to the secret, or {instead}.")
             }

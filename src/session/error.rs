@@ -17,6 +17,9 @@ pub enum SessionError {
     /// There is no connection without a name.
     #[error("connection not available")]
     UnnamedNotAvailable,
+    /// What stands for the name of a connection is none, and may have a password in it.
+    #[error("connection not available")]
+    NotAName,
     /// The session is in the middle of another query.
     #[error("connection is busy with another query")]
     Busy,
@@ -35,7 +38,9 @@ impl Report for SessionError {
     fn sqlstate(&self) -> SqlState {
         SqlState::new(match self {
             SessionError::Backend(error) => return error.sqlstate(),
-            SessionError::NotAvailable(_) | SessionError::UnnamedNotAvailable => "08003",
+            SessionError::NotAvailable(_) | SessionError::UnnamedNotAvailable | SessionError::NotAName => {
+                "08003"
+            }
             SessionError::Busy | SessionError::Pending => "55006",
             SessionError::ResultInterrupted => "55000",
             SessionError::PasswordNotUsed => "2F003",
@@ -60,6 +65,9 @@ impl Report for SessionError {
             SessionError::Backend(error) => return error.hint(),
             SessionError::PasswordNotUsed => {
                 "Target server's authentication method must be changed.".into()
+            }
+            SessionError::NotAName => {
+                "This function takes the name of an open connection, not a connection string.".into()
             }
             SessionError::Busy => "Wait until the other query has ended.".into(),
             SessionError::Pending => {

@@ -53,6 +53,17 @@ impl ConnectionName {
 
     /// There is no such connection.
     pub fn not_available(&self) -> SessionError {
-        self.shown().map_or(SessionError::UnnamedNotAvailable, SessionError::NotAvailable)
+        match self.shown() {
+            None => SessionError::UnnamedNotAvailable,
+            // There may be a password in it.
+            Some(text) if is_like_connection_string(&text) => SessionError::NotAName,
+            Some(name) => SessionError::NotAvailable(name),
+        }
     }
+}
+
+/// Whether a text could be a connection string, with a mistake in it perhaps. It may then have a password in
+/// it, and no message may repeat it.
+pub fn is_like_connection_string(text: &str) -> bool {
+    text.contains('=') || text.starts_with("postgresql://") || text.starts_with("postgres://")
 }

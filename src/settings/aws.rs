@@ -1,8 +1,8 @@
 //! Settings of how AWS is asked.
 
-use secretlink_aws::Settings;
+use secretlink_aws::{Form, Settings};
 
-use super::kind::{Context, Given, GivenSwitch, Number, Switch, Text, settings};
+use super::kind::{Context, Given, GivenSwitch, Number, Rule, Switch, Text, settings};
 use super::superusers::{self, SettingRefused};
 use crate::backend::process::server;
 
@@ -12,13 +12,15 @@ settings! {
         Context::Superusers,
         c"AWS region whose Secrets Manager is asked.",
         c"Unset, the standard AWS chain decides: AWS_REGION, the profile, instance metadata. A secret given by its ARN is asked for in the ARN's region.",
-    );
+    )
+    .obeying::<Region>();
     ENDPOINT_URL: Text = Text::unset(
         c"secretlink.endpoint_url",
         Context::Superusers,
         c"URL of the Secrets Manager endpoint.",
         c"Unset, the public endpoint of the region. Set it for a VPC endpoint without private DNS or for a stand-in.",
-    );
+    )
+    .obeying::<EndpointUrl>();
     PROFILE: Text = Text::unset(
         c"secretlink.profile",
         Context::Superusers,
@@ -56,20 +58,23 @@ settings! {
         Context::Superusers,
         c"ARN of the IAM role to assume for every call to AWS.",
         c"Assumed by STS with the credentials that are found. Unset, those are used as they are.",
-    );
+    )
+    .obeying::<RoleArn>();
     EXTERNAL_ID: Text = Text::unset(
         c"secretlink.external_id",
         Context::Superusers,
         c"External id to assume secretlink.role_arn with.",
         c"Some trust policies ask for one.",
     )
-    .hidden();
+    .hidden()
+    .obeying::<ExternalId>();
     ROLE_SESSION_NAME: Text = Text::unset(
         c"secretlink.role_session_name",
         Context::Superusers,
         c"Name of the session when secretlink.role_arn is assumed, which CloudTrail shows.",
         c"Unset, secretlink, with cluster_name if that is set.",
-    );
+    )
+    .obeying::<RoleSessionName>();
     CA_BUNDLE: Text = Text::unset(
         c"secretlink.ca_bundle",
         Context::Superusers,
@@ -92,6 +97,28 @@ settings! {
     ));
 }
 
+macro_rules! rules {
+    ($($rule:ident = $form:ident;)+) => {
+        $(
+            struct $rule;
+
+            impl Rule for $rule {
+                fn check(text: &str) -> Result<(), String> {
+                    Form::$form.check(text).map_err(str::to_owned)
+                }
+            }
+        )+
+    };
+}
+
+rules! {
+    Region = REGION;
+    EndpointUrl = ENDPOINT_URL;
+    RoleArn = ROLE_ARN;
+    ExternalId = EXTERNAL_ID;
+    RoleSessionName = ROLE_SESSION_NAME;
+}
+
 /// The settings that are for superusers only: whoever decides where requests go or with which
 /// identity could feed the server false secrets.
 pub(super) static FOR_SUPERUSERS: [&dyn Given; 9] = [
@@ -109,7 +136,8 @@ pub(super) static FOR_SUPERUSERS: [&dyn Given; 9] = [
 /// The settings that shape requests to AWS, as they are now.
 ///
 /// # Errors
-/// If one of them was set by somebody who may not, in a way that hides the right value (42501).
+/// If the value of one of them was not taken: it is not valid (22023), or was set by somebody who may not
+/// (42501).
 pub fn current() -> Result<Settings, SettingRefused> {
     superusers::none_refused(|name| FOR_SUPERUSERS.iter().any(|setting| setting.name() == name))?;
     Ok(Settings {

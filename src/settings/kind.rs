@@ -1,12 +1,14 @@
 //! The kinds of settings. Each setting is a static that holds everything Postgres is told of it.
 
 use pgrx::guc::GucEnum;
+use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::backend::process::report::set_check_detail;
 use crate::backend::process::server;
 
 /// Who may set a setting, and where.
@@ -51,6 +53,10 @@ pub(super) trait Given: Sync {
     fn name(&self) -> &'static CStr;
     /// Whether somebody who may has given it a value.
     fn is_given(&self) -> bool;
+    /// What is wrong with a value, as a sentence, as far as can be told.
+    fn problem_with(&self, _value: &str) -> Option<String> {
+        None
+    }
 }
 
 /// A text. An empty text means unset, as with Postgres's own settings.
@@ -59,6 +65,7 @@ pub(super) struct Text {
     value: GucSetting<Option<CString>>,
     flags: GucFlags,
     check: pg_sys::GucStringCheckHook,
+    rule: Option<Check>,
 }
 
 impl Text {
@@ -71,7 +78,7 @@ impl Text {
     ) -> Text {
         let value = GucSetting::<Option<CString>>::new(None);
         let about = About { name, context, short, long };
-        Text { about, value, flags: GucFlags::empty(), check: None }
+        Text { about, value, flags: GucFlags::empty(), check: None, rule: None }
     }
 
     /// The setting with a value from the beginning.
@@ -84,15 +91,17 @@ impl Text {
         Text { flags: GucFlags::SUPERUSER_ONLY, ..self }
     }
 
-    /// The setting, with a hook that guc.c asks about every new value.
-    pub(super) const fn checked(self, hook: GuardedHook) -> Text {
-        Text { check: Some(hook.0), ..self }
+    /// The setting, whose values must obey a rule. guc.c refuses others. One that stands in the configuration
+    /// file when the library is preloaded does not keep the server from starting: it is left out with a
+    /// WARNING.
+    pub(super) const fn obeying<R: Rule>(self) -> Text {
+        Text { check: Some(check::<R>), rule: Some(R::check), ..self }
     }
 
     pub(super) fn define(&'static self) {
         let About { name, context, short, long } = self.about;
         let context = context.for_postgres();
-        // SAFETY: a check hook is guarded, see `GuardedHook`, and there are no others.
+        // SAFETY: the only check hook lets no panic out.
         unsafe {
             GucRegistry::define_string_guc_with_hooks(
                 name,
@@ -117,18 +126,42 @@ impl Text {
     }
 }
 
-/// How guc.c asks whether a text will do.
-pub(super) type CheckText =
-    unsafe extern "C-unwind" fn(*mut *mut c_char, *mut *mut c_void, pg_sys::GucSource::Type) -> bool;
+/// [`Rule::check`].
+type Check = fn(&str) -> Result<(), String>;
 
-/// A hook that lets no panic out.
-pub(super) struct GuardedHook(CheckText);
+/// What the value of a setting must be.
+pub(super) trait Rule {
+    /// Whether a text will do.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    fn check(text: &str) -> Result<(), String>;
+}
 
-impl GuardedHook {
-    /// # Safety
-    /// The function is guarded against panics, as by `#[pg_guard]`, and sound with what guc.c gives it.
-    pub(super) const unsafe fn new(hook: CheckText) -> GuardedHook {
-        GuardedHook(hook)
+/// A check hook of guc.c. An empty text is none.
+///
+/// # Safety
+/// For guc.c to call, with the address of a C string or of a null pointer.
+unsafe extern "C-unwind" fn check<R: Rule>(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: no frame above has anything to drop; the value is as promised.
+    unsafe {
+        pgrx_extern_c_guard(|| {
+            if (*value).is_null() {
+                return true;
+            }
+            let text = CStr::from_ptr(*value).to_string_lossy();
+            match if text.is_empty() { Ok(()) } else { R::check(&text) } {
+                Ok(()) => true,
+                Err(problem) => {
+                    set_check_detail(&problem);
+                    false
+                }
+            }
+        })
     }
 }
 
@@ -139,6 +172,10 @@ impl Given for Text {
 
     fn is_given(&self) -> bool {
         self.value.get().is_some()
+    }
+
+    fn problem_with(&self, value: &str) -> Option<String> {
+        self.rule.filter(|_| !value.is_empty()).and_then(|rule| rule(value).err())
     }
 }
 

@@ -1,11 +1,9 @@
 //! Settings of rotation, and of the database that secretlink keeps things in.
 
-use pgrx::{pg_guard, pg_sys};
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::CString;
 use std::time::Duration;
 
-use super::kind::{Context, GuardedHook, Number, Text, settings};
-use crate::backend::process::report::set_check_detail;
+use super::kind::{Context, Number, Rule, Text, settings};
 
 settings! {
     DATABASE: Text = Text::unset(
@@ -38,7 +36,7 @@ settings! {
         c"Passwords are made of letters, digits, - and _, of which these are left out.",
     )
     .or(c"/@\"'\\")
-    .checked(EXCLUDE_HOOK);
+    .obeying::<ExcludeCharacters>();
     ROTATION_TIMEOUT: Number = Number::new(
         c"secretlink.rotation_timeout",
         Context::Reload,
@@ -71,27 +69,20 @@ settings! {
 /// How many of the characters that passwords are made of must be left.
 const LEAST_CHARACTERS: usize = 16;
 
-// SAFETY: it has #[pg_guard], and reads nothing but its argument.
-const EXCLUDE_HOOK: GuardedHook = unsafe { GuardedHook::new(check_exclude) };
+/// Passwords must have characters to be made of.
+struct ExcludeCharacters;
 
-/// Refuses to leave out nearly everything.
-///
-/// # Safety
-/// For guc.c to call, with the address of a C string or of a null pointer.
-#[pg_guard]
-unsafe extern "C-unwind" fn check_exclude(
-    value: *mut *mut c_char,
-    _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: as promised.
-    let excluded = unsafe { if (*value).is_null() { &[] } else { CStr::from_ptr(*value).to_bytes() } };
-    let left =
-        secretlink_versions::PASSWORD_CHARACTERS.iter().filter(|byte| !excluded.contains(byte)).count();
-    if left < LEAST_CHARACTERS {
-        set_check_detail("At least 16 of the letters, digits, - and _ must be left.");
+impl Rule for ExcludeCharacters {
+    fn check(excluded: &str) -> Result<(), String> {
+        let left = secretlink_versions::PASSWORD_CHARACTERS
+            .iter()
+            .filter(|byte| !excluded.as_bytes().contains(byte))
+            .count();
+        match left >= LEAST_CHARACTERS {
+            true => Ok(()),
+            false => Err("At least 16 of the letters, digits, - and _ must be left.".into()),
+        }
     }
-    left >= LEAST_CHARACTERS
 }
 
 /// `secretlink.database`

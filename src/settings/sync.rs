@@ -1,12 +1,10 @@
 //! Settings of password sync.
 
-use pgrx::{PostgresGucEnum, pg_guard, pg_sys};
+use pgrx::PostgresGucEnum;
 use secretlink_versions::SecretTemplate;
-use std::ffi::{CStr, c_char, c_void};
 use std::time::Duration;
 
-use super::kind::{Choice, Context, GuardedHook, Number, Switch, Text, settings};
-use crate::backend::process::report::set_check_detail;
+use super::kind::{Choice, Context, Number, Rule, Switch, Text, settings};
 use crate::backend::process::server;
 
 settings! {
@@ -52,7 +50,7 @@ settings! {
         c"Name of the secret of each role that has no security label of secretlink.",
         c"{role} and {cluster} stand for the role's name and for secretlink.cluster_name. Unset, only labelled roles are synced.",
     )
-    .checked(TEMPLATE_HOOK);
+    .obeying::<Template>();
     CLUSTER_NAME: Text = Text::unset(
         c"secretlink.cluster_name",
         Context::Reload,
@@ -105,30 +103,12 @@ pub enum HashedPassword {
     Warn,
 }
 
-// SAFETY: it has #[pg_guard], and reads nothing but its argument.
-const TEMPLATE_HOOK: GuardedHook = unsafe { GuardedHook::new(check_template) };
+/// A template must be able to name secrets.
+struct Template;
 
-/// Refuses a template that could not name secrets.
-///
-/// # Safety
-/// For guc.c to call, with the address of a C string or of a null pointer.
-#[pg_guard]
-unsafe extern "C-unwind" fn check_template(
-    value: *mut *mut c_char,
-    _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: as promised.
-    let text = unsafe { (!(*value).is_null()).then(|| CStr::from_ptr(*value).to_string_lossy()) };
-    match text {
-        Some(text) if !text.is_empty() => match SecretTemplate::parse(&text) {
-            Ok(_) => true,
-            Err(error) => {
-                set_check_detail(&error.to_string());
-                false
-            }
-        },
-        _ => true,
+impl Rule for Template {
+    fn check(text: &str) -> Result<(), String> {
+        SecretTemplate::parse(text).map(drop).map_err(|error| error.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
+use super::commit;
 use super::error::SyncError;
 use super::notice::Notice;
 use super::target;
@@ -75,6 +76,13 @@ fn remember(event: Event) {
     EVENTS.with_borrow_mut(|events| events.push(level, event));
 }
 
+/// A role is about to be altered, renamed or dropped. If it is synced, others wait: see
+/// [`commit::alone_with`].
+pub fn before_statement(role: pg_sys::Oid) -> bool {
+    let is_synced = roles::by_oid(role).is_some_and(|role| matches!(target::of(&role), Ok(Some(_))));
+    is_synced && commit::alone_with(role)
+}
+
 /// The password hook. Sends nothing, and asks nobody: what counts is known only when the transaction
 /// commits. Of a hash nothing is to be remembered; the catalog will have it.
 pub fn on_password(_name: &CStr, password: &CStr, hashed: bool) {
@@ -118,6 +126,7 @@ pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
         if !user::is_superuser() {
             return Err(SyncError::LabelNotPermitted);
         }
+        commit::alone_with(role);
         match label {
             Some(label) => target::check_label(role, &from_catalog(label)),
             None => Ok(()),

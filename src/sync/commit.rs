@@ -142,6 +142,20 @@ fn stage() -> Result<(), SyncError> {
 /// expects.
 const ACTIVITY: &CStr = c"<password change of a synced role>";
 
+/// Waits until nobody else is changing this role, before Postgres reads what it is to change. Without, the
+/// second of two statements would wait inside Postgres until the first has staged, and then fail (XX000,
+/// tuple concurrently updated). Returns whether the role is ours now, until the end of the transaction.
+pub(super) fn alone_with(role: pg_sys::Oid) -> bool {
+    // Nobody changes a role on a standby, and such locks cannot be had there.
+    if server::is_standby() {
+        return false;
+    }
+    // The statement may have a password in it, and a cancel or a deadlock would write it to the log.
+    let _hidden = HiddenStatement::begin();
+    lock([role].iter());
+    true
+}
+
 /// Waits until nobody else is changing these roles or their labels: whoever comes second sees what the
 /// first has done, and it is the second whose last word counts.
 fn lock<'a>(roles: impl Iterator<Item = &'a pg_sys::Oid>) {

@@ -10,7 +10,7 @@ pub mod settle;
 pub mod states;
 pub mod target;
 
-use crate::backend::catalog::role_hooks;
+use crate::backend::catalog::{role_hooks, role_statements};
 use crate::backend::process::{shared_memory, transaction};
 
 /// Installs hooks and shared memory. To be called while the library is preloaded: what only some
@@ -25,6 +25,7 @@ pub fn init() {
         labelled: changes::on_labelled,
         not_a_role: changes::on_label_elsewhere,
     });
+    role_statements::install(changes::before_statement);
     transaction::register(transaction::Callbacks {
         before_commit: commit::before_commit,
         after_commit: commit::after_commit,

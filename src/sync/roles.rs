@@ -10,7 +10,7 @@ use super::notice::Notice;
 use super::settle::Look;
 use super::states::{self, RoleState, State};
 use super::target::{self, Owners};
-use super::{changes, settle};
+use super::{changes, commit, settle};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
 use crate::backend::text::{RoleName, to_server};
@@ -42,6 +42,7 @@ fn administered(name: &RoleName) -> Result<Role, SyncError> {
 pub fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
     preloaded()?;
     let role = administered(name)?;
+    commit::alone_with(role.oid);
     let id = SecretId::parse(secret)?;
     target::check_label(role.oid, secret)?;
     if settings::sync::current().mode != PasswordSync::Off {
@@ -114,6 +115,7 @@ fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
 /// If the user has no rights over the role.
 pub fn unsync(name: &RoleName) -> Result<(), SyncError> {
     let role = administered(name)?;
+    commit::alone_with(role.oid);
     let templated = target::by_template(&role.name)?.is_some();
     set_label(role.oid, templated.then_some(""));
     Ok(())
@@ -163,6 +165,12 @@ fn seen(oid: pg_sys::Oid, state: State) -> State {
         doorbell::SYNC.ring();
     }
     state
+}
+
+/// Whether a role is synced with the secret of this name.
+pub fn is_in_use(secret: &str) -> bool {
+    SecretId::parse(secret)
+        .is_ok_and(|secret| target::Owners::read().others(pg_sys::InvalidOid, &secret).next().is_some())
 }
 
 /// A row of `role_sync`.

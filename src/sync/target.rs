@@ -133,7 +133,7 @@ impl Owners {
     }
 
     /// The other roles that may have this secret.
-    fn others(&self, role: pg_sys::Oid, secret: &SecretId) -> impl Iterator<Item = &Owner> {
+    pub fn others(&self, role: pg_sys::Oid, secret: &SecretId) -> impl Iterator<Item = &Owner> {
         let places = secret.names().filter_map(|name| self.by_name.get(name)).flatten();
         places.map(|place| &self.owners[*place]).filter(move |o| o.oid != role && o.secret.may_be(secret))
     }

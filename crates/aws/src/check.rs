@@ -75,15 +75,18 @@ fn with_detail(error: &impl Report) -> String {
 impl Client {
     /// Looks at region, credentials, identity and endpoint, and at a secret if one is given: at each on
     /// its own and side by side, so that it takes no longer than `secretlink.request_timeout`. Changes
-    /// nothing.
-    pub async fn check(&self, secret: Option<&str>) -> Vec<Check> {
+    /// nothing. `is_written` says that this server writes the secret: a right that only writing needs is
+    /// then missed.
+    pub async fn check(&self, secret: Option<&str>, is_written: bool) -> Vec<Check> {
         let start = Instant::now();
         let limited = self.until(start + self.settings().request_timeout);
         // On the heap, each on its own: together they are large for the stack of a thread.
         // What is asked only for the sake of asking is not counted.
         let unrecorded = limited.unrecorded();
-        let (base, of_secret) =
-            tokio::join!(Box::pin(unrecorded.check_base()), Box::pin(limited.check_secret(secret)));
+        let (base, of_secret) = tokio::join!(
+            Box::pin(unrecorded.check_base()),
+            Box::pin(limited.check_secret(secret, is_written))
+        );
         base.into_iter().chain(of_secret).collect()
     }
 
@@ -170,12 +173,12 @@ impl Client {
         }
     }
 
-    async fn check_secret(&self, secret: Option<&str>) -> Vec<Check> {
+    async fn check_secret(&self, secret: Option<&str>, is_written: bool) -> Vec<Check> {
         let Some(secret) = secret else { return Vec::new() };
         match SecretId::parse(secret) {
             Ok(id) => {
                 let (read, write) =
-                    tokio::join!(Box::pin(self.check_read(&id)), Box::pin(self.check_write(&id)));
+                    tokio::join!(Box::pin(self.check_read(&id)), Box::pin(self.check_write(&id, is_written)));
                 vec![read, write]
             }
             Err(error) => vec![Check::failed("read", &error)],
@@ -196,11 +199,19 @@ impl Client {
     }
 
     /// Whether it could be written to, as far as that shows without writing.
-    async fn check_write(&self, id: &SecretId) -> Check {
+    async fn check_write(&self, id: &SecretId, is_written: bool) -> Check {
         const ITEM: &str = "write";
+        let failed = |error: &AwsError| match error {
+            // Who only reads may well have no other right.
+            AwsError::NotAuthorized { .. } if !is_written => Check {
+                hint: error.hint().map(|hint| format!("{hint} Reading the secret does not need it.")),
+                ..Check::unknown(ITEM, with_detail(error))
+            },
+            error => Check::failed(ITEM, error),
+        };
         let stages = match self.stages(id).await {
             Ok(stages) => stages,
-            Err(error) => return Check::failed(ITEM, &error),
+            Err(error) => return failed(&error),
         };
         match stages.writable() {
             Ok(()) => {}
@@ -235,7 +246,7 @@ impl Client {
                      cannot be tried without writing.{rotation}"
                 ),
             ),
-            Err(error) => Check::failed(ITEM, &error),
+            Err(error) => failed(&error),
             Ok(()) => Check::unknown(ITEM, format!("Not known without writing.{rotation}")),
         }
     }

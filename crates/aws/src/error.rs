@@ -143,6 +143,10 @@ pub enum AwsError {
     #[error("secret \"{secret}\" is not valid JSON")]
     NotJson { secret: String, line: usize, column: usize },
 
+    /// Connection fields were asked for and the secret is other text than JSON.
+    #[error("secret \"{secret}\" is not valid JSON")]
+    NotJsonObject { secret: String, line: usize, column: usize },
+
     /// Connection fields were asked for and the secret is JSON, but not an object.
     #[error("secret \"{secret}\" is not a JSON object")]
     NotAnObject { secret: String },
@@ -199,6 +203,7 @@ impl AwsError {
             self,
             AwsError::IsBinary { .. }
                 | AwsError::NotJson { .. }
+                | AwsError::NotJsonObject { .. }
                 | AwsError::NotAnObject { .. }
                 | AwsError::NoPasswordField { .. }
                 | AwsError::InvalidField { .. }
@@ -269,7 +274,7 @@ impl Report for AwsError {
                 SYSTEM_ERROR
             }
             IsBinary { .. } | IsString { .. } => WRONG_OBJECT_TYPE,
-            NotJson { .. } => INVALID_JSON_TEXT,
+            NotJson { .. } | NotJsonObject { .. } => INVALID_JSON_TEXT,
             NotAnObject { .. } => SQL_JSON_OBJECT_NOT_FOUND,
             NoPasswordField { .. } | NoField { .. } => SQL_JSON_MEMBER_NOT_FOUND,
             Token(error) => error.sqlstate(),
@@ -312,7 +317,9 @@ impl Report for AwsError {
                     None => format!("It came from {from}."),
                 })
             }
-            NotJson { line, column, .. } => Some(format!("Line {line}, column {column}.")),
+            NotJson { line, column, .. } | NotJsonObject { line, column, .. } => {
+                Some(format!("Line {line}, column {column}."))
+            }
             Token(error) => error.detail(),
             SecretNotFound { .. }
             | AlreadyExists { .. }
@@ -385,10 +392,13 @@ impl Report for AwsError {
                 "Outside AWS, set AWS_EC2_METADATA_DISABLED=true in the server's environment; with secretlink.role_arn, check the way to STS; else raise secretlink.request_timeout.".into()
             }
             BadResponse { .. } => "Check secretlink.endpoint_url: something else may be answering there.".into(),
+            ServerFault { .. } => {
+                "The fault is on the other side: try again later, and see the AWS Health Dashboard. If secretlink.endpoint_url is set, see what answers there.".into()
+            }
             IsBinary { .. } => "Use get_secret_binary.".into(),
             IsString { .. } => "Use get_secret_string.".into(),
             NotJson { .. } => "Use get_secret_string for a secret that is not JSON.".into(),
-            NotAnObject { .. } | NoPasswordField { .. } => {
+            NotJsonObject { .. } | NotAnObject { .. } | NoPasswordField { .. } => {
                 "Such a secret is a JSON object with a \"password\", and optionally \"username\", \"host\", \"port\" and \"dbname\".".into()
             }
             Token(error) => return error.hint(),
@@ -397,7 +407,6 @@ impl Report for AwsError {
             | InvalidRequest { .. }
             | TooLarge { .. }
             | LimitExceeded { .. }
-            | ServerFault { .. }
             | NotSent { .. }
             | Service { .. }
             | InvalidField { .. }

@@ -19,7 +19,7 @@ mod operation;
 mod proxy;
 mod rds_token;
 mod recorder;
-mod region;
+pub mod region;
 mod region_name;
 mod secret;
 mod secret_field;
@@ -48,4 +48,4 @@ pub use secret::value::{
 };
 pub use secret::version::VersionSelector;
 pub use secret::writable::NotWritable;
-pub use settings::{Identity, Settings};
+pub use settings::{Form, Identity, Settings};

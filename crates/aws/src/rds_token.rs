@@ -319,7 +319,8 @@ fn rds_labels(host: &str) -> Option<&str> {
         (region, "rds") | ("rds", region) => region,
         _ => return None,
     };
-    (!name.is_empty() && is_region(region)).then_some(region)
+    let is_place = region == "global" || is_region(region);
+    (!name.is_empty() && is_place).then_some(region)
 }
 
 /// The region in a name of Aurora DSQL's: `CLUSTER.dsql.REGION.on.aws`, or with the service's own suffix

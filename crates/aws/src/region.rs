@@ -33,6 +33,12 @@ pub(crate) async fn source(settings: &Settings) -> &'static str {
     }
 }
 
+/// The region that the environment names, without looking anywhere else.
+pub fn of_environment() -> Option<String> {
+    // In the SDK's order.
+    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok())
+}
+
 /// The region the EC2 instance runs in. Apart from [`configured`], because outside EC2 it costs
 /// seconds to learn that nobody answers: it is asked only when nothing else names a region.
 pub(crate) async fn of_instance(http: &SharedHttpClient) -> Option<Region> {

@@ -5,9 +5,49 @@ use std::time::Duration;
 use crate::AwsError;
 use crate::region_name::is_region;
 
-const REGION: &str = "It must be a region's code, such as us-east-1.";
-const ROLE_ARN: &str = "It must be the ARN of a role, such as arn:aws:iam::123456789012:role/secretlink.";
-const EXTERNAL_ID: &str = "It must have 2 to 1224 characters: letters, digits and _+=,.@:/-";
+/// What the text of a setting must look like.
+pub struct Form {
+    fits: fn(&str) -> bool,
+    problem: &'static str,
+}
+
+impl Form {
+    /// A region's code.
+    pub const REGION: Form =
+        Form { fits: is_region, problem: "It must be a region's code, such as us-east-1." };
+    /// The URL of an endpoint.
+    pub const ENDPOINT_URL: Form = Form {
+        fits: is_http_url,
+        problem: "It must be a URL that starts with https:// or http:// and names a host.",
+    };
+    /// The ARN of an IAM role.
+    pub const ROLE_ARN: Form = Form {
+        fits: is_role_arn,
+        problem: "It must be the ARN of a role, such as arn:aws:iam::123456789012:role/secretlink.",
+    };
+    /// An external id.
+    pub const EXTERNAL_ID: Form = Form {
+        fits: is_external_id,
+        problem: "It must have 2 to 1224 characters: letters, digits and _+=,.@:/-",
+    };
+    /// The name of a role's session.
+    pub const ROLE_SESSION_NAME: Form = Form {
+        fits: is_session_name,
+        problem: "It must have 2 to 64 characters: letters, digits and _+=,.@-",
+    };
+
+    /// Whether a text looks like this.
+    ///
+    /// # Errors
+    /// What it must be, as a sentence.
+    pub fn check(&self, text: &str) -> Result<(), &'static str> {
+        if (self.fits)(text) { Ok(()) } else { Err(self.problem) }
+    }
+
+    fn check_given(&self, text: &Option<String>) -> Result<(), &'static str> {
+        text.as_deref().map_or(Ok(()), |text| self.check(text))
+    }
+}
 
 /// A snapshot of the settings (GUCs) that shape requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,28 +164,14 @@ impl Settings {
 
     /// Refuses what the SDK would only report as a failure to build a request, if at all.
     pub(crate) fn validate(&self) -> Result<(), AwsError> {
-        let check = |setting, value: &Option<String>, is_valid: fn(&str) -> bool, problem| match value
-            .as_deref()
-            .is_none_or(is_valid)
-        {
-            true => Ok(()),
-            false => Err(AwsError::InvalidSetting { setting, problem }),
+        let check = |setting, text, form: Form| {
+            form.check_given(text).map_err(|problem| AwsError::InvalidSetting { setting, problem })
         };
-        check("secretlink.region", &self.region, is_region, REGION)?;
-        check(
-            "secretlink.endpoint_url",
-            &self.endpoint_url,
-            is_http_url,
-            "It must be a URL that starts with https:// or http:// and names a host.",
-        )?;
-        check("secretlink.role_arn", &self.role_arn, is_role_arn, ROLE_ARN)?;
-        check("secretlink.external_id", &self.external_id, is_external_id, EXTERNAL_ID)?;
-        check(
-            "secretlink.role_session_name",
-            &self.role_session_name,
-            is_session_name,
-            "It must have 2 to 64 characters: letters, digits and _+=,.@-",
-        )
+        check("secretlink.region", &self.region, Form::REGION)?;
+        check("secretlink.endpoint_url", &self.endpoint_url, Form::ENDPOINT_URL)?;
+        check("secretlink.role_arn", &self.role_arn, Form::ROLE_ARN)?;
+        check("secretlink.external_id", &self.external_id, Form::EXTERNAL_ID)?;
+        check("secretlink.role_session_name", &self.role_session_name, Form::ROLE_SESSION_NAME)
     }
 
     /// How long to wait for the head of a response in one attempt: an equal share of the whole, so
@@ -164,16 +190,10 @@ impl Identity {
     /// # Errors
     /// The field's name, and what it must be.
     pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
-        let check = |name, value: &Option<String>, is_valid: fn(&str) -> bool, problem| match value
-            .as_deref()
-            .is_none_or(is_valid)
-        {
-            true => Ok(()),
-            false => Err((name, problem)),
-        };
-        check("region", &self.region, is_region, REGION)?;
-        check("role_arn", &self.role_arn, is_role_arn, ROLE_ARN)?;
-        check("external_id", &self.external_id, is_external_id, EXTERNAL_ID)
+        let check = |name, text, form: Form| form.check_given(text).map_err(|problem| (name, problem));
+        check("region", &self.region, Form::REGION)?;
+        check("role_arn", &self.role_arn, Form::ROLE_ARN)?;
+        check("external_id", &self.external_id, Form::EXTERNAL_ID)
     }
 }
 

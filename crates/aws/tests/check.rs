@@ -86,7 +86,7 @@ async fn all_is_well() {
         ("UpdateSecretVersionStage", refusal("InvalidParameterException")),
     ])
     .await;
-    let checks = Client::new(settings(&server.uri())).check(Some("x")).await;
+    let checks = Client::new(settings(&server.uri())).check(Some("x"), true).await;
     let items: Vec<_> = checks.iter().map(|check| (check.item, check.ok)).collect();
     assert_eq!(
         items,
@@ -140,11 +140,17 @@ async fn secrets_that_cannot_be_written() {
             ("UpdateSecretVersionStage", refusal(update)),
         ];
         let server = secrets_manager(&answers).await;
-        let checks = Client::new(settings(&server.uri())).check(Some("x")).await;
+        let checks = Client::new(settings(&server.uri())).check(Some("x"), true).await;
         let write = find(&checks, "write");
         assert_eq!(write.ok, ok, "{told}: {write:?}");
         assert!(write.detail.contains(told), "{told}: {write:?}");
         assert_eq!(find(&checks, "read").ok, Some(true), "{checks:?}");
+        // A right that only writing needs is not missed where nothing is written.
+        let checks = Client::new(settings(&server.uri())).check(Some("x"), false).await;
+        let write = find(&checks, "write");
+        let ok = if write.detail.contains("not authorized") { None } else { ok };
+        assert_eq!(write.ok, ok, "{told}: {write:?}");
+        assert!(write.detail.contains(told), "{told}: {write:?}");
     }
     let pending = described("").set_body_raw(
         r#"{"ARN":"a","Name":"x","VersionIdsToStages":{"v1":["AWSCURRENT"],"v2":["AWSPENDING"]}}"#,
@@ -152,7 +158,7 @@ async fn secrets_that_cannot_be_written() {
     );
     let update = refusal("InvalidParameterException");
     let server = secrets_manager(&[("DescribeSecret", pending), ("UpdateSecretVersionStage", update)]).await;
-    let checks = Client::new(settings(&server.uri())).check(Some("x")).await;
+    let checks = Client::new(settings(&server.uri())).check(Some("x"), true).await;
     assert!(find(&checks, "write").detail.contains("AWSPENDING is at version v2"), "{checks:?}");
     assert_eq!(find(&checks, "read").ok, Some(false), "{checks:?}");
 }
@@ -162,7 +168,7 @@ async fn nobody_answers() {
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let limits = Settings { request_timeout: Duration::from_millis(500), ..settings(&endpoint) };
     let start = Instant::now();
-    let checks = Client::new(limits).check(Some("x")).await;
+    let checks = Client::new(limits).check(Some("x"), true).await;
     assert!(start.elapsed() < Duration::from_secs(3), "side by side: {:?}", start.elapsed());
     let ok: Vec<_> = checks.iter().map(|check| (check.item, check.ok)).collect();
     assert_eq!(
@@ -183,7 +189,7 @@ async fn nobody_answers() {
 async fn no_credentials() {
     let server = secrets_manager(&[]).await;
     let without = Settings { profile: Some("empty".into()), ..settings(&server.uri()) };
-    let checks = Client::new(without).check(None).await;
+    let checks = Client::new(without).check(None, false).await;
     assert_eq!(find(&checks, "credentials").ok, Some(false));
     assert!(find(&checks, "credentials").detail.starts_with("no AWS credentials found"));
     assert!(find(&checks, "credentials").hint.is_some());
@@ -193,12 +199,12 @@ async fn no_credentials() {
 
 async fn a_setting_that_makes_no_sense() {
     let bad = Settings { region: Some("us east 1".into()), ..settings("http://127.0.0.1:1") };
-    let checks = Client::new(bad).check(Some("x")).await;
+    let checks = Client::new(bad).check(Some("x"), true).await;
     assert_eq!(find(&checks, "region").ok, Some(false));
     assert!(find(&checks, "region").detail.contains("secretlink.region"), "{checks:?}");
     assert_eq!(find(&checks, "endpoint").ok, None);
     assert_eq!(find(&checks, "read").ok, Some(false));
-    let checks = Client::new(settings("http://127.0.0.1:1")).check(Some("a b")).await;
+    let checks = Client::new(settings("http://127.0.0.1:1")).check(Some("a b"), true).await;
     assert_eq!(find(&checks, "read").ok, Some(false), "{checks:?}");
 }
 
@@ -206,7 +212,7 @@ async fn sts_is_away(sts: MockServer) {
     // It says 404 now, with nothing that STS would say.
     sts.reset().await;
     let server = secrets_manager(&[]).await;
-    let checks = Client::new(settings(&server.uri())).check(None).await;
+    let checks = Client::new(settings(&server.uri())).check(None, false).await;
     let identity = find(&checks, "identity");
     assert_eq!(identity.ok, None, "{identity:?}");
     assert!(identity.detail.starts_with("STS could not be asked."), "{identity:?}");

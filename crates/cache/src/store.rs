@@ -158,6 +158,8 @@ pub struct Listed {
     pub key: Key,
     /// The version that is kept; `None` if there is no value.
     pub version_id: Option<String>,
+    /// The full ARN of the secret; empty if it was never read.
+    pub arn: String,
     /// When it was asked for.
     pub asked: Moment,
     /// When it ends by itself, if it does.
@@ -444,6 +446,13 @@ impl<'a> Store<'a> {
         places.len()
     }
 
+    /// Counts the uses of each entry from zero again.
+    pub fn reset_hits(&mut self) {
+        for place in self.table.places() {
+            self.table.at(place).hits = 0;
+        }
+    }
+
     /// A number that has changed if anything kept has.
     pub fn generation(&self) -> u64 {
         self.table.generation()
@@ -463,6 +472,7 @@ impl<'a> Store<'a> {
             Some(Listed {
                 key: Key::from_bytes(&self.table.blocks().read(entry.key))?,
                 version_id: has_value.then(|| self.version_at(place)),
+                arn: parts(&self.about_at(place)).1.to_owned(),
                 asked: Moment(entry.asked),
                 ends: entry.life().ends,
                 used: Moment(entry.used),

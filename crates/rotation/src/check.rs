@@ -25,7 +25,7 @@ pub async fn check(
         Err(trouble) => vec![Check::failed("secret", &trouble)],
     };
     // What the identity may do with the secret, as far as that shows without writing.
-    let permissions = aws.check(Some(secret.as_str())).await;
+    let permissions = aws.check(Some(secret.as_str()), true).await;
     checks.extend(permissions.into_iter().filter(|check| check.item == "write"));
     checks
 }

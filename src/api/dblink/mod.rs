@@ -11,6 +11,7 @@ mod query;
 
 use crate::backend::text::ServerText;
 use crate::connect::destination::Destination;
+use crate::connect::error::ConnectionError;
 use crate::connections::{self, Target};
 use crate::error::Error;
 use crate::session::name::ConnectionName;
@@ -36,7 +37,13 @@ fn named_or_made(name_or_connstr: ServerText) -> Result<Target, Error> {
     let name = ConnectionName::find(ServerText(name_or_connstr.0.clone()));
     match connections::find(&name) {
         Some(target) => Ok(target.for_query()?),
-        None => Ok(connections::transient(Destination::read(name_or_connstr)?.connect()?)),
+        None => {
+            let destination = Destination::read(name_or_connstr).map_err(|error| match error {
+                ConnectionError::NoSuchServer => ConnectionError::NoSuchConnection,
+                error => error,
+            })?;
+            Ok(connections::transient(destination.connect()?))
+        }
     }
 }
 

@@ -4,4 +4,5 @@ pub mod changes;
 pub mod foreign_servers;
 pub mod relation;
 pub mod role_hooks;
+pub mod role_statements;
 pub mod roles;

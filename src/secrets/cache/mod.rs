@@ -26,6 +26,7 @@ pub use self::memory::{init, now};
 pub use self::renewal::renew;
 pub use self::token::TokenRequest;
 use crate::secrets::error::SecretsError;
+use crate::settings;
 pub use secretlink_cache::{Listed, Moment, Subject, Told, Wanted};
 
 /// One version of a secret, and where and as whom it is read.
@@ -125,6 +126,26 @@ pub fn forget_all() -> usize {
 /// What is cached, but for the values, those used last at the end.
 pub fn list() -> Vec<Listed> {
     memory::with(|store| store.list()).unwrap_or_default()
+}
+
+/// Counts the uses of each entry from zero again.
+pub fn reset_hits() {
+    memory::with(|store| store.reset_hits());
+}
+
+/// The region in which an entry's secret is asked for: that of its ARN, else the one of its foreign server,
+/// of the settings or of the environment. `None` if it takes a profile or the instance to tell.
+pub fn region(entry: &Listed) -> Option<String> {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let of_arn = |arn: &str| SecretId::parse(arn).ok()?.region().map(str::to_owned);
+    of_arn(&entry.arn)
+        .or_else(|| match &entry.key.subject {
+            Subject::Secret { id, .. } => of_arn(id),
+            Subject::IamToken { region, .. } => given(region),
+        })
+        .or_else(|| given(&entry.key.region))
+        .or_else(|| settings::aws::current().ok()?.region)
+        .or_else(secretlink_aws::region::of_environment)
 }
 
 /// A number that has changed if anything cached has.

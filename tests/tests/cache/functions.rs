@@ -1,6 +1,6 @@
 //! Refreshing, forgetting, and looking at what is cached.
 
-use crate::ground::{Ground, api, get, holds, put, secret, text};
+use crate::ground::{Ground, api, get, holds, moto, put, secret, text};
 use secretlink_e2e::{Fault, db_error, random_password, unique};
 use serde_json::json;
 use std::time::Duration;
@@ -77,9 +77,9 @@ fn the_view_shows_everything_but_values() {
         text(&mut session, &sql)
     };
     let version = api().version_at(&name, "AWSCURRENT").unwrap();
-    assert_eq!(row(&name), format!("fresh AWSCURRENT {version} 1 f t t"));
-    assert_eq!(row(&failing), "failed AWSCURRENT 0 t");
-    assert_eq!(row(&late), "asking AWSCURRENT 0 f");
+    assert_eq!(row(&name), format!("fresh AWSCURRENT {version} 1 us-east-1 f t t"));
+    assert_eq!(row(&failing), "failed AWSCURRENT 0 us-east-1 t");
+    assert_eq!(row(&late), "asking AWSCURRENT 0 us-east-1 f");
     asking.join().unwrap().unwrap();
     ground.relay.rule(&name, |_| Fault::Cut);
     ground.expire(&mut session);
@@ -193,4 +193,42 @@ fn what_was_asked_for_before_a_change_is_not_kept_after_it() {
             ground.relay.pass(asked_as);
         }
     }
+}
+
+/// The region asked, wherever it is from.
+#[test]
+fn the_view_shows_the_region_that_was_asked() {
+    let ground = Ground::with(|local| local.conf("secretlink.region = ''").env("AWS_REGION", "eu-west-1"));
+    let irish = moto().secrets().in_region("eu-west-1");
+    let (name, abroad, missing) = (unique("region"), unique("abroad"), unique("missing"));
+    irish.create_secret(&name, "1");
+    let arn = api().create_secret(&abroad, "1");
+    let mut session = ground.session();
+    holds(&mut session, &name, "1");
+    holds(&mut session, &arn, "1");
+    db_error(get(&mut session, &missing));
+    let mut region = |secret: &str| {
+        text(&mut session, &format!("SELECT region FROM secret_cache WHERE secret_id = '{secret}'"))
+    };
+    assert_eq!(region(&name), "eu-west-1");
+    assert_eq!(region(&arn), "us-east-1");
+    assert_eq!(region(&missing), "eu-west-1");
+}
+
+#[test]
+fn uses_are_counted_from_the_reset_on() {
+    let ground = Ground::start();
+    let name = unique("hits");
+    api().create_secret(&name, "1");
+    let (mut session, mut other) = (ground.session(), ground.session());
+    let hits = format!("SELECT hits::text FROM secret_cache WHERE secret_id = '{name}'");
+    for _ in 0..4 {
+        holds(&mut session, &name, "1");
+    }
+    assert_eq!(text(&mut other, &hits), "3");
+    other.batch_execute("SELECT secretlink_stats_reset()").unwrap();
+    assert_eq!(text(&mut session, &hits), "0");
+    holds(&mut session, &name, "1");
+    assert_eq!(text(&mut other, &hits), "1");
+    assert_eq!(ground.asked(&name), 1, "the value has stayed");
 }

@@ -2,7 +2,7 @@
 
 use crate::ground::{moto, refused};
 use postgres::Client;
-use secretlink_e2e::{Cluster, Proxy, eventually, unique};
+use secretlink_e2e::{Cluster, Fault, Proxy, SecretsRelay, StopMode, eventually, private_file, unique};
 
 type Row = (String, Option<bool>, String, Option<String>);
 
@@ -80,9 +80,84 @@ fn what_is_missing_is_a_row_and_no_error() {
     for (item, ok, _, hint) in &found {
         assert!(*ok != Some(false) || hint.is_some(), "{item}: {found:?}");
     }
-    client.batch_execute("SET secretlink.region = 'us east'").unwrap();
-    let found = rows(&mut client, "SELECT * FROM secretlink_check() WHERE item = 'region'");
-    assert!(found[0].2.contains("secretlink.region"), "{found:?}");
+}
+
+#[test]
+fn a_standby_is_checked_too_and_nothing_is_written() {
+    let mut local =
+        Cluster::local(moto()).preload(true).env("AWS_ENDPOINT_URL_STS", &moto().endpoint()).start();
+    let name = unique("standby");
+    moto().secrets().create_login_secret(&name, "app", "hunter2hunter2");
+    let all = format!("SELECT * FROM secretlink_check('{name}')");
+    // A transaction id is used up by what writes, and by nothing else.
+    let mut client = local.connect("postgres", "postgres");
+    for sql in ["SELECT * FROM secretlink_check()", &all] {
+        let mut transaction = client.transaction().unwrap();
+        transaction.batch_execute(sql).unwrap();
+        let id: Option<String> =
+            transaction.query_one("SELECT pg_current_xact_id_if_assigned()::text", &[]).unwrap().get(0);
+        assert_eq!(id, None, "{sql}");
+        transaction.batch_execute(&format!("SET TRANSACTION READ ONLY; {sql}")).unwrap();
+    }
+    drop(client);
+    local.stop(StopMode::Fast);
+    private_file(local.data_dir().join("standby.signal"), "");
+    local.start();
+    let mut client = local.connect("postgres", "postgres");
+    assert!(client.query_one("SELECT pg_is_in_recovery()", &[]).unwrap().get::<_, bool>(0));
+    eventually("the cache worker runs", std::time::Duration::from_secs(30), || {
+        let found = rows(&mut client, "SELECT * FROM secretlink_check() WHERE item = 'cache worker'");
+        if found[0].1 == Some(true) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    let found = rows(&mut client, &all);
+    assert_eq!(
+        ok(&found),
+        [
+            ("version", Some(true)),
+            ("preload", Some(true)),
+            ("worker", None),
+            ("cache worker", Some(true)),
+            ("region", Some(true)),
+            ("credentials", Some(true)),
+            ("identity", Some(true)),
+            ("endpoint", Some(true)),
+            ("read", Some(true)),
+            ("write", None),
+        ],
+        "{found:?}"
+    );
+    assert_eq!(rows(&mut client, "SELECT * FROM secretlink_check()").len(), 8);
+}
+
+#[test]
+fn who_only_reads_misses_no_right_to_write() {
+    let relay = SecretsRelay::to(moto());
+    let local = Cluster::local_with_endpoint(&relay.endpoint()).preload(true).start();
+    let mut client = local.connect("postgres", "postgres");
+    for denied in ["DescribeSecret", "UpdateSecretVersionStage"] {
+        let name = unique("reader");
+        moto().secrets().create_login_secret(&name, "app", "hunter2hunter2");
+        relay.rule(&name, move |request| match request.operation.as_str() {
+            operation if operation == denied => Fault::Refuse(400, "AccessDeniedException"),
+            _ => Fault::None,
+        });
+        let sql = format!("SELECT * FROM secretlink_check('{name}') WHERE item IN ('read', 'write')");
+        let found = rows(&mut client, &sql);
+        assert_eq!(ok(&found), [("read", Some(true)), ("write", None)], "{found:?}");
+        assert!(found[1].2.contains(denied), "{found:?}");
+        assert!(found[1].3.as_deref().is_some_and(|hint| hint.contains("Reading")), "{found:?}");
+        // Where a role is synced with it the right is missed.
+        for sql in [
+            "SET secretlink.password_sync = off",
+            &format!("CREATE ROLE {denied} LOGIN PASSWORD 'x'"),
+            &format!("SECURITY LABEL FOR secretlink ON ROLE {denied} IS '{name}'"),
+            "RESET secretlink.password_sync",
+        ] {
+            client.batch_execute(sql).unwrap();
+        }
+        let found = rows(&mut client, &sql);
+        assert_eq!(ok(&found), [("read", Some(true)), ("write", Some(false))], "{found:?}");
+    }
 }
 
 #[test]

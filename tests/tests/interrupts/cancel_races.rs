@@ -7,6 +7,9 @@ use postgres::error::SqlState;
 use secretlink_e2e::{Mode, Proxy, db_error};
 use std::time::{Duration, Instant};
 
+/// Far longer than a cancel takes on a busy machine, and shorter than the query that is cancelled.
+const LOST: Duration = Duration::from_secs(40);
+
 /// The cancel may overtake the query: the remote server, idle as far as it knows, then ignores it.
 #[test]
 fn a_cancel_that_overtakes_its_query_is_not_lost() {
@@ -40,9 +43,22 @@ fn a_cancel_at_the_very_beginning_is_not_lost() {
         assert_eq!(error.code(), &SqlState::QUERY_CANCELED, "{error:?}");
         // On a busy machine this may itself take longer than the timeout.
         while client.batch_execute("RESET statement_timeout").is_err() {}
-        assert_eq!(remote_pid(&mut client), pid, "round {round}");
+        let next = loop {
+            match client.query_one("SELECT p FROM dblink('c', 'SELECT pg_backend_pid()') AS t(p int)", &[]) {
+                Ok(row) => break row.get::<_, i32>(0),
+                // The timer that RESET took back may have rung just before: Postgres then cancels the
+                // statement after it. A cancel of ours that came too late would be the remote server's.
+                Err(error) => {
+                    let error = error.as_db_error().unwrap_or_else(|| panic!("round {round}: {error:?}"));
+                    let message = "canceling statement due to statement timeout";
+                    assert_eq!((error.message(), error.where_()), (message, None), "round {round}");
+                }
+            }
+        };
+        assert_eq!(next, pid, "round {round}");
         slowest = slowest.max(began.elapsed());
-        assert!(slowest < SOON, "round {round}: the next query had to wait {:?}", began.elapsed());
+        // A cancel that is lost leaves the next query to wait for the minute of the first.
+        assert!(slowest < LOST, "round {round}: the next query had to wait {:?}", began.elapsed());
     }
     println!("200 early cancels; the slowest, with the query after it, took {slowest:?}");
     scene.confirm();

@@ -32,4 +32,5 @@ mod thousand;
 mod transactions;
 mod upgrade;
 mod visibility;
+mod waiting;
 mod worker;

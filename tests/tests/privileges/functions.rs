@@ -6,7 +6,7 @@ use secretlink_e2e::db_error;
 use std::collections::BTreeSet;
 
 /// For everybody, as with contrib dblink: what they lead to is decided elsewhere.
-const EVERYBODY: [&str; 23] = [
+const EVERYBODY: [&str; 24] = [
     "dblink",
     "dblink_build_sql_delete",
     "dblink_build_sql_insert",
@@ -29,6 +29,7 @@ const EVERYBODY: [&str; 23] = [
     "dblink_send_query",
     "remote_connection",
     "remote_connections",
+    "secretlink_fdw_handler",
     "secretlink_fdw_validator",
 ];
 

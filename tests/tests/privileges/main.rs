@@ -6,6 +6,7 @@
 mod dump;
 mod functions;
 mod ground;
+mod names;
 mod overriding;
 mod roles;
 mod shadowing;

@@ -111,7 +111,7 @@ fn secrets_and_remote_servers_are_reached() {
                 "SELECT dblink_send_query('remote_conn', 'SELECT pg_sleep(0.3), 17 AS later')",
                 "SELECT later FROM dblink_get_result('remote_conn') AS t(slept text, later int)",
                 "SELECT * FROM dblink_get_result('remote_conn') AS t(slept text, later int)",
-                "SELECT item FROM public.check() WHERE NOT ok",
+                "SELECT item FROM secretlink_check() WHERE NOT ok",
                 "SELECT count(*) AS rows FROM role_sync, secret_cache",
                 "SELECT count(*) AS statistics FROM secretlink_stats",
                 "SET statement_timeout = '300ms'",

@@ -62,7 +62,7 @@ fn what_talks_to_the_world_is_volatile_and_not_parallel_safe() {
     let rows = session()
         .query(
             "SELECT p.oid::regprocedure::text, p.provolatile = 'v'
-                    AND (p.proparallel = 's') = (p.proname LIKE '%fdw_validator')
+                    AND (p.proparallel = 's') = (p.proname ~ 'fdw_(validator|handler)$')
                     AND p.prosecdef = (p.proname = 'dblink_connect_u')
              FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
              WHERE d.classid = 'pg_proc'::regclass AND d.deptype = 'e'

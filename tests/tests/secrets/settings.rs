@@ -2,8 +2,11 @@
 
 use crate::session::{api, plain_role, refused, session, text};
 use postgres::NoTls;
-use secretlink_e2e::{Cluster, Moto, PostgresBin, ScriptedEndpoint, Stage, db_error, unique};
+use secretlink_e2e::{
+    Cluster, Moto, PostgresBin, ScriptedEndpoint, Stage, StopMode, db_error, eventually, unique,
+};
 use serde_json::json;
+use std::time::Duration;
 
 #[test]
 fn who_may_decide_where_requests_go_is_a_superuser() {
@@ -138,7 +141,10 @@ fn a_changed_setting_counts_in_the_same_session() {
 #[test]
 fn a_setting_that_makes_no_sense_is_named() {
     let mut client = session();
+    client.batch_execute("LOAD 'secretlink'").unwrap();
     for (setting, value) in [
+        ("region", "nonsense"),
+        ("region", "us-east"),
         ("region", "us east 1"),
         ("region", "x.evil.example/#"),
         ("endpoint_url", "localhost:5000"),
@@ -147,9 +153,59 @@ fn a_setting_that_makes_no_sense_is_named() {
         ("external_id", "a b"),
         ("role_session_name", "a/b"),
     ] {
-        client.batch_execute(&format!("SET secretlink.{setting} = '{value}'")).unwrap();
-        let message = format!("invalid value for setting \"secretlink.{setting}\"");
-        refused(&mut client, "SELECT get_secret_value('x')", "22023", &message, "");
-        client.batch_execute(&format!("RESET secretlink.{setting}")).unwrap();
+        let message = format!("invalid value for parameter \"secretlink.{setting}\": \"{value}\"");
+        for sql in
+            ["SET", "SET LOCAL", "ALTER SYSTEM SET", "ALTER ROLE postgres SET", "ALTER DATABASE postgres SET"]
+        {
+            let sql = format!("{sql} secretlink.{setting} = '{value}'");
+            refused(&mut client, &sql, "22023", &message, "");
+            let error = db_error(client.simple_query(&sql));
+            assert!(error.detail().unwrap_or_default().starts_with("It must "), "{error:?}");
+        }
+        // Empty means unset.
+        client.batch_execute(&format!("SET secretlink.{setting} = ''; RESET secretlink.{setting}")).unwrap();
+    }
+}
+
+/// A server starts in spite of it, and asks nobody in the place of whom it should ask.
+#[test]
+fn a_wrong_setting_in_the_file_is_told_and_can_be_corrected() {
+    let moto = &Stage::shared().moto;
+    let name = unique("wrong");
+    api().create_secret(&name, "right");
+    let read = format!("SELECT get_secret_string('{name}')");
+    for preload in [true, false] {
+        let mut local = Cluster::local(moto).preload(preload).start();
+        local.append_conf(&["secretlink.region = 'nonsense'".into(), "secretlink.role_arn = 'me'".into()]);
+        // A running server keeps what it has.
+        if preload {
+            local.connect("postgres", "postgres").batch_execute("SELECT pg_reload_conf()").unwrap();
+            eventually("the error is logged", Duration::from_secs(30), || {
+                match local.log().contains("invalid value for parameter \"secretlink.region\": \"nonsense\"")
+                {
+                    true => Ok(()),
+                    false => Err(local.log()),
+                }
+            });
+            assert_eq!(text(&mut local.connect("postgres", "postgres"), &read, &[]), "right");
+        }
+        local.restart(StopMode::Fast);
+        let mut client = local.connect("postgres", "postgres");
+        for (setting, right) in [("region", "us-east-1"), ("role_arn", "")] {
+            let message = format!("invalid value for setting \"secretlink.{setting}\"");
+            refused(&mut client, &read, "22023", &message, "pg_reload_conf");
+            let checked = "SELECT detail FROM secretlink_check() WHERE item = 'settings'";
+            assert!(text(&mut client, checked, &[]).contains(&message));
+            local.append_conf(&[format!("secretlink.{setting} = '{right}'")]);
+            client.batch_execute("SELECT pg_reload_conf()").unwrap();
+            eventually("the setting is seen", Duration::from_secs(30), || match client.simple_query(&read) {
+                Err(error) if error.as_db_error().is_some_and(|e| e.message() == message) => {
+                    Err("not yet".to_owned())
+                }
+                _ => Ok(()),
+            });
+        }
+        assert_eq!(text(&mut client, &read, &[]), "right");
+        assert_eq!(text(&mut local.connect("postgres", "postgres"), &read, &[]), "right");
     }
 }

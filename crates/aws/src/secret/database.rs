@@ -31,12 +31,16 @@ impl DatabaseSecret {
     /// Takes the fields out of a secret.
     ///
     /// # Errors
-    /// [`AwsError::IsBinary`], [`AwsError::NotJson`], [`AwsError::NotAnObject`],
+    /// [`AwsError::IsBinary`], [`AwsError::NotJsonObject`], [`AwsError::NotAnObject`],
     /// [`AwsError::NoPasswordField`] if the password is missing, `null` or empty, and
     /// [`AwsError::InvalidField`], which names a field of the wrong type but never shows its value.
     pub fn from_value(value: &SecretValue) -> Result<DatabaseSecret, AwsError> {
         let name = value.name.as_str();
-        let secret = value.document()?;
+        let secret = value.document().map_err(|error| match error {
+            // A plain password is of no use here.
+            AwsError::NotJson { secret, line, column } => AwsError::NotJsonObject { secret, line, column },
+            error => error,
+        })?;
         let invalid = |field, problem| AwsError::InvalidField { secret: name.to_owned(), field, problem };
         let text = |field: &'static str| secret.text(field).map_err(|problem| invalid(field, problem));
         let iam_auth = iam_auth(&secret).map_err(|problem| invalid("iam_auth", problem))?;
@@ -189,6 +193,6 @@ mod tests {
             assert!(!shown.contains(marker), "{shown}");
         }
         assert!(matches!(parse("[]"), Err(AwsError::NotAnObject { .. })));
-        assert!(matches!(parse("{\n\"a\":}"), Err(AwsError::NotJson { line: 2, column: 5, .. })));
+        assert!(matches!(parse("{\n\"a\":}"), Err(AwsError::NotJsonObject { line: 2, column: 5, .. })));
     }
 }

@@ -100,7 +100,9 @@ impl SecretId {
             Some(_) => self.0.split(':').nth(6)?,
             None => self.0.as_str(),
         };
-        name.split_once('!')
+        let (service, rest) = name.split_once('!')?;
+        let is_service = !service.is_empty() && service.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        (is_service && !rest.is_empty()).then_some((service, rest))
     }
 
     /// The region of an ARN; `None` for a name.
@@ -142,7 +144,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), AwsError> {
         return invalid("It is longer than 512 characters.");
     }
     if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"/_+=.@-".contains(&b)) {
-        return invalid("It contains another character.");
+        return invalid("It contains a character that is no letter, no digit and none of /_+=.@-");
     }
     Ok(())
 }
@@ -187,7 +189,19 @@ mod tests {
         assert_eq!(service(arn).as_deref(), Some("rds"));
         assert_eq!(service("prod/orders"), None);
         assert!(SecretId::parse("rds!db-1").unwrap().check_form().is_ok());
-        assert!(SecretId::parse("a b").unwrap().check_form().is_err());
+        for (name, problem) in [
+            ("bad name !", "character"),
+            ("a b", "character"),
+            ("rds!", "character"),
+            ("!x", "character"),
+            ("a!b!c", "character"),
+            ("rds!a b", "character"),
+            (&"x".repeat(513), "512"),
+        ] {
+            let error = SecretId::parse(name).unwrap().check_form().unwrap_err();
+            assert!(error.detail().unwrap().contains(problem), "{name}: {error:?}");
+            assert!(error.hint().unwrap().contains("1 to 512 characters"), "{name}: {error:?}");
+        }
     }
 
     #[test]
