@@ -9,6 +9,7 @@
 mod alter_user;
 mod boto3;
 mod connect;
+mod first_error;
 mod first_fetch;
 mod growth;
 mod measure;
@@ -49,7 +50,8 @@ fn main() {
     };
     for preload in [true, false] {
         // Each fetch is to be one.
-        let local = Cluster::local(&moto).preload(preload).conf("secretlink.cache_size = 0").start();
+        let local = Cluster::local(&moto).preload(preload).conf("secretlink.cache_size = 0");
+        let local = local.env("RUST_BACKTRACE", "1").start();
         let setting = Setting { local: &local, remote: &remote, preload };
         setting.install_the_others();
         measure(connect::first(&setting), rounds);
@@ -58,6 +60,7 @@ fn main() {
         if preload {
             measure(connect::later(&setting), rounds);
             measure(one_row::subject(&setting), rounds);
+            measure(first_error::subject(&setting), rounds);
             for subject in rows::subjects(&setting) {
                 measure(subject, rounds);
             }

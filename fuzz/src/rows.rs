@@ -19,7 +19,12 @@ pub fn run(data: &[u8]) {
             // Whatever the message claims, no more room is made than its bytes need.
             Ok(None) => return assert_eq!(&buffer[..], &before[..], "an incomplete message stays"),
             Err(_) => return,
-            Ok(Some(Incoming::Columns(_) | Incoming::Notification(_) | Incoming::Message(_))) => {
+            Ok(Some(
+                Incoming::Columns(_)
+                | Incoming::Notification(_)
+                | Incoming::LostNotification
+                | Incoming::Message(_),
+            )) => {
                 assert!(buffer.len() + 5 <= before.len(), "a message is taken out of the buffer");
             }
             Ok(Some(Incoming::Rows(mut batch))) => {

@@ -5,8 +5,10 @@
 //! converted at the border.
 
 use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
-use secretlink_core::Secret;
+use secretlink_core::{Report, Secret, memory};
 use std::ffi::{CStr, CString, c_char};
 
 /// `text`, as UTF-8.
@@ -52,7 +54,29 @@ impl RoleName {
     }
 }
 
-/// The bytes of a varlena, copied.
+/// How many times an argument, as what it says is passed on, is in memory at once: converted, parsed, put
+/// together with others, in messages.
+const COPIES: usize = 5;
+
+/// The longest argument that the reserve has room for, which is not looked for each time.
+const SHORT: usize = 256 * 1024;
+
+/// Raises ERROR (53200) unless there is room for what is done with an argument of so many bytes. What is made of
+/// arguments is Rust's, whose allocations end the process where they fail.
+pub fn make_room(bytes: usize) {
+    let room = memory::prepare().and_then(|()| match bytes {
+        0..=SHORT => Ok(()),
+        _ => memory::look_for(COPIES * bytes),
+    });
+    if let Err(none) = room {
+        // By pgrx's own report: ours needs this file.
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory", "make_room")
+            .set_detail(none.detail().unwrap_or_default())
+            .report(pgrx::PgLogLevel::ERROR);
+    }
+}
+
+/// The bytes of a varlena, copied. Raises ERROR where there is no memory.
 ///
 /// # Safety
 /// `datum` must be a `text`, `json` or other varlena, and not null.
@@ -61,7 +85,12 @@ unsafe fn varlena_bytes(datum: pg_sys::Datum) -> Vec<u8> {
     unsafe {
         let packed = pg_sys::pg_detoast_datum_packed(datum.cast_mut_ptr());
         let len = pgrx::varsize_any_exhdr(packed);
-        std::slice::from_raw_parts(pgrx::vardata_any(packed).cast::<u8>(), len).to_vec()
+        make_room(len);
+        let bytes = std::slice::from_raw_parts(pgrx::vardata_any(packed).cast::<u8>(), len).to_vec();
+        if !std::ptr::eq(packed, datum.cast_mut_ptr()) {
+            pg_sys::pfree(packed.cast());
+        }
+        bytes
     }
 }
 

@@ -1,7 +1,7 @@
 //! SQL about rows of local tables, for the functions of contrib dblink that write it.
 
 use crate::backend::catalog::relation::{Column, KeyNumbers, KeyValues, Relation, literal};
-use crate::backend::text::ServerText;
+use crate::backend::text::{ServerText, make_room};
 use crate::dblink::error::DblinkError;
 
 /// An INSERT of the row found by the source key, with the target key in its place.
@@ -102,6 +102,8 @@ fn new_values(
         return Err(DblinkError::TargetKeyLength);
     }
     let row = relation.row(key, source)?;
+    // Twice, since each value is quoted, and then put together with the others in two steps.
+    make_room(2 * row.iter().chain(&target.0).flatten().map(|value| value.count_bytes()).sum::<usize>());
     let value = |(column, value): (usize, &_)| {
         // Of a column given twice the first value counts.
         let replaced = key.iter().position(|&k| k == column).map(|n| &target.0[n]);

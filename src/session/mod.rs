@@ -12,12 +12,11 @@ use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::{Connection, ConnectionFacts, Event};
 use secretlink_remote::error::QueryError;
 use secretlink_remote::remote::Remote;
-use secretlink_remote::request::Request;
+use secretlink_remote::request::{QueryText, Request};
 use secretlink_remote::row::RowBatch;
 use secretlink_remote::server_message::ServerMessage;
 use secretlink_remote::status::Status;
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 
 use self::error::SessionError;
 use self::name::ConnectionName;
@@ -46,7 +45,7 @@ pub struct Session {
 /// What went wrong with the last query.
 enum LastError {
     /// With this query.
-    OfQuery(QueryError, Arc<Vec<u8>>),
+    OfQuery(QueryError, QueryText),
     /// It could not even be sent.
     NotSent(String),
 }
@@ -81,6 +80,9 @@ impl Drop for Busy<'_> {
         self.0.set(false);
     }
 }
+
+/// The longest query string that is kept with its error, to show a line of it.
+const LONG_QUERY: usize = 1 << 20;
 
 impl Session {
     /// Takes over a connection. A non-superuser's must have been authenticated by a password: otherwise it
@@ -214,8 +216,10 @@ impl Session {
         if self.busy.replace(true) { Err(SessionError::Busy) } else { Ok(Busy(&self.busy)) }
     }
 
-    fn note_error(&self, error: &QueryError, sql: &Arc<Vec<u8>>) {
-        self.last_error.replace(Some(LastError::OfQuery(error.clone(), sql.clone())));
+    fn note_error(&self, error: &QueryError, sql: &QueryText) {
+        // It is kept until the next query: a long one is shown without its text.
+        let sql = if sql.len() > LONG_QUERY { QueryText::new() } else { sql.clone() };
+        self.last_error.replace(Some(LastError::OfQuery(error.clone(), sql)));
     }
 
     /// What went wrong with the last query, if anything, as libpq words it.
@@ -258,5 +262,7 @@ pub fn report_failure(error: &QueryError, name: &ConnectionName, doing: &str, fa
         _ => RawReport::new(error),
     }
     .with_context(&name.describe(doing));
+    // Memory that runs out here is no failure of the remote server's.
+    let fail = fail || matches!(error, QueryError::OutOfMemory);
     if fail { report.raise() } else { report.emit(PgLogLevel::NOTICE) }
 }

@@ -4,8 +4,7 @@ use pgrx::pg_sys;
 use secretlink_core::io_thread::IoThread;
 use secretlink_remote::connection::{Event, ResultShape};
 use secretlink_remote::remote::{Query, Remote};
-use secretlink_remote::request::Request;
-use std::sync::Arc;
+use secretlink_remote::request::{QueryText, Request};
 use std::time::Duration;
 
 use crate::backend::process::io;
@@ -20,7 +19,7 @@ const END_GRACE: Duration = Duration::from_secs(1);
 pub struct Pending {
     query: Query,
     /// The query string.
-    pub sql: Arc<Vec<u8>>,
+    pub sql: QueryText,
     /// To be read again, before what the channel has.
     again: Option<Event>,
     at: At,

@@ -148,6 +148,17 @@ impl HostileSession {
         Ok((tag, self.body(length)?))
     }
 
+    /// Whatever comes first, such as a request of HTTP.
+    ///
+    /// # Errors
+    /// If the client has gone.
+    pub fn hear_some(&mut self) -> Result<Vec<u8>> {
+        let mut some = vec![0; 64 * 1024];
+        let heard = self.stream.read(&mut some)?;
+        some.truncate(heard);
+        Ok(some)
+    }
+
     fn body(&mut self, length: [u8; 4]) -> Result<Vec<u8>> {
         let mut body = vec![0; (u32::from_be_bytes(length) as usize).saturating_sub(4)];
         self.stream.read_exact(&mut body)?;

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use aws_config::{Region, SdkConfig};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use secretlink_core::memory;
 use tokio::sync::OnceCell;
 
 use crate::call::Call;
 use crate::recorder::Recorder;
-use crate::{AwsError, Settings, config, http, region};
+use crate::{AwsError, Settings, config, http, profile, region};
 
 /// AWS under one set of settings: what the calls to every service share.
 ///
@@ -45,6 +46,9 @@ impl fmt::Debug for Client {
         f.debug_struct("Client").field("settings", &self.inner.settings).finish_non_exhaustive()
     }
 }
+
+/// About what a call needs at most, TLS with the certificates of an operating system included.
+const A_CALL: usize = 64 << 20;
 
 impl Client {
     /// Does no I/O, and does not look at the settings yet: bad ones are reported by the first call.
@@ -87,6 +91,11 @@ impl Client {
         let recording = call.recording(self.recorder);
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let limit = self.inner.settings.request_timeout;
+        let work = async {
+            // The HTTP client, TLS and the SDK cannot fail for want of memory.
+            memory::look_for(A_CALL)?;
+            work.await
+        };
         let result = tokio::time::timeout(left.map_or(limit, |left| left.min(limit)), work)
             .await
             .unwrap_or_else(|_| Err(call.timed_out()));
@@ -100,7 +109,7 @@ impl Client {
         arn_region: Option<&str>,
     ) -> Result<(Region, &SdkConfig), AwsError> {
         self.inner.settings.validate()?;
-        let configured = self.configured_region().await;
+        let configured = self.configured_region().await?;
         let region = match (arn_region, configured) {
             (Some(region), _) => Region::new(region.to_owned()),
             (None, Some(region)) => region.clone(),
@@ -110,15 +119,15 @@ impl Client {
                 found.clone().ok_or(AwsError::NoRegion)?
             }
         };
-        let config = self.config(configured.unwrap_or(&region)).await;
+        let config = self.config(configured.unwrap_or(&region)).await?;
         Ok((region, config))
     }
 
     /// Who named the region that is asked for a secret without one of its own.
     pub(crate) async fn region_source(&self) -> &'static str {
         match self.configured_region().await {
-            Some(_) => region::source(&self.inner.settings).await,
-            None => "instance metadata",
+            Ok(Some(_)) => region::source(&self.inner.settings).await,
+            _ => "instance metadata",
         }
     }
 
@@ -127,16 +136,20 @@ impl Client {
         Client { recorder: None, ..self.clone() }
     }
 
-    async fn configured_region(&self) -> Option<&Region> {
-        let configured = || region::configured(&self.inner.settings);
-        self.inner.configured_region.get_or_init(configured).await.as_ref()
+    async fn configured_region(&self) -> Result<Option<&Region>, AwsError> {
+        let configured =
+            async || Ok::<_, AwsError>(region::configured(&self.inner.settings, profile::files()?).await);
+        Ok(self.inner.configured_region.get_or_try_init(configured).await?.as_ref())
     }
 
     /// Everything but region and endpoint. `region` is where STS is asked, if it is: the configured
     /// one, whichever secret happens to be read first.
-    async fn config(&self, region: &Region) -> &SdkConfig {
-        let load = || config::load(&self.inner.settings, region.clone(), self.inner.http.clone());
-        self.inner.config.get_or_init(load).await
+    async fn config(&self, region: &Region) -> Result<&SdkConfig, AwsError> {
+        let load = async || {
+            let (settings, http) = (&self.inner.settings, self.inner.http.clone());
+            Ok::<_, AwsError>(config::load(settings, profile::files()?, region.clone(), http).await)
+        };
+        self.inner.config.get_or_try_init(load).await
     }
 
     /// The clients of Secrets Manager made so far, by region.

@@ -9,6 +9,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::Settings;
@@ -20,7 +21,12 @@ use crate::sts::Role;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Everything but the endpoint. `region` is where STS is asked, if it is.
-pub(crate) async fn load(settings: &Settings, region: Region, http: SharedHttpClient) -> SdkConfig {
+pub(crate) async fn load(
+    settings: &Settings,
+    files: EnvConfigFiles,
+    region: Region,
+    http: SharedHttpClient,
+) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(settings.connect_timeout)
         .read_timeout(settings.read_timeout())
@@ -34,6 +40,7 @@ pub(crate) async fn load(settings: &Settings, region: Region, http: SharedHttpCl
         .with_initial_backoff(FIRST_BACKOFF);
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http.clone())
+        .profile_files(files.clone())
         .region(region.clone())
         .timeout_config(timeouts)
         .retry_config(retries)
@@ -58,8 +65,11 @@ pub(crate) async fn load(settings: &Settings, region: Region, http: SharedHttpCl
             .with_http_client(http)
             .with_use_fips(config.use_fips())
             .with_use_dual_stack(config.use_dual_stack());
-        let profile =
-            ProfileFileCredentialsProvider::builder().configure(&for_profile).profile_name(profile).build();
+        let profile = ProfileFileCredentialsProvider::builder()
+            .configure(&for_profile)
+            .profile_files(files)
+            .profile_name(profile)
+            .build();
         config = with_credentials(config, SharedCredentialsProvider::new(profile));
     }
     if let Some(role_arn) = &settings.role_arn {

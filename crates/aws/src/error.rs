@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use secretlink_core::{Report, SqlState};
+use secretlink_core::{OutOfMemory, Report, SqlState};
 
 use crate::{TokenError, VersionSelector, stage};
 
@@ -105,6 +105,10 @@ pub enum AwsError {
     /// Nothing names a region.
     #[error("no AWS region is set")]
     NoRegion,
+
+    /// There is no memory for the call.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 
     /// No connection to the endpoint, or it broke before the response.
     #[error("could not reach Secrets Manager at {endpoint}")]
@@ -278,6 +282,7 @@ impl Report for AwsError {
             NotAnObject { .. } => SQL_JSON_OBJECT_NOT_FOUND,
             NoPasswordField { .. } | NoField { .. } => SQL_JSON_MEMBER_NOT_FOUND,
             Token(error) => error.sqlstate(),
+            OutOfMemory(error) => error.sqlstate(),
         }
     }
 
@@ -321,6 +326,7 @@ impl Report for AwsError {
                 Some(format!("Line {line}, column {column}."))
             }
             Token(error) => error.detail(),
+            OutOfMemory(error) => error.detail(),
             SecretNotFound { .. }
             | AlreadyExists { .. }
             | NoField { .. }
@@ -407,6 +413,7 @@ impl Report for AwsError {
             | InvalidRequest { .. }
             | TooLarge { .. }
             | LimitExceeded { .. }
+            | OutOfMemory(_)
             | NotSent { .. }
             | Service { .. }
             | InvalidField { .. }

@@ -6,9 +6,10 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::http::Uri;
@@ -29,7 +30,8 @@ use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use openssl::ssl::SslContext;
 use secretlink_tls::TlsStream;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use crate::proxy::{self, Proxies, Scheme};
@@ -275,7 +277,66 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Wire {
     fn new(stream: impl Stream + 'static) -> Wire {
-        Wire { stream: TokioIo::new(Box::new(stream)), is_forwarded: false }
+        Wire { stream: TokioIo::new(Box::new(Bounded::new(stream))), is_forwarded: false }
+    }
+}
+
+/// The most that is taken in over one connection, which is that of one answer. A secret has 65,536 bytes, each of
+/// which JSON may write as six; a page of a list has far less. Nothing is asked for in a compressed form, and what
+/// comes so all the same is not unpacked.
+const MAX_ANSWER: usize = 768 * 1024;
+
+/// How long an answer may take to come. Each call has its own, shorter limit; this one ends an answer that drips to
+/// somebody who looks for credentials to the end (see `RunToEnd`).
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// A stream that ends with an error when more comes than any answer has, or when it takes too long.
+struct Bounded<S> {
+    stream: S,
+    left: usize,
+    late: Pin<Box<Sleep>>,
+}
+
+impl<S> Bounded<S> {
+    fn new(stream: S) -> Bounded<S> {
+        Bounded { stream, left: MAX_ANSWER, late: Box::pin(tokio::time::sleep(ANSWER_TIME)) }
+    }
+}
+
+impl<S: Stream> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            return Poll::Ready(Err(io::Error::other("the answer is too long")));
+        }
+        if self.late.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::other("the answer took too long")));
+        }
+        let before = into.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, into))?;
+        self.left = self.left.saturating_sub(into.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Stream> AsyncWrite for Bounded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -290,7 +351,7 @@ impl hyper::rt::Read for Wire {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         into: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
@@ -300,15 +361,15 @@ impl hyper::rt::Write for Wire {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -16,6 +16,7 @@ mod failure;
 mod http;
 mod iam_token;
 mod operation;
+mod profile;
 mod proxy;
 mod rds_token;
 mod recorder;

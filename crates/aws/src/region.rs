@@ -6,16 +6,17 @@ use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::{ProvideRegion, RegionProviderChain};
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::Settings;
 
-/// The region of the settings, else of the environment, else of the profile: no I/O but two files.
-pub(crate) async fn configured(settings: &Settings) -> Option<Region> {
+/// The region of the settings, else of the environment, else of the profile: no I/O.
+pub(crate) async fn configured(settings: &Settings, files: EnvConfigFiles) -> Option<Region> {
     if let Some(region) = &settings.region {
         return Some(Region::new(region.clone()));
     }
-    let mut profile = ProfileFileRegionProvider::builder();
+    let mut profile = ProfileFileRegionProvider::builder().profile_files(files);
     if let Some(name) = &settings.profile {
         profile = profile.profile_name(name);
     }

@@ -365,6 +365,9 @@ impl Client {
     }
 }
 
+/// How much of the versions of a secret is taken in, in bytes. AWS keeps the newest hundred and those of a day.
+const MAX_LIST: usize = 4 << 20;
+
 async fn list_versions(
     client: &Service,
     id: &SecretId,
@@ -373,6 +376,7 @@ async fn list_versions(
 ) -> Result<Vec<SecretVersion>, AwsError> {
     let mut versions = Vec::new();
     let mut next_page = None;
+    let mut size = 0;
     loop {
         let request = client
             .list_secret_version_ids()
@@ -382,6 +386,11 @@ async fn list_versions(
         let page = request.customize().interceptor(call.observer()).send().await;
         let page = page.map_err(|error| call.failed(error))?;
         for version in page.versions.unwrap_or_default() {
+            let stages = version.version_stages.iter().flatten();
+            size += 100 + stages.map(|stage| 50 + stage.len()).sum::<usize>();
+            if size > MAX_LIST {
+                return Err(call.incomplete());
+            }
             versions.push(SecretVersion {
                 version_id: version.version_id.ok_or_else(|| call.incomplete())?,
                 stages: version.version_stages.unwrap_or_default(),

@@ -8,6 +8,7 @@ use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslFiletype, SslVerifyMod
 use openssl::x509::X509;
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509CheckFlags;
+use secretlink_core::file;
 use secretlink_tls::OwnErrors;
 
 use crate::AwsError;
@@ -76,9 +77,13 @@ fn has_hashed_names(directory: &Path) -> bool {
     })
 }
 
+/// The largest bundle that is read. All of an operating system's certificates take a quarter of a megabyte.
+const MAX_BUNDLE: usize = 8 << 20;
+
 fn trust_bundle(builder: &mut SslContextBuilder, setting: &'static str, path: &str) -> Result<(), AwsError> {
     let bad = |problem| AwsError::BadCaBundle { setting, path: path.to_owned(), problem };
-    let pem = std::fs::read(path).map_err(|error| bad(format!("It could not be read: {error}.")))?;
+    let pem = file::read(Path::new(path), MAX_BUNDLE)
+        .map_err(|error| bad(format!("It could not be read: {error}.")))?;
     let store = builder.cert_store_mut();
     // Byte order marks, certificates with trust settings: OpenSSL reads what it reads for the AWS CLI.
     let all =

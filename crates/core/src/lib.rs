@@ -6,6 +6,7 @@
 #![warn(unreachable_pub)]
 
 pub mod channel;
+pub mod file;
 mod fnv;
 pub mod io_thread;
 pub mod memory;

@@ -20,11 +20,11 @@ use crate::report::{Report, SqlState};
 
 /// What is given up when small allocations fail: enough for all of them until somebody looks whether
 /// memory [is low](is_low). Address space until then, and no more: nobody writes to it.
-const RESERVE: usize = 8 << 20;
+const RESERVE: usize = 16 << 20;
 
 /// The largest allocation that the reserve is given up for. What may be larger has to be allocated in a
 /// way that can fail.
-const SMALL: usize = 2 << 20;
+const SMALL: usize = 8 << 20;
 
 /// There is no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

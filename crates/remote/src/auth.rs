@@ -212,9 +212,7 @@ pub(crate) async fn next(framed: &mut Framed) -> Result<Message, AttemptError> {
             Err(ServerMessage::parse(body.fields())?.into())
         }
         Ok(Incoming::Message(message)) => Ok(message),
-        Ok(Incoming::Columns(_) | Incoming::Rows(_) | Incoming::Notification(_)) => {
-            Err(AttemptError::Protocol("login"))
-        }
+        Ok(_) => Err(AttemptError::Protocol("login")),
         Err(e) => Err(e.into()),
     }
 }

@@ -2,6 +2,7 @@
 
 mod describe;
 
+use bytes::Bytes;
 use postgres_protocol::message::backend::{ErrorResponseBody, Message, ParameterStatusBody};
 use postgres_protocol::message::frontend;
 use secretlink_core::channel::Sender;
@@ -42,11 +43,17 @@ const PARAMETERS: [&str; 5] =
 /// The longest value of such a parameter that is kept: none is near as long.
 const MAX_PARAMETER: usize = 256;
 
+/// ReadyForQuery, CopyInResponse, ParameterStatus and NotificationResponse.
+const HEARD_WHILE_DRAINING: &[u8] = b"ZGSA";
+
 /// The longest query: what fits a message, whose length is signed and counts itself and a NUL.
 const MAX_QUERY: usize = i32::MAX as usize - 5;
 
 /// The most rows that [`Connection::rows`] takes.
 const MAX_ROWS: usize = 10_000;
+
+/// The most bytes that these rows may come as.
+const MAX_BYTES: usize = 1 << 20;
 
 /// What does not change while a session lasts.
 #[derive(Clone, Debug)]
@@ -153,6 +160,8 @@ enum Stopped {
     Cancelled,
     /// The server wants to copy, which cannot be served.
     Copy,
+    /// There is no memory for what the server says.
+    OutOfMemory,
     /// The connection is unusable.
     Broken(String),
 }
@@ -287,6 +296,10 @@ impl Connection {
                     self.cancel_and_drain().await;
                     Some(QueryError::Copy)
                 }
+                Err(Stopped::OutOfMemory) => {
+                    self.cancel_and_drain().await;
+                    Some(QueryError::OutOfMemory)
+                }
                 // Nobody listens any more: a backend that is leaving does not even drop its end.
                 Err(Stopped::Cancelled) => return self.cancel_and_drain().await,
             }
@@ -327,7 +340,7 @@ impl Connection {
                 At::Bound(columns)
             }
             Described::AsText => {
-                put_query(self.framed.outgoing(), &request.sql);
+                put_query(&mut self.framed, &request.sql);
                 At::Start
             }
             Described::Failed => {
@@ -446,6 +459,7 @@ impl Connection {
     fn note(&mut self, incoming: Incoming) -> Option<Incoming> {
         match incoming {
             Incoming::Notification(notification) => self.status.inbox().put(notification),
+            Incoming::LostNotification => self.status.inbox().count_lost(),
             Incoming::Message(Message::ParameterStatus(body)) => self.note_parameter(&body),
             other => return Some(other),
         }
@@ -521,14 +535,14 @@ impl Connection {
         }
     }
 
-    /// Reads up to ReadyForQuery and throws everything away.
+    /// Reads up to ReadyForQuery and throws everything away as it comes: nobody knows how much it is.
     async fn drain(&mut self) -> io::Result<()> {
         if self.unsynced {
             self.put_sync();
         }
         self.framed.flush().await?;
         loop {
-            let incoming = self.framed.next().await?;
+            let incoming = self.framed.next_of(HEARD_WHILE_DRAINING).await?;
             if let Some(Incoming::Message(message)) = self.note(incoming) {
                 match message {
                     Message::ReadyForQuery(body) => {
@@ -585,14 +599,16 @@ impl Connection {
     /// # Errors
     /// The server's own error, after which the session goes on; or that it is lost.
     pub async fn rows(&mut self, sql: &[u8]) -> Result<Vec<Vec<Option<Vec<u8>>>>, AttemptError> {
-        put_query(self.framed.outgoing(), sql);
+        put_query(&mut self.framed, &Bytes::copy_from_slice(sql));
         self.framed.flush().await?;
         let mut answer = Vec::new();
+        let mut bytes = 0;
         let mut failed = None;
         loop {
             match self.framed.next().await? {
                 Incoming::Rows(mut rows) => {
-                    if answer.len() + rows.remaining() > MAX_ROWS {
+                    bytes += rows.wire_len();
+                    if answer.len() + rows.remaining() > MAX_ROWS || bytes > MAX_BYTES {
                         return Err(AttemptError::Protocol("a query"));
                     }
                     while rows.remaining() > 0 {
@@ -658,12 +674,12 @@ impl Listener<'_> {
 
 /// Appends a Query message. Own code, because the library's takes UTF-8 only and the session's
 /// encoding is whatever the local database has.
-fn put_query(buf: &mut bytes::BytesMut, sql: &[u8]) {
-    buf.reserve(sql.len() + 6);
-    buf.extend_from_slice(b"Q");
-    buf.extend_from_slice(&(sql.len() as u32 + 5).to_be_bytes());
-    buf.extend_from_slice(sql);
-    buf.extend_from_slice(&[0]);
+fn put_query(framed: &mut Framed, sql: &Bytes) {
+    let header = framed.outgoing();
+    header.extend_from_slice(b"Q");
+    header.extend_from_slice(&(sql.len() as u32 + 5).to_be_bytes());
+    framed.append(sql.clone());
+    framed.outgoing().extend_from_slice(&[0]);
 }
 
 const OUT_OF_ORDER: &str = "unexpected message from the server";
@@ -673,7 +689,10 @@ fn out_of_order() -> Stopped {
 }
 
 fn broken(error: io::Error) -> Stopped {
-    Stopped::Broken(lost(&error))
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => Stopped::OutOfMemory,
+        _ => Stopped::Broken(lost(&error)),
+    }
 }
 
 fn lost(error: &io::Error) -> String {

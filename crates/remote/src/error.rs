@@ -1,6 +1,7 @@
 //! What can go wrong with a remote server.
 
-use secretlink_core::{Report, SqlState, printable};
+use secretlink_core::memory::OUT_OF_MEMORY;
+use secretlink_core::{OutOfMemory, Report, SqlState, printable};
 use std::io;
 use thiserror::Error;
 
@@ -37,6 +38,8 @@ pub enum AttemptError {
     Resolve(String, io::Error),
     #[error("{}", os_error(.0))]
     Io(#[source] io::Error),
+    #[error("out of memory")]
+    OutOfMemory,
     #[error("timeout expired")]
     Timeout,
     #[error("{0}")]
@@ -106,8 +109,15 @@ impl From<io::Error> for AttemptError {
         };
         match error.kind() {
             io::ErrorKind::UnexpectedEof => AttemptError::Closed,
+            io::ErrorKind::OutOfMemory => AttemptError::OutOfMemory,
             _ => AttemptError::Io(error),
         }
+    }
+}
+
+impl From<OutOfMemory> for AttemptError {
+    fn from(_: OutOfMemory) -> AttemptError {
+        AttemptError::OutOfMemory
     }
 }
 
@@ -167,7 +177,10 @@ impl ConnectError {
 
 impl Report for ConnectError {
     fn sqlstate(&self) -> SqlState {
-        SqlState::new("08001")
+        match self.attempts.last().map(|attempt| &attempt.reason) {
+            Some(AttemptError::OutOfMemory) => OUT_OF_MEMORY,
+            _ => SqlState::new("08001"),
+        }
     }
 
     fn detail(&self) -> Option<String> {
@@ -242,6 +255,9 @@ pub enum QueryError {
     /// Longer than a message can be.
     #[error("query of {0} bytes is too long to send")]
     TooLong(usize),
+    /// There is no memory for what came back.
+    #[error("out of memory")]
+    OutOfMemory,
 }
 
 impl Report for QueryError {
@@ -252,6 +268,7 @@ impl Report for QueryError {
             QueryError::Copy => SqlState::new("0A000"),
             QueryError::Empty => SqlState::new("42601"),
             QueryError::TooLong(_) => SqlState::new("54000"),
+            QueryError::OutOfMemory => OUT_OF_MEMORY,
         }
     }
 
@@ -262,7 +279,7 @@ impl Report for QueryError {
             }
             QueryError::Lost(_) => Some("You can connect again under the same name.".into()),
             QueryError::Copy => Some("Use a SELECT or INSERT statement instead.".into()),
-            QueryError::Empty | QueryError::TooLong(_) => None,
+            QueryError::Empty | QueryError::TooLong(_) | QueryError::OutOfMemory => None,
         }
     }
 }

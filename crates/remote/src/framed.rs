@@ -1,13 +1,14 @@
 //! Messages over a byte stream.
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend::Message;
-use secretlink_core::SqlState;
+use secretlink_core::{SqlState, memory};
+use std::collections::VecDeque;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::column::Column;
-use crate::notification::Notification;
+use crate::notification::{self, Notification};
 use crate::row::RowBatch;
 
 /// A byte stream to a server: TCP or Unix socket, plain or TLS; in tests and fuzzing, memory.
@@ -18,8 +19,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 /// than 30,000 bytes from a server it does not know yet.
 const LIMIT_BEFORE_AUTHENTICATION: usize = 30_000;
 
-/// The longest message after it. A server builds messages in a StringInfo, which ends at 1 GB.
+/// The longest message after it. A server builds messages in a StringInfo, which ends at 1 GB, as does a
+/// row of ours (memutils.h, MaxAllocSize).
 const LIMIT: usize = 1 << 30;
+
+/// The longest message of a kind that is never long (fe-protocol3.c, VALID_LONG_MESSAGE_TYPE).
+const SHORT_LIMIT: usize = LIMIT_BEFORE_AUTHENTICATION;
+
+/// RowDescription, DataRow, CopyData, FunctionCallResponse, ErrorResponse, NoticeResponse and
+/// NotificationResponse.
+const MAY_BE_LONG: &[u8] = b"TDdVENA";
 
 /// How much to make room for at a time. Big enough that a bulk result is not read in crumbs, small
 /// enough that a header that claims a gigabyte does not get one before the bytes have come.
@@ -46,6 +55,13 @@ impl Turn {
     }
 }
 
+/// What part of a message has to be there before all of it gets its room: growing by halves would copy it
+/// often, and in the end have it in memory one and a half times.
+const EARNEST: usize = 8;
+
+/// A buffer that was needed for something larger than this is not kept for what comes after it.
+const KEEP: usize = 256 * 1024;
+
 /// What arrived.
 pub enum Incoming {
     /// RowDescription.
@@ -54,6 +70,8 @@ pub enum Incoming {
     Rows(RowBatch),
     /// NotificationResponse.
     Notification(Notification),
+    /// NotificationResponse, longer than any that makes sense.
+    LostNotification,
     /// Anything else.
     Message(Message),
 }
@@ -62,9 +80,14 @@ pub enum Incoming {
 pub struct Framed {
     transport: Box<dyn Transport>,
     read: BytesMut,
-    write: BytesMut,
+    /// What is to be sent: the messages so far, each string that has memory of its own behind the
+    /// messages before it.
+    write: VecDeque<Bytes>,
+    outgoing: BytesMut,
     limit: usize,
     turn: Turn,
+    /// How many bytes of a message that nobody wants are still to come.
+    unwanted: usize,
 }
 
 impl Framed {
@@ -73,9 +96,11 @@ impl Framed {
         Framed {
             transport,
             read: BytesMut::new(),
-            write: BytesMut::new(),
+            write: VecDeque::new(),
+            outgoing: BytesMut::new(),
             limit: LIMIT_BEFORE_AUTHENTICATION,
             turn: TURN,
+            unwanted: 0,
         }
     }
 
@@ -83,20 +108,31 @@ impl Framed {
     /// held the password exchange, so that the allocator wipes them.
     pub fn authenticated(&mut self) {
         self.limit = LIMIT;
-        self.write = BytesMut::new();
+        self.outgoing = BytesMut::new();
     }
 
-    /// The buffer to append frontend messages to, for [`Framed::flush`].
+    /// The buffer to append frontend messages to, for [`Framed::flush`]. What is appended is to be small:
+    /// a string of any length goes by [`Framed::append`].
     pub fn outgoing(&mut self) -> &mut BytesMut {
-        &mut self.write
+        &mut self.outgoing
     }
 
-    /// Sends everything appended.
+    /// Appends a string that is part of a message, without copying it.
+    pub fn append(&mut self, string: Bytes) {
+        self.write.push_back(self.outgoing.split().freeze());
+        self.write.push_back(string);
+    }
+
+    /// Sends everything appended. Cancel-safe: what is not sent yet is sent the next time.
     ///
     /// # Errors
     /// What the transport says.
     pub async fn flush(&mut self) -> io::Result<()> {
-        self.transport.write_all_buf(&mut self.write).await?;
+        while let Some(next) = self.write.front_mut() {
+            self.transport.write_all_buf(next).await?;
+            self.write.pop_front();
+        }
+        self.transport.write_all_buf(&mut self.outgoing).await?;
         self.transport.flush().await
     }
 
@@ -120,26 +156,112 @@ impl Framed {
     /// The next message or run of rows. Cancel-safe: bytes read stay in the buffer.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the server closed, `InvalidData` for what is not the protocol, or what
-    /// the transport says.
+    /// `UnexpectedEof` when the server closed, `InvalidData` for what is not the protocol, `OutOfMemory` if
+    /// a message has no room, which can then be [skipped](Framed::next_of), or what the transport says.
     pub async fn next(&mut self) -> io::Result<Incoming> {
+        self.skip().await?;
         loop {
-            if self.turn.is_over() {
-                self.turn = TURN;
-                tokio::task::yield_now().await;
-            }
+            self.others_turn().await;
             if let Some(incoming) = self.buffered()? {
                 return Ok(incoming);
             }
-            if self.read.capacity() - self.read.len() < MIN_READ {
-                self.read.reserve(READ_SIZE);
+            if let Some((b'A', len)) = header(&self.read, self.limit)?
+                && len > notification::LONGEST
+            {
+                self.unwanted = len;
+                self.skip().await?;
+                return Ok(Incoming::LostNotification);
             }
-            let read = self.transport.read_buf(&mut self.read).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.turn.bytes = self.turn.bytes.saturating_sub(read);
+            self.read_more().await?;
         }
+    }
+
+    /// The next message of these types. Others are thrown away as they come, and so is the rest of what is
+    /// there of one: that needs no memory. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Framed::next`].
+    pub async fn next_of(&mut self, types: &[u8]) -> io::Result<Incoming> {
+        loop {
+            self.skip().await?;
+            match header(&self.read, self.limit)? {
+                Some((tag, len)) if !types.contains(&tag) => {
+                    self.others_turn().await;
+                    self.turn.messages -= 1;
+                    self.unwanted = len;
+                }
+                Some(_) => return self.next().await,
+                None => self.read_more().await?,
+            }
+        }
+    }
+
+    /// Lets others have their turn, if it is time.
+    async fn others_turn(&mut self) {
+        if self.turn.is_over() {
+            self.turn = TURN;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Throws away what nobody wants.
+    async fn skip(&mut self) -> io::Result<()> {
+        while self.unwanted > 0 {
+            let here = self.unwanted.min(self.read.len());
+            self.read.advance(here);
+            self.unwanted -= here;
+            if self.read.is_empty() && self.read.capacity() > KEEP {
+                self.read = BytesMut::new();
+            }
+            if self.unwanted > 0 {
+                self.read_more().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_more(&mut self) -> io::Result<()> {
+        if self.read.capacity() - self.read.len() < self.wanted_room()? {
+            self.grow()?;
+        }
+        self.others_turn().await;
+        match self.transport.read_buf(&mut self.read).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                self.turn.bytes = self.turn.bytes.saturating_sub(read);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many bytes of room are needed at least before more is read.
+    fn wanted_room(&self) -> io::Result<usize> {
+        Ok(match self.missing()? {
+            // All of a long message, and nothing else, is to have its buffer.
+            Some(missing) => missing.min(MIN_READ),
+            None => MIN_READ,
+        })
+    }
+
+    /// How many bytes of a message that is longer than a usual buffer have not come yet.
+    fn missing(&self) -> io::Result<Option<usize>> {
+        let header = if self.unwanted > 0 { None } else { header(&self.read, self.limit)? };
+        Ok(header.filter(|(_, len)| *len > READ_SIZE).map(|(_, len)| len.saturating_sub(self.read.len())))
+    }
+
+    /// A new buffer with more room for what is there and what is to come.
+    fn grow(&mut self) -> io::Result<()> {
+        let len = self.read.len();
+        let more = match self.missing()? {
+            Some(missing) if missing / EARNEST <= len => missing,
+            Some(_) => len.max(READ_SIZE),
+            None => READ_SIZE,
+        };
+        let mut larger = memory::room(len + more)?;
+        larger.extend_from_slice(&self.read);
+        // Neither of the two conversions copies.
+        self.read = BytesMut::from(Bytes::from(larger));
+        Ok(())
     }
 }
 
@@ -160,10 +282,19 @@ pub fn decode(buf: &mut BytesMut, limit: usize) -> io::Result<Option<Incoming>> 
             Ok(Some(Incoming::Rows(RowBatch::new(buf.split_to(end), rows))))
         }
         b'T' => {
-            let message = buf.split_to(len);
-            Ok(Some(Incoming::Columns(Column::parse_all(&message[5..])?)))
+            let columns = Column::parse_all(&buf[5..len])?;
+            buf.advance(len);
+            Ok(Some(Incoming::Columns(columns)))
         }
-        b'A' => Ok(Some(Incoming::Notification(Notification::parse(&buf.split_to(len)[5..])?))),
+        b'A' if len > notification::LONGEST => {
+            buf.advance(len);
+            Ok(Some(Incoming::LostNotification))
+        }
+        b'A' => {
+            let notification = Notification::parse(&buf[5..len])?;
+            buf.advance(len);
+            Ok(Some(Incoming::Notification(notification)))
+        }
         _ => match Message::parse(buf) {
             Ok(message) => Ok(message.map(Incoming::Message)),
             // A field that runs past the end of its message is not the end of the connection.
@@ -177,12 +308,18 @@ pub fn decode(buf: &mut BytesMut, limit: usize) -> io::Result<Option<Incoming>> 
 
 /// Tag and full length (tag included) of the message at the start of `buf`, if all of it is there.
 fn message_length(buf: &[u8], limit: usize) -> io::Result<Option<(u8, usize)>> {
-    let Some(header) = buf.get(..5) else { return Ok(None) };
-    let len = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+    Ok(header(buf, limit)?.filter(|(_, len)| buf.len() >= *len))
+}
+
+/// Tag and full length of the message at the start of `buf`, if its header is there.
+fn header(buf: &[u8], limit: usize) -> io::Result<Option<(u8, usize)>> {
+    let Some((&[tag, a, b, c, d], _)) = buf.split_first_chunk() else { return Ok(None) };
+    let len = u32::from_be_bytes([a, b, c, d]) as usize;
+    let limit = if MAY_BE_LONG.contains(&tag) { limit } else { limit.min(SHORT_LIMIT) };
     if len < 4 || len >= limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("message of {len} bytes")));
     }
-    Ok((buf.len() > len).then_some((header[0], len + 1)))
+    Ok(Some((tag, len + 1)))
 }
 
 /// The SQLSTATE of a broken or misbehaving connection.
@@ -226,6 +363,68 @@ mod tests {
         for (tag, body) in [(b'C', &b"SELECT 1"[..]), (b'S', b"name\0"), (b'K', &[0; 7]), (b'Z', &[])] {
             let error = decode(&mut BytesMut::from(&message(tag, body)[..]), LIMIT).err().map(|e| e.kind());
             assert_eq!(error, Some(io::ErrorKind::InvalidData), "{}", char::from(tag));
+        }
+    }
+
+    /// A session with a server that has said all of this, or says it piece by piece.
+    fn said(messages: Vec<u8>) -> Framed {
+        let mut framed =
+            Framed::new(Box::new(tokio::io::join(std::io::Cursor::new(messages), tokio::io::sink())));
+        framed.authenticated();
+        framed
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn a_long_row_has_a_buffer_of_its_own_and_nothing_else() {
+        let value = vec![b'x'; 3 << 20];
+        let body = [&[0, 1], &(value.len() as u32).to_be_bytes()[..], &value].concat();
+        let row = message(b'D', &body);
+        let mut framed = said([row.clone(), message(b'Z', b"I"), row.clone()].concat());
+        run(async {
+            let Ok(Incoming::Rows(rows)) = framed.next().await else { panic!("a row expected") };
+            assert_eq!((rows.remaining(), rows.wire_len()), (1, row.len()));
+            assert!(framed.read.capacity() <= KEEP, "{} bytes are kept", framed.read.capacity());
+            drop(rows);
+            assert!(matches!(framed.next().await, Ok(Incoming::Message(Message::ReadyForQuery(_)))));
+            let Ok(Incoming::Rows(rows)) = framed.next().await else { panic!("a row expected") };
+            assert_eq!(rows.wire_len(), row.len());
+        });
+    }
+
+    #[test]
+    fn what_has_no_room_can_be_skipped() {
+        // Claims half a gigabyte, and comes in part.
+        let mut framed = said([&b"D\x20\0\0\0"[..], &[b'x'; 100_000]].concat());
+        let next = run(framed.next_of(b"Z")).err().map(|e| e.kind());
+        assert_eq!(next, Some(io::ErrorKind::UnexpectedEof));
+        assert!(framed.read.capacity() <= KEEP);
+        let other = [message(b'T', b"\0\0"), message(b'N', &[b'n'; 70_000]), message(b'Z', b"I")].concat();
+        let mut framed = said(other);
+        assert!(matches!(run(framed.next_of(b"Z")), Ok(Incoming::Message(Message::ReadyForQuery(_)))));
+    }
+
+    #[test]
+    fn notifications_longer_than_any_are_counted_and_not_kept() {
+        for len in [notification::LONGEST, 10 << 20] {
+            let mut framed = said([message(b'A', &vec![b'x'; len]), message(b'Z', b"I")].concat());
+            run(async {
+                assert!(matches!(framed.next().await, Ok(Incoming::LostNotification)));
+                assert!(matches!(framed.next().await, Ok(Incoming::Message(Message::ReadyForQuery(_)))));
+            });
+            assert!(framed.read.capacity() <= KEEP);
+        }
+    }
+
+    #[test]
+    fn messages_that_are_never_long_are_refused_if_they_are() {
+        for tag in [b'C', b'S', b'K', b'R', b'Z', b't', b'1'] {
+            let mut framed = said(message(tag, &vec![b'x'; SHORT_LIMIT]));
+            let next = run(framed.next()).err().map(|e| e.kind());
+            assert_eq!(next, Some(io::ErrorKind::InvalidData), "{}", char::from(tag));
         }
     }
 

@@ -8,6 +8,10 @@ use std::io;
 /// not fill the server's memory.
 const MAX_KEPT: usize = 8 << 20;
 
+/// The longest one that is read, as a message. A server takes no payload of 8,000 bytes or more, and no name
+/// of more than 63.
+pub(crate) const LONGEST: usize = 64 * 1024;
+
 /// One notification, its texts in the encoding of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
@@ -62,6 +66,11 @@ impl Inbox {
             self.size = size;
             self.kept.push_back(notification);
         }
+    }
+
+    /// Counts one as lost that was too long to be read.
+    pub(crate) fn count_lost(&mut self) {
+        self.dropped += 1;
     }
 
     /// Takes everything: the notifications, and how many had no room after them.

@@ -1,15 +1,18 @@
 //! A query string, and what its sender knows about it.
 
+use bytes::Bytes;
 use secretlink_core::fnv1a;
-use std::sync::Arc;
 
 use crate::binary_type::BinaryType;
+
+/// A query string. Its copies share one memory.
+pub type QueryText = Bytes;
 
 /// What is to be run, and what becomes of its result.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// One or more statements, in the session's client encoding.
-    pub sql: Arc<Vec<u8>>,
+    pub sql: QueryText,
     /// The types of the values that are to be made of the result's columns, 0 for one that is to
     /// come as text. Empty if all of them are.
     pub local_types: Vec<u32>,
@@ -18,7 +21,7 @@ pub struct Request {
 /// A string to be run for its effect or its text.
 impl From<Vec<u8>> for Request {
     fn from(sql: Vec<u8>) -> Request {
-        Request { sql: Arc::new(sql), local_types: Vec::new() }
+        Request { sql: sql.into(), local_types: Vec::new() }
     }
 }
 

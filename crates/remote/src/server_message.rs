@@ -2,7 +2,7 @@
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::ErrorFields;
-use secretlink_core::{SqlState, printable};
+use secretlink_core::{SqlState, memory, printable};
 use std::fmt;
 use std::io;
 
@@ -34,27 +34,30 @@ pub struct ServerMessage {
 }
 
 impl ServerMessage {
-    /// Reads the fields; unknown ones are ignored, as the protocol demands.
+    /// Reads the fields; unknown ones are ignored, as the protocol demands. What goes beyond 1.5 MB in
+    /// all is cut off.
     ///
     /// # Errors
-    /// `InvalidData` if the message is malformed.
+    /// `InvalidData` if the message is malformed, `OutOfMemory` if there is no memory for it.
     pub fn parse(mut fields: ErrorFields<'_>) -> io::Result<ServerMessage> {
         // The library calls it an unexpected end of file, which would read as a closed connection.
         let malformed = |_| io::Error::new(io::ErrorKind::InvalidData, "malformed error or notice");
         let mut parsed = ServerMessage::default();
+        let mut room = MAX_TEXT;
         while let Some(field) = fields.next().map_err(malformed)? {
-            let value = field.value_bytes();
+            let value = cut(field.value_bytes(), room);
+            room -= value.len();
             match field.type_() {
-                b'S' => parsed.shown_severity = value.to_vec(),
-                b'V' => parsed.severity = value.to_vec(),
+                b'S' => parsed.shown_severity = memory::copy(value)?,
+                b'V' => parsed.severity = memory::copy(value)?,
                 b'C' => parsed.sqlstate = SqlState::from_wire(value),
-                b'M' => parsed.message = value.to_vec(),
-                b'D' => parsed.detail = Some(value.to_vec()),
-                b'H' => parsed.hint = Some(value.to_vec()),
-                b'W' => parsed.context = Some(value.to_vec()),
-                b'P' => parsed.position = Some(value.to_vec()),
-                b'p' => parsed.internal_position = Some(value.to_vec()),
-                b'q' => parsed.internal_query = Some(value.to_vec()),
+                b'M' => parsed.message = memory::copy(value)?,
+                b'D' => parsed.detail = Some(memory::copy(value)?),
+                b'H' => parsed.hint = Some(memory::copy(value)?),
+                b'W' => parsed.context = Some(memory::copy(value)?),
+                b'P' => parsed.position = Some(memory::copy(value)?),
+                b'p' => parsed.internal_position = Some(memory::copy(value)?),
+                b'q' => parsed.internal_query = Some(memory::copy(value)?),
                 _ => {}
             }
         }
@@ -79,6 +82,24 @@ impl ServerMessage {
     }
 }
 
+/// How much of all the fields together is kept, in bytes: they are copied several times on their way to the
+/// client and into the log.
+const MAX_TEXT: usize = 3 << 19;
+
+/// What fits of a text in the encoding of a session, which is that of a server: no character is cut in two.
+fn cut(text: &[u8], room: usize) -> &[u8] {
+    if text.len() <= room {
+        return text;
+    }
+    let kept = &text[..room];
+    // An ASCII byte is a character in each of these encodings. Else UTF-8 is likely, in which a character has
+    // no more than three bytes behind its first.
+    let ascii = kept.iter().rev().take(1024).position(u8::is_ascii);
+    let rest =
+        ascii.or_else(|| kept.iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80).map(|at| at + 1));
+    &kept[..room - rest.unwrap_or(0)]
+}
+
 /// As libpq prints a failure to connect: `FATAL:  message`, and what else the server says.
 impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,4 +116,20 @@ impl fmt::Display for ServerMessage {
 /// A field as it is quoted in a message of ours.
 pub(crate) fn quoted(field: &[u8]) -> String {
     printable(&String::from_utf8_lossy(field)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        let e = "é".repeat(1000);
+        assert_eq!(cut(b"abc", 3), b"abc");
+        assert_eq!(cut(b"abcd", 3), b"abc");
+        assert_eq!(cut("abéé".as_bytes(), 3), b"ab");
+        assert_eq!(cut("ab\u{20ac}c".as_bytes(), 4), b"ab");
+        assert_eq!(cut(e.as_bytes(), 1501), &e.as_bytes()[..1500]);
+        assert_eq!(cut(e.as_bytes(), 0), b"");
+    }
 }

@@ -4,7 +4,7 @@
 use pgrx::{FromDatum, PgList, pg_sys};
 use std::ffi::{CStr, CString, c_char};
 
-use crate::backend::text::{ServerText, argument};
+use crate::backend::text::{ServerText, argument, make_room};
 
 /// The name of the extension, for those of its objects that Postgres knows by number only.
 const EXTENSION: &CStr = c"secretlink";
@@ -174,7 +174,11 @@ unsafe fn read(options: *mut pg_sys::List) -> Vec<ForeignOption> {
     // SAFETY: as the caller promised. The name is a C string. The argument is a string, or null where
     // an array that no DDL has written has no "=".
     unsafe {
-        let text = |s: *const c_char| ServerText(CStr::from_ptr(s).to_bytes().to_vec()).to_utf8();
+        let text = |s: *const c_char| {
+            let text = CStr::from_ptr(s).to_bytes();
+            make_room(text.len());
+            ServerText(text.to_vec()).to_utf8()
+        };
         PgList::<pg_sys::DefElem>::from_pg(options)
             .iter_ptr()
             .map(|option| ForeignOption {

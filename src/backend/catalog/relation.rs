@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
 use crate::backend::error::BackendError;
-use crate::backend::text::{ServerText, argument};
+use crate::backend::text::{ServerText, argument, make_room};
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
 
@@ -179,7 +179,13 @@ pub fn literal(value: Option<&CStr>) -> Vec<u8> {
     // SAFETY: a C string in, a palloc'd one out.
     value.map_or_else(
         || b"NULL".to_vec(),
-        |v| unsafe { CStr::from_ptr(pg_sys::quote_literal_cstr(v.as_ptr())) }.to_bytes().to_vec(),
+        |v| unsafe {
+            let quoted = pg_sys::quote_literal_cstr(v.as_ptr());
+            let literal = CStr::from_ptr(quoted).to_bytes().to_vec();
+            // It has room for twice the value.
+            pg_sys::pfree(quoted.cast());
+            literal
+        },
     )
 }
 
@@ -247,11 +253,17 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
     Ok([column, b" OPERATOR(pg_catalog.=) ", &value].concat())
 }
 
+/// A copy, if there is room for it and what is made of it; else ERROR.
+///
 /// # Safety
 /// `string` must be null or a C string.
 unsafe fn copied(string: *const c_char) -> Option<CString> {
-    // SAFETY: as the caller promised.
-    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_owned())
+    (!string.is_null()).then(|| {
+        // SAFETY: as the caller promised.
+        let string = unsafe { CStr::from_ptr(string) };
+        make_room(string.count_bytes());
+        string.to_owned()
+    })
 }
 
 impl FromDatum for KeyNumbers {
@@ -285,6 +297,7 @@ impl FromDatum for KeyValues {
             let (mut values, mut nulls, mut count) = (ptr::null_mut(), ptr::null_mut(), 0);
             let (text, align) = (pg_sys::TEXTOID, pg_sys::TYPALIGN_INT as c_char);
             pg_sys::deconstruct_array(array, text, -1, false, align, &mut values, &mut nulls, &mut count);
+            make_room(pgrx::varsize_any_exhdr(array.cast()));
             let value = |i| {
                 let text = (*values.add(i)).cast_mut_ptr::<pg_sys::text>();
                 (!*nulls.add(i)).then(|| CStr::from_ptr(pg_sys::text_to_cstring(text)).to_owned())

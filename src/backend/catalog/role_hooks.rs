@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use crate::backend::catalog::roles;
+use crate::backend::text::make_room;
 
 /// What is told of roles, each inside the command that does it.
 #[derive(Clone, Copy)]
@@ -87,6 +88,7 @@ unsafe extern "C-unwind" fn on_password(
     if let Some(handlers) = HANDLERS.get() {
         // SAFETY: two C strings, as the hook is documented.
         let (role, password) = unsafe { (CStr::from_ptr(role), CStr::from_ptr(password)) };
+        make_room(password.count_bytes());
         (handlers.password)(role, password, password_type != pg_sys::PasswordType::PASSWORD_TYPE_PLAINTEXT);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Source: PostgreSQL documentation, "Extended Query".
 
+use bytes::Bytes;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::IsNull;
 use postgres_protocol::message::backend::{ErrorResponseBody, Message};
@@ -11,7 +12,7 @@ use std::io;
 use super::{Connection, Described, Listener, Stopped, broken, out_of_order};
 use crate::binary_type::BinaryType;
 use crate::column::Column;
-use crate::framed::Incoming;
+use crate::framed::{Framed, Incoming};
 use crate::request::Request;
 
 /// Since 12 floats are written so that they read back as they were.
@@ -34,15 +35,16 @@ impl Connection {
         request: &Request,
         listener: Listener<'_>,
     ) -> Result<Described, Stopped> {
-        let outgoing = self.framed.outgoing();
         // The one setting that binary floats depend on and a server does not report.
         let ask_for_floats = request.wants(|kind| kind == BinaryType::Float);
         if ask_for_floats {
-            put_parse(outgoing, b"SHOW extra_float_digits");
+            put_parse(&mut self.framed, &Bytes::from_static(b"SHOW extra_float_digits"));
+            let outgoing = self.framed.outgoing();
             put_bind(outgoing, &[]).map_err(broken)?;
             frontend::execute("", 0, outgoing).map_err(broken)?;
         }
-        put_parse(outgoing, &request.sql);
+        put_parse(&mut self.framed, &request.sql);
+        let outgoing = self.framed.outgoing();
         frontend::describe(b'S', "", outgoing).map_err(broken)?;
         frontend::flush(outgoing);
         self.unsynced = true;
@@ -165,12 +167,13 @@ fn is_precise(setting: &[u8]) -> bool {
 }
 
 /// Appends a Parse message without a name. Own code for the reason of `put_query`.
-fn put_parse(buf: &mut bytes::BytesMut, sql: &[u8]) {
-    buf.extend_from_slice(b"P");
-    buf.extend_from_slice(&(sql.len() as u32 + 8).to_be_bytes());
-    buf.extend_from_slice(&[0]);
-    buf.extend_from_slice(sql);
-    buf.extend_from_slice(&[0, 0, 0]);
+fn put_parse(framed: &mut Framed, sql: &Bytes) {
+    let header = framed.outgoing();
+    header.extend_from_slice(b"P");
+    header.extend_from_slice(&(sql.len() as u32 + 8).to_be_bytes());
+    header.extend_from_slice(&[0]);
+    framed.append(sql.clone());
+    framed.outgoing().extend_from_slice(&[0, 0, 0]);
 }
 
 /// Appends a Bind message of the unnamed statement to the unnamed portal.

@@ -6,7 +6,7 @@ use std::path::Path;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::SslContextBuilder;
-use secretlink_core::Secret;
+use secretlink_core::{Secret, file};
 
 use super::files::{check_file, content_error, file_error};
 use crate::conninfo::{SslCertMode, SslOptions};
@@ -46,10 +46,13 @@ fn is_there(file: &Path) -> bool {
     file.try_exists().unwrap_or(true)
 }
 
+/// The largest key file that is read: no key is near as long.
+const MAX_KEY: usize = 1 << 20;
+
 fn read_key(path: &Path, passphrase: Option<&Secret>) -> Result<PKey<Private>, TlsError> {
     check_permissions(path)?;
-    check_file(KEY, path)?;
-    let content = Secret::new(std::fs::read(path).map_err(|error| file_error(KEY, path, error))?);
+    let content = file::read(path, MAX_KEY).map_err(|error| file_error(KEY, path, error))?;
+    let content = Secret::new(content);
     let mut asked = false;
     let answer = |into: &mut [u8]| {
         asked = true;

@@ -3,19 +3,17 @@
 use std::path::Path;
 
 use openssl::error::ErrorStack;
+use secretlink_core::file;
 
 use crate::tls_error::TlsError;
+
+/// The largest file that OpenSSL is given. Some authorities publish lists of many megabytes.
+const MAX_FILE: usize = 64 << 20;
 
 /// Whether OpenSSL may be given a file to read: a device or a pipe could have it wait, or read, for ever.
 pub(super) fn check_file(what: &'static str, path: &Path) -> Result<(), TlsError> {
     check_name(what, path)?;
-    // Looked at before it is opened, since a pipe is not even opened until somebody writes to it.
-    let is_file = std::fs::metadata(path).map(|file| file.is_file());
-    match is_file.and_then(|is_file| is_file.then(|| std::fs::File::open(path)).transpose()) {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(file_error(what, path, "it is not a regular file")),
-        Err(error) => Err(file_error(what, path, error)),
-    }
+    file::check(path, MAX_FILE).map_err(|error| file_error(what, path, error))
 }
 
 /// The crate `openssl` takes names that are UTF-8 only.

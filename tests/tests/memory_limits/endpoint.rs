@@ -1,0 +1,174 @@
+//! What stands in AWS's place and answers without end.
+
+use secretlink_e2e::{Cluster, HostileServer, HostileSession, Witness, backend_pid, db_error};
+use std::io::Result;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.1\r\n";
+
+/// How much a backend may grow by an answer, in bytes. Most of it is that of any first call.
+const GROWTH: u64 = 64 << 20;
+
+type Answer = fn(&mut HostileSession) -> Result<()>;
+
+fn drip(session: &mut HostileSession, bytes: &[u8]) -> Result<()> {
+    loop {
+        session.say(bytes)?;
+        sleep(Duration::from_millis(100));
+    }
+}
+
+/// What is answered, and whether only time ends it.
+const ANSWERS: [(&str, Answer, bool); 11] = [
+    (
+        "chunks",
+        |s| {
+            s.say(format!("{HEAD}transfer-encoding: chunked\r\n\r\n").as_bytes())?;
+            s.say_for_ever(&[b"1000\r\n", &[b' '; 4096][..], b"\r\n"].concat())
+        },
+        false,
+    ),
+    (
+        "a body until the end",
+        |s| {
+            s.say(format!("{HEAD}\r\n{{\"Name\":\"").as_bytes())?;
+            s.say_for_ever(b"xxxxxxxxxxxxxxxx")
+        },
+        false,
+    ),
+    (
+        "a length of a terabyte",
+        |s| {
+            s.say(format!("{HEAD}content-length: 1099511627776\r\n\r\n").as_bytes())?;
+            s.say_for_ever(b"                ")
+        },
+        false,
+    ),
+    (
+        "compressed",
+        |s| {
+            s.say(format!("{HEAD}content-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n").as_bytes())?;
+            s.say_for_ever(b"8\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\r\n")
+        },
+        false,
+    ),
+    (
+        "an error without end",
+        |s| {
+            s.say(b"HTTP/1.1 400 Bad\r\ntransfer-encoding: chunked\r\n\r\n")?;
+            s.say_for_ever(b"4\r\nxxxx\r\n")
+        },
+        false,
+    ),
+    (
+        "headers",
+        |s| {
+            s.say(HEAD.as_bytes())?;
+            s.say_for_ever(b"x-more: of this\r\n")
+        },
+        false,
+    ),
+    (
+        "a header",
+        |s| {
+            s.say(format!("{HEAD}x-long: ").as_bytes())?;
+            s.say_for_ever(b"xxxxxxxxxxxxxxxx")
+        },
+        false,
+    ),
+    (
+        "a chunk's extension",
+        |s| {
+            s.say(format!("{HEAD}transfer-encoding: chunked\r\n\r\n1;").as_bytes())?;
+            s.say_for_ever(b"xxxxxxxxxxxxxxxx")
+        },
+        false,
+    ),
+    (
+        "trailers",
+        |s| {
+            s.say(format!("{HEAD}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n").as_bytes())?;
+            s.say_for_ever(b"x-more: of this\r\n")
+        },
+        false,
+    ),
+    (
+        "headers in drips",
+        |s| {
+            s.say(HEAD.as_bytes())?;
+            drip(s, b"x")
+        },
+        true,
+    ),
+    (
+        "a body in drips",
+        |s| {
+            s.say(format!("{HEAD}\r\n").as_bytes())?;
+            drip(s, b" ")
+        },
+        true,
+    ),
+];
+
+#[test]
+fn an_answer_without_end_is_an_error_in_time() {
+    let limit = Duration::from_secs(4);
+    for (what, answer, until_timeout) in ANSWERS {
+        let server = HostileServer::start(move |session| {
+            session.hear_some()?;
+            answer(session)
+        });
+        let cluster = Cluster::local_with_endpoint(&format!("http://127.0.0.1:{}", server.port()))
+            .conf("secretlink.request_timeout = '4s'")
+            .conf("secretlink.max_attempts = 2")
+            .start();
+        let mut witness = Witness::of(&cluster);
+        let mut client = cluster.connect("postgres", "postgres");
+        let backend = backend_pid(&mut client);
+        for function in ["get_secret_value", "describe_secret"] {
+            let began = Instant::now();
+            let error = db_error(client.batch_execute(&format!("SELECT {function}('x')")));
+            let took = began.elapsed();
+            println!("{what}: {function} {took:?} {} {}", error.code().code(), error.message());
+            assert!(["58000", "08001"].contains(&error.code().code()), "{what}: {error:?}");
+            assert!(took < limit + Duration::from_secs(2), "{what}: took {took:?}");
+            assert!(!until_timeout || took > limit / 2, "{what}: took {took:?}");
+            client.batch_execute("SELECT 1").unwrap();
+        }
+        let peak = backend.peak_resident_bytes();
+        assert!(peak < (40 << 20) + GROWTH, "{what}: {peak} bytes at most");
+        witness.confirm(&cluster);
+    }
+}
+
+#[test]
+fn files_without_end_are_errors() {
+    for (variable, path) in [
+        ("AWS_CA_BUNDLE", "/dev/zero"),
+        ("AWS_CONFIG_FILE", "/dev/zero"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/zero"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/dev/zero"),
+    ] {
+        let mut builder = Cluster::local_with_endpoint("https://127.0.0.1:1")
+            .conf("secretlink.request_timeout = '3s'")
+            .env(variable, path);
+        if variable != "AWS_CA_BUNDLE" {
+            builder = builder.without_env("AWS_ACCESS_KEY_ID");
+        }
+        if variable == "AWS_WEB_IDENTITY_TOKEN_FILE" {
+            builder = builder.env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r");
+        }
+        let cluster = builder.start();
+        let mut witness = Witness::of(&cluster);
+        let mut client = cluster.connect("postgres", "postgres");
+        let backend = backend_pid(&mut client);
+        let began = Instant::now();
+        let error = db_error(client.batch_execute("SELECT get_secret_value('x')"));
+        println!("{variable}: {:?} {error:?}", began.elapsed());
+        assert!(["22023", "28000"].contains(&error.code().code()), "{variable}: {error:?}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{variable}");
+        assert!(backend.peak_resident_bytes() < 128 << 20);
+        witness.confirm(&cluster);
+    }
+}
