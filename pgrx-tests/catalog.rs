@@ -26,6 +26,7 @@ mod tests {
             [
                 "check_role_sync(role name) text",
                 "check_rotation(secret_id text, strategy text DEFAULT NULL::text, master_secret_id text DEFAULT NULL::text) TABLE(item text, ok boolean, detail text, hint text)",
+                "connect_with_iam(remote_host text, remote_db text, remote_user text, remote_port integer DEFAULT 5432, region text DEFAULT NULL::text, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
                 "connect_with_secret(secret_name text, remote_host text DEFAULT NULL::text, remote_db text DEFAULT NULL::text, remote_user text DEFAULT NULL::text, remote_port integer DEFAULT NULL::integer, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
                 "create_role_with_secret(role name, secret_id text, password_length integer DEFAULT 32) text",
                 "create_secret(name text, secret json, description text DEFAULT NULL::text, kms_key_id text DEFAULT NULL::text) text",
