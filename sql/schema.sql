@@ -40,6 +40,11 @@ DROP FUNCTION secretlink_look_first(pg_catalog.text[], pg_catalog.text[]);
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+CREATE TYPE dblink_pkey_results AS (position int, colname text);
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/rotation.rs
 
 CREATE TABLE rotation_run (
@@ -96,11 +101,6 @@ CREATE VIEW rotation_history AS
     SELECT run, secret_id, cause, strategy, step, from_version_id, version_id, attempts, outcome, error,
            started_at, finished_at
     FROM rotation_run;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
-CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
 
 /* <begin connected objects> */

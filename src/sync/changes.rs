@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 
-use super::commit;
 use super::error::SyncError;
 use super::notice::Notice;
 use super::target;
+use super::turn;
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::{OrRaise, RawReport};
 use crate::backend::process::transaction;
@@ -77,10 +77,10 @@ fn remember(event: Event) {
 }
 
 /// A role is about to be altered, renamed or dropped. If it is synced, others wait: see
-/// [`commit::alone_with`].
+/// [`turn::alone_with`].
 pub fn before_statement(role: pg_sys::Oid) -> bool {
     let is_synced = roles::by_oid(role).is_some_and(|role| matches!(target::of(&role), Ok(Some(_))));
-    is_synced && commit::alone_with(role)
+    is_synced && turn::alone_with(role)
 }
 
 /// The password hook. Sends nothing, and asks nobody: what counts is known only when the transaction
@@ -126,7 +126,7 @@ pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
         if !user::is_superuser() {
             return Err(SyncError::LabelNotPermitted);
         }
-        commit::alone_with(role);
+        turn::alone_with(role);
         match label {
             Some(label) => target::check_label(role, &from_catalog(label)),
             None => Ok(()),

@@ -16,7 +16,6 @@ use secretlink_versions::{
     unlabelled, write,
 };
 use std::cell::RefCell;
-use std::ffi::CStr;
 use std::time::{Duration, Instant};
 
 use super::changes::{self, RoleChange};
@@ -24,6 +23,7 @@ use super::error::SyncError;
 use super::notice::Notice;
 use super::states::{self, State};
 use super::target;
+use super::turn;
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::io;
 use crate::backend::process::report::{HiddenStatement, OrRaise, RawReport};
@@ -97,7 +97,7 @@ impl Work {
     }
 
     fn not_staged(&self, obstacle: Obstacle) -> SyncError {
-        let obstacle = super::roles::knowing_clones(&self.change.role, obstacle);
+        let obstacle = target::knowing_clones(&self.change.role, obstacle);
         SyncError::NotStaged { role: self.role(), secret: self.secret(), obstacle: Box::new(obstacle) }
     }
 }
@@ -116,7 +116,7 @@ fn stage() -> Result<(), SyncError> {
     let settings = settings::sync::current();
     let _limit = StatementTimeout::resume();
     let changes = changes::take();
-    lock(changes.iter().map(|(role, _)| role));
+    turn::lock(changes.iter().map(|(role, _)| role));
     let mut outcome = Outcome::default();
     let mut works = Vec::new();
     let mut labelled = Vec::new();
@@ -126,7 +126,7 @@ fn stage() -> Result<(), SyncError> {
     }
     keep_apart(&labelled, &mut works, &settings, &mut outcome)?;
     if !works.is_empty() {
-        server::show_activity(ACTIVITY);
+        server::show_activity(turn::ACTIVITY);
         transaction::force_synchronous_commit();
         BEGUN.set(works.iter().map(|work| work.role.oid).collect());
         for work in &works {
@@ -136,37 +136,6 @@ fn stage() -> Result<(), SyncError> {
     }
     OUTCOME.set(Some(outcome));
     Ok(())
-}
-
-/// What is shown instead of the statement, which has the password in it and lasts longer than Postgres
-/// expects.
-const ACTIVITY: &CStr = c"<password change of a synced role>";
-
-/// Waits until nobody else is changing this role, before Postgres reads what it is to change. Without, the
-/// second of two statements would wait inside Postgres until the first has staged, and then fail (XX000,
-/// tuple concurrently updated). Returns whether the role is ours now, until the end of the transaction.
-pub(super) fn alone_with(role: pg_sys::Oid) -> bool {
-    // Nobody changes a role on a standby, and such locks cannot be had there.
-    if server::is_standby() {
-        return false;
-    }
-    // The statement may have a password in it, and a cancel or a deadlock would write it to the log.
-    let _hidden = HiddenStatement::begin();
-    lock([role].iter());
-    true
-}
-
-/// Waits until nobody else is changing these roles or their labels: whoever comes second sees what the
-/// first has done, and it is the second whose last word counts.
-fn lock<'a>(roles: impl Iterator<Item = &'a pg_sys::Oid>) {
-    // They come by OID, so that two transactions do not wait for each other.
-    for role in roles {
-        if !transaction::lock_role(*role, false) {
-            server::show_activity(ACTIVITY);
-            transaction::lock_role(*role, true);
-        }
-    }
-    transaction::see_changes_of_others();
 }
 
 /// Sees to it that no two roles share a secret. A label is checked when it is set; here is seen what a

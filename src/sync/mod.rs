@@ -9,6 +9,7 @@ pub mod roles;
 pub mod settle;
 pub mod states;
 pub mod target;
+mod turn;
 
 use crate::backend::catalog::{role_hooks, role_statements};
 use crate::backend::process::{shared_memory, transaction};

@@ -10,7 +10,7 @@ use super::notice::Notice;
 use super::settle::Look;
 use super::states::{self, RoleState, State};
 use super::target::{self, Owners};
-use super::{changes, commit, settle};
+use super::{changes, settle, turn};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
 use crate::backend::text::{RoleName, to_server};
@@ -42,7 +42,7 @@ fn administered(name: &RoleName) -> Result<Role, SyncError> {
 pub fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
     preloaded()?;
     let role = administered(name)?;
-    commit::alone_with(role.oid);
+    turn::alone_with(role.oid);
     let id = SecretId::parse(secret)?;
     target::check_label(role.oid, secret)?;
     if settings::sync::current().mode != PasswordSync::Off {
@@ -83,24 +83,13 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<(), SyncError> {
 
 /// Says why a secret cannot be a role's, with what would stand in the way of its next password.
 fn not_for_role(role: &Role, secret: &SecretId, obstacle: Obstacle) {
-    tell_not_for_role(role, secret, &knowing_clones(&role.display(), obstacle));
+    tell_not_for_role(role, secret, &target::knowing_clones(&role.display(), obstacle));
 }
 
 fn tell_not_for_role(role: &Role, secret: &SecretId, why: &dyn Report) {
     let (role, secret, hint) = (role.display(), secret.as_str().to_owned(), why.hint());
     let notice = Notice::NotForRole { role, secret, reason: sentences(why), hint };
     RawReport::new(&notice).emit(PgLogLevel::WARNING);
-}
-
-/// Of a secret that is for another user, says whether that one takes turns with the role.
-pub fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
-    match obstacle {
-        Obstacle::OtherUser { secret, username, .. } => {
-            let takes_turns = roles::take_turns(role, &username);
-            Obstacle::OtherUser { secret, username, takes_turns }
-        }
-        obstacle => obstacle,
-    }
 }
 
 /// Asks Secrets Manager what stands in the way of a new version, if anything.
@@ -115,7 +104,7 @@ fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
 /// If the user has no rights over the role.
 pub fn unsync(name: &RoleName) -> Result<(), SyncError> {
     let role = administered(name)?;
-    commit::alone_with(role.oid);
+    turn::alone_with(role.oid);
     let templated = target::by_template(&role.name)?.is_some();
     set_label(role.oid, templated.then_some(""));
     Ok(())

@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 use secretlink_aws::SecretId;
+use secretlink_versions::Obstacle;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 
@@ -151,5 +152,16 @@ impl Owners {
         let own = self.owners.iter().find(|owner| owner.oid == role)?;
         let rival = self.others(role, &own.secret).find(|other| other.is_labelled || !own.is_labelled)?;
         Some(rival.in_use(&own.secret))
+    }
+}
+
+/// Of a secret that is for another user, says whether that one takes turns with the role.
+pub fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
+    match obstacle {
+        Obstacle::OtherUser { secret, username, .. } => {
+            let takes_turns = roles::take_turns(role, &username);
+            Obstacle::OtherUser { secret, username, takes_turns }
+        }
+        obstacle => obstacle,
     }
 }
