@@ -3,7 +3,7 @@
 use crate::outcome::{Outcome, Told};
 use crate::pair::{Pair, Side};
 use postgres::Client;
-use secretlink_e2e::{Cluster, PostgresBin, db_error, eventually};
+use secretlink_e2e::{Cluster, PostgresBin, db_error, eventually, private_file};
 use std::time::Duration;
 
 /// Where options can be set: servers, user mappings, wrappers, tables, columns, and nowhere.
@@ -538,10 +538,14 @@ fn pg_dump_carries_servers_and_mappings() {
         String::from_utf8_lossy(&dump.stderr)
     );
     admin(&cluster).batch_execute("CREATE DATABASE restored").unwrap();
-    let mut restored = cluster.connect("postgres", "restored");
-    // psql's own commands, which newer versions write, are for psql only.
-    let script: Vec<&str> = script.lines().filter(|line| !line.starts_with('\\')).collect();
-    restored.batch_execute(&script.join("\n")).unwrap();
+    // By psql: a dump has the rows of tables between COPY and a line that only psql understands.
+    let file = private_file(cluster.data_dir().join("dump.sql"), &script);
+    let psql = std::process::Command::new(PostgresBin::get().program("psql"))
+        .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file", file.to_str().unwrap()])
+        .args(["--dbname", &cluster.conninfo("postgres", "restored")])
+        .output()
+        .unwrap();
+    assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
     assert_eq!(listed("restored"), listed("local"));
     let mut ours = Side::new(&cluster, "ordinary", "restored", "secretlink");
     assert_eq!(ours.value("SELECT dblink_connect('plain')"), "OK");
