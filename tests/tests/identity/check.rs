@@ -117,6 +117,7 @@ fn a_standby_is_checked_too_and_nothing_is_written() {
             ("preload", Some(true)),
             ("worker", None),
             ("cache worker", Some(true)),
+            ("rotation worker", None),
             ("region", Some(true)),
             ("credentials", Some(true)),
             ("identity", Some(true)),
