@@ -21,8 +21,8 @@ SELECT secretlink_look_first(
     ],
     ARRAY[
         'dblink_pkey_results', 'remote_connections', 'role_sync', 'rotation_history',
-        'rotation_plan', 'rotation_run', 'rotation_schedule', 'secret_cache',
-        'secretlink_aws_calls', 'secretlink_stats'
+        'rotation_plan', 'rotation_run', 'rotation_run_run_seq', 'rotation_schedule',
+        'secret_cache', 'secretlink_aws_calls', 'secretlink_stats'
     ]
 );
 DROP FUNCTION secretlink_look_first(pg_catalog.text[], pg_catalog.text[]);

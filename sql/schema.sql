@@ -32,16 +32,11 @@ SELECT secretlink_look_first(
     ],
     ARRAY[
         'dblink_pkey_results', 'remote_connections', 'role_sync', 'rotation_history',
-        'rotation_plan', 'rotation_run', 'rotation_schedule', 'secret_cache',
-        'secretlink_aws_calls', 'secretlink_stats'
+        'rotation_plan', 'rotation_run', 'rotation_run_run_seq', 'rotation_schedule',
+        'secret_cache', 'secretlink_aws_calls', 'secretlink_stats'
     ]
 );
 DROP FUNCTION secretlink_look_first(pg_catalog.text[], pg_catalog.text[]);
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
-CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -101,6 +96,11 @@ CREATE VIEW rotation_history AS
     SELECT run, secret_id, cause, strategy, step, from_version_id, version_id, attempts, outcome, error,
            started_at, finished_at
     FROM rotation_run;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+CREATE TYPE dblink_pkey_results AS (position int, colname text);
 /* </end connected objects> */
 
 /* <begin connected objects> */

@@ -127,7 +127,7 @@ fn a_standby_is_checked_too_and_nothing_is_written() {
         ],
         "{found:?}"
     );
-    assert_eq!(rows(&mut client, "SELECT * FROM secretlink_check()").len(), 8);
+    assert_eq!(rows(&mut client, "SELECT * FROM secretlink_check()").len(), 9);
 }
 
 #[test]
