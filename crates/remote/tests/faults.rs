@@ -6,7 +6,7 @@
 
 use secretlink_remote::connection::Connection;
 use secretlink_remote::conninfo::{ConnInfo, Environment, Options, SslMode};
-use secretlink_remote::policy::{MIN_SCRAM_ITERATIONS, PasswordFrom, Policy};
+use secretlink_remote::policy::{PasswordFrom, Policy};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -97,7 +97,7 @@ async fn play(listener: &TcpListener, script: Script, how: u8, patience: Duratio
         client_encoding: "UTF8".into(),
         password_from: PasswordFrom::Given,
         min_sslmode: SslMode::Disable,
-        min_scram_iterations: MIN_SCRAM_ITERATIONS,
+        min_scram_iterations: 1,
     };
     let length = script.iter().map(Vec::len).sum();
     let client = async {
