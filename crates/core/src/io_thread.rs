@@ -17,6 +17,10 @@ use crate::waker::Waker;
 
 /// The thread, with a current-thread tokio runtime inside.
 ///
+/// The stack of the thread, in bytes of address space. A call to AWS in the middle of a rotation is a future in
+/// many futures: without optimisation the usual 2 MB were not enough.
+const STACK: usize = 8 << 20;
+
 /// Started at a backend's first use and never in the postmaster: threads do not survive `fork`.
 pub struct IoThread {
     handle: Handle,
@@ -57,7 +61,7 @@ impl IoThread {
 
         let stopped = stop.clone();
         let thread = with_all_signals_blocked(|| {
-            std::thread::Builder::new().name("secretlink-io".into()).spawn(move || {
+            std::thread::Builder::new().stack_size(STACK).name("secretlink-io".into()).spawn(move || {
                 runtime.block_on(stopped.cancelled());
                 // A look-up stuck in getaddrinfo cannot be interrupted: leave it behind.
                 runtime.shutdown_background();

@@ -56,9 +56,11 @@ impl Ground {
         Self { local: adjust(local).start(), remote, relay }
     }
 
-    /// A session of the superuser at the rotating server.
+    /// A session of the superuser at the rotating server, which may be recovering from a blow.
     pub fn session(&self) -> Client {
-        self.local.connect("postgres", "postgres")
+        eventually("the server takes connections", PATIENCE, || {
+            self.local.try_connect("postgres", "postgres").map_err(|e| e.to_string())
+        })
     }
 
     /// A role of the other server, and its secret.
