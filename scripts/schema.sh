@@ -11,9 +11,15 @@ out=sql/schema.sql
 new=$(mktemp)
 trap 'rm -f "$new" "$new.raw"' EXIT
 "$CARGO_PGRX" pgrx schema --pg-config "$PG_CONFIG" --out "$new.raw" "pg$PG_MAJOR"
-# Without line numbers: they change with every edit, and the interface does not. (pgrx says that its
-# order is not stable; since 0.18 it sorts.)
-sed -E 's|^(-- [^ ]+\.rs):[0-9]+$|\1|' "$new.raw" > "$new"
+# Without line numbers, which change with every edit, and with the blocks in the order of their
+# texts: pgrx promises an order of dependencies only, and two builds of one source differ in the rest.
+python3 - "$new.raw" > "$new" <<'EOF'
+import re, sys
+text = re.sub(r"(?m)^(-- \S+\.rs):\d+$", r"\1", open(sys.argv[1]).read())
+end = "/* </end connected objects> */\n"
+first, *others = [block.strip("\n") for block in text.split(end) if block.strip()]
+print("\n\n".join(f"{block}\n{end.strip()}" for block in [first, *sorted(others)]))
+EOF
 if [ "${1:-}" = --check ]; then
     diff -u "$out" "$new" || die "$out is not what the code makes: run \`make schema\` and commit it"
 else

@@ -7,6 +7,602 @@ The ordering of items is not stable, it is driven by a dependency graph.
 /* </end connected objects> */
 
 /* <begin connected objects> */
+-- src/api/cache.rs
+-- requires:
+--   secret_cache_entries
+
+CREATE VIEW secret_cache AS
+        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error, kind
+        FROM secret_cache_entries();
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/cache.rs
+-- secretlink::api::cache::forget_all_secrets
+CREATE  FUNCTION "forget_all_secrets"() RETURNS INT /* i32 */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'forget_all_secrets_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/cache.rs
+-- secretlink::api::cache::forget_secret
+CREATE  FUNCTION "forget_secret"(
+	"secret_id" text /* Option < Text > */
+) RETURNS INT /* i32 */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'forget_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/cache.rs
+-- secretlink::api::cache::refresh_secret
+CREATE  FUNCTION "refresh_secret"(
+	"secret_id" text /* Option < Text > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'refresh_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/cache.rs
+-- secretlink::api::cache::secret_cache_entries
+CREATE  FUNCTION "secret_cache_entries"() RETURNS TABLE (
+	"secret_id" text,  /* Text */
+	"stage" text,  /* Option < Text > */
+	"version_id" text,  /* Option < Text > */
+	"state" text,  /* Text */
+	"age" interval,  /* Option < Interval > */
+	"expires" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"hits" bigint,  /* i64 */
+	"region" text,  /* Option < Text > */
+	"role_arn" text,  /* Option < Text > */
+	"last_error" text,  /* Option < Text > */
+	"kind" TEXT  /* & '_ str */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'secret_cache_entries_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::secretlink_check
+CREATE  FUNCTION "secretlink_check"(
+	"secret_id" text /* Option < Text > */
+) RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::secretlink_check
+CREATE  FUNCTION "secretlink_check"() RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/connections.rs
+-- secretlink::api::connections::connect_with_iam
+CREATE  FUNCTION "connect_with_iam"(
+	"remote_host" text, /* Option < Text > */
+	"remote_db" text, /* Option < Text > */
+	"remote_user" text, /* Option < Text > */
+	"remote_port" INT DEFAULT 5432, /* Option < i32 > */
+	"region" text DEFAULT NULL, /* Option < Text > */
+	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
+	"options" text DEFAULT NULL, /* Option < Text > */
+	"fail" bool DEFAULT true /* Option < bool > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'connect_with_iam_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/connections.rs
+-- secretlink::api::connections::connect_with_secret
+CREATE  FUNCTION "connect_with_secret"(
+	"secret_name" text, /* Option < Text > */
+	"remote_host" text DEFAULT NULL, /* Option < Text > */
+	"remote_db" text DEFAULT NULL, /* Option < Text > */
+	"remote_user" text DEFAULT NULL, /* Option < Text > */
+	"remote_port" INT DEFAULT NULL, /* Option < i32 > */
+	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
+	"options" text DEFAULT NULL, /* Option < Text > */
+	"fail" bool DEFAULT true /* Option < bool > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'connect_with_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/connections.rs
+-- secretlink::api::connections::try_connect_with_secret
+CREATE  FUNCTION "try_connect_with_secret"(
+	"secret_name" text, /* Option < Text > */
+	"remote_host" text DEFAULT NULL, /* Option < Text > */
+	"remote_db" text DEFAULT NULL, /* Option < Text > */
+	"remote_user" text DEFAULT NULL, /* Option < Text > */
+	"remote_port" INT DEFAULT NULL, /* Option < i32 > */
+	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
+	"options" text DEFAULT NULL /* Option < Text > */
+) RETURNS TABLE (
+	"connected" bool,  /* bool */
+	"sqlstate" TEXT,  /* Option < String > */
+	"message" text,  /* Option < Text > */
+	"detail" text,  /* Option < Text > */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'try_connect_with_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_cancel_query
+CREATE  FUNCTION "dblink_cancel_query"(
+	"connname" text /* ServerText */
+) RETURNS text /* Text */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_cancel_query_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_error_message
+CREATE  FUNCTION "dblink_error_message"(
+	"connname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_error_message_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_get_result
+
+CREATE FUNCTION dblink_get_result(connname text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_result_wrapper';
+CREATE FUNCTION dblink_get_result(connname text, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_result_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_is_busy
+CREATE  FUNCTION "dblink_is_busy"(
+	"connname" text /* ServerText */
+) RETURNS INT /* i32 */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_is_busy_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/asynchronous.rs
+-- secretlink::api::dblink::asynchronous::dblink_send_query
+CREATE  FUNCTION "dblink_send_query"(
+	"connname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS INT /* i32 */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_send_query_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_build_sql_delete
+CREATE  FUNCTION "dblink_build_sql_delete"(
+	"relname" text, /* ServerText */
+	"primary_key_attnums" int2vector, /* KeyNumbers */
+	"num_primary_key_atts" INT, /* i32 */
+	"tgt_pk_att_vals_array" text[] /* KeyValues */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_build_sql_delete_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_build_sql_insert
+CREATE  FUNCTION "dblink_build_sql_insert"(
+	"relname" text, /* ServerText */
+	"primary_key_attnums" int2vector, /* KeyNumbers */
+	"num_primary_key_atts" INT, /* i32 */
+	"src_pk_att_vals_array" text[], /* KeyValues */
+	"tgt_pk_att_vals_array" text[] /* KeyValues */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_build_sql_insert_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_build_sql_update
+CREATE  FUNCTION "dblink_build_sql_update"(
+	"relname" text, /* ServerText */
+	"primary_key_attnums" int2vector, /* KeyNumbers */
+	"num_primary_key_atts" INT, /* i32 */
+	"src_pk_att_vals_array" text[], /* KeyValues */
+	"tgt_pk_att_vals_array" text[] /* KeyValues */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_build_sql_update_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_current_query
+CREATE  FUNCTION "dblink_current_query"() RETURNS text /* Option < ServerText > */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_current_query_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+-- secretlink::api::dblink::catalog::dblink_get_pkey
+
+CREATE FUNCTION dblink_get_pkey(relname text) RETURNS SETOF dblink_pkey_results
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_pkey_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/catalog.rs
+CREATE TYPE dblink_pkey_results AS (position int, colname text);
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect
+CREATE  FUNCTION "dblink_connect"(
+	"connname" text, /* ServerText */
+	"connstr" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_connect_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect
+CREATE  FUNCTION "dblink_connect"(
+	"connstr" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_connect_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect_u
+CREATE  FUNCTION "dblink_connect_u"(
+	"connname" text, /* ServerText */
+	"connstr" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE SECURITY DEFINER PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_connect_u_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_connect_u
+CREATE  FUNCTION "dblink_connect_u"(
+	"connstr" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE SECURITY DEFINER PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_connect_u_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_disconnect
+CREATE  FUNCTION "dblink_disconnect"(
+	"connname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_disconnect_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_disconnect
+CREATE  FUNCTION "dblink_disconnect"() RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_disconnect_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/connect.rs
+-- secretlink::api::dblink::connect::dblink_get_connections
+CREATE  FUNCTION "dblink_get_connections"() RETURNS text[] /* :: std :: option :: Option < Vec < ServerText > > */
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_get_connections_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"connname" text, /* ServerText */
+	"cursorname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"connname" text, /* ServerText */
+	"cursorname" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_named_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"cursorname" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_close
+CREATE  FUNCTION "dblink_close"(
+	"cursorname" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_close_unnamed_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_fetch
+
+CREATE FUNCTION dblink_fetch(cursorname text, howmany int) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+CREATE FUNCTION dblink_fetch(cursorname text, howmany int, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+CREATE FUNCTION dblink_fetch(connname text, cursorname text, howmany int) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+CREATE FUNCTION dblink_fetch(connname text, cursorname text, howmany int, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"connname" text, /* ServerText */
+	"cursorname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"connname" text, /* ServerText */
+	"cursorname" text, /* ServerText */
+	"sql" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_named_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"cursorname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/cursor.rs
+-- secretlink::api::dblink::cursor::dblink_open
+CREATE  FUNCTION "dblink_open"(
+	"cursorname" text, /* ServerText */
+	"sql" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_open_unnamed_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/notify.rs
+-- secretlink::api::dblink::notify::dblink_get_notify_named
+
+CREATE FUNCTION dblink_get_notify(conname text, OUT notify_name text, OUT be_pid int, OUT extra text)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_notify_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/notify.rs
+-- secretlink::api::dblink::notify::dblink_get_notify_unnamed
+
+CREATE FUNCTION dblink_get_notify(OUT notify_name text, OUT be_pid int, OUT extra text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_notify_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
+CREATE  FUNCTION "dblink_exec"(
+	"connname" text, /* ServerText */
+	"sql" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_exec_named_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
+CREATE  FUNCTION "dblink_exec"(
+	"connname" text, /* ServerText */
+	"sql" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_exec_named_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
+CREATE  FUNCTION "dblink_exec"(
+	"sql" text /* ServerText */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_exec
+CREATE  FUNCTION "dblink_exec"(
+	"sql" text, /* ServerText */
+	"fail" bool /* bool */
+) RETURNS text /* ServerText */
+STRICT VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_fail_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/dblink/query.rs
+-- secretlink::api::dblink::query::dblink_record
+
+CREATE FUNCTION dblink(connname text, sql text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
+CREATE FUNCTION dblink(connname text, sql text, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
+CREATE FUNCTION dblink(sql text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
+CREATE FUNCTION dblink(sql text, fail boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- requires:
+--   secretlink_fdw_handler
+--   secretlink_fdw_validator
+
+CREATE FOREIGN DATA WRAPPER secretlink_fdw
+        HANDLER secretlink_fdw_handler VALIDATOR secretlink_fdw_validator;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- secretlink::api::foreign_data_wrapper::dblink_fdw_validator
+CREATE  FUNCTION "dblink_fdw_validator"(
+	"options" text[], /* OptionList */
+	"catalog" oid /* pg_sys :: Oid */
+) RETURNS void
+STRICT VOLATILE PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'dblink_fdw_validator_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- secretlink::api::foreign_data_wrapper::secretlink_fdw_handler
+
+CREATE FUNCTION secretlink_fdw_handler() RETURNS fdw_handler
+    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'secretlink_fdw_handler_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/foreign_data_wrapper.rs
+-- secretlink::api::foreign_data_wrapper::secretlink_fdw_validator
+CREATE  FUNCTION "secretlink_fdw_validator"(
+	"options" text[], /* OptionList */
+	"catalog" oid /* pg_sys :: Oid */
+) RETURNS void
+STRICT VOLATILE PARALLEL SAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'secretlink_fdw_validator_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/iam.rs
+-- secretlink::api::iam::iam_auth_token
+CREATE  FUNCTION "iam_auth_token"(
+	"host" text, /* Option < Text > */
+	"username" text, /* Option < Text > */
+	"port" INT DEFAULT 5432, /* Option < i32 > */
+	"region" text DEFAULT NULL /* Option < Text > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'iam_auth_token_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
 -- src/api/installation.rs
 -- bootstrap
 -- Before anything is made: is there room for it? Every name that the script gives is in these two lists.
@@ -37,6 +633,122 @@ SELECT secretlink_look_first(
     ]
 );
 DROP FUNCTION secretlink_look_first(pg_catalog.text[], pg_catalog.text[]);
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/installation.rs
+-- secretlink::api::installation::secretlink_look_first
+-- Skipped due to `#[pgrx(sql = false)]`
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- requires:
+--   role_sync_states
+
+
+CREATE VIEW role_sync AS
+    SELECT role, secret_id, state, version_id, synced_at, last_error FROM role_sync_states();
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::check_role_sync
+CREATE  FUNCTION "check_role_sync"(
+	"role" name /* Option < RoleName > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_role_sync_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::create_role_with_secret
+CREATE  FUNCTION "create_role_with_secret"(
+	"role" name, /* Option < RoleName > */
+	"secret_id" text, /* Option < Text > */
+	"password_length" INT DEFAULT 32 /* Option < i32 > */
+) RETURNS text /* Text */
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'create_role_with_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::role_sync_states
+CREATE  FUNCTION "role_sync_states"() RETURNS TABLE (
+	"role" name,  /* RoleName */
+	"secret_id" text,  /* Option < Text > */
+	"state" text,  /* Text */
+	"version_id" text,  /* Option < Text > */
+	"synced_at" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
+	"last_error" text  /* Option < Text > */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'role_sync_states_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::sync_role
+CREATE  FUNCTION "sync_role"(
+	"role" name, /* Option < RoleName > */
+	"secret_id" text /* Option < Text > */
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'sync_role_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::unsync_role
+CREATE  FUNCTION "unsync_role"(
+	"role" name /* Option < RoleName > */
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'unsync_role_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/remote_connections.rs
+-- requires:
+--   remote_connection
+
+CREATE VIEW remote_connections AS
+        SELECT name, host, port, database, username, secret, tls_version, tls_cipher, backend_pid, state,
+               in_transaction, connected_at, queries, rows, bytes
+        FROM remote_connection();
+     GRANT SELECT ON remote_connections TO PUBLIC;
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/remote_connections.rs
+-- secretlink::api::remote_connections::remote_connection
+CREATE  FUNCTION "remote_connection"() RETURNS TABLE (
+	"name" text,  /* Option < ServerText > */
+	"host" text,  /* ServerText */
+	"port" INT,  /* i32 */
+	"database" text,  /* ServerText */
+	"username" text,  /* ServerText */
+	"secret" text,  /* Option < ServerText > */
+	"tls_version" text,  /* Option < ServerText > */
+	"tls_cipher" text,  /* Option < ServerText > */
+	"backend_pid" INT,  /* i32 */
+	"state" text,  /* ServerText */
+	"in_transaction" bool,  /* bool */
+	"connected_at" timestamp with time zone,  /* TimestampWithTimeZone */
+	"queries" bigint,  /* i64 */
+	"rows" bigint,  /* i64 */
+	"bytes" bigint  /* i64 */
+)
+STRICT VOLATILE PARALLEL RESTRICTED
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'remote_connection_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -99,22 +811,6 @@ CREATE VIEW rotation_history AS
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/dblink/catalog.rs
-CREATE TYPE dblink_pkey_results AS (position int, colname text);
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/passwords.rs
--- secretlink::api::passwords::check_role_sync
-CREATE  FUNCTION "check_role_sync"(
-	"role" name /* Option < RoleName > */
-) RETURNS text /* Text */
-VOLATILE PARALLEL UNSAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'check_role_sync_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
 -- src/api/rotation.rs
 -- secretlink::api::rotation::check_rotation
 CREATE  FUNCTION "check_rotation"(
@@ -133,52 +829,58 @@ AS 'MODULE_PATHNAME', 'check_rotation_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/connections.rs
--- secretlink::api::connections::connect_with_iam
-CREATE  FUNCTION "connect_with_iam"(
-	"remote_host" text, /* Option < Text > */
-	"remote_db" text, /* Option < Text > */
-	"remote_user" text, /* Option < Text > */
-	"remote_port" INT DEFAULT 5432, /* Option < i32 > */
-	"region" text DEFAULT NULL, /* Option < Text > */
-	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
-	"options" text DEFAULT NULL, /* Option < Text > */
-	"fail" bool DEFAULT true /* Option < bool > */
-) RETURNS text /* Text */
-VOLATILE PARALLEL RESTRICTED
+-- src/api/rotation.rs
+-- secretlink::api::rotation::next_rotations
+CREATE  FUNCTION "next_rotations"(
+	"schedule" text, /* Option < Text > */
+	"duration" text DEFAULT NULL, /* Option < Text > */
+	"after" timestamp with time zone DEFAULT now(), /* Option < TimestampWithTimeZone > */
+	"count" INT DEFAULT 5 /* Option < i32 > */
+) RETURNS SETOF tstzrange /* Range < TimestampWithTimeZone > */
+STABLE PARALLEL SAFE
 LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'connect_with_iam_wrapper';
+AS 'MODULE_PATHNAME', 'next_rotations_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/connections.rs
--- secretlink::api::connections::connect_with_secret
-CREATE  FUNCTION "connect_with_secret"(
-	"secret_name" text, /* Option < Text > */
-	"remote_host" text DEFAULT NULL, /* Option < Text > */
-	"remote_db" text DEFAULT NULL, /* Option < Text > */
-	"remote_user" text DEFAULT NULL, /* Option < Text > */
-	"remote_port" INT DEFAULT NULL, /* Option < i32 > */
-	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
-	"options" text DEFAULT NULL, /* Option < Text > */
-	"fail" bool DEFAULT true /* Option < bool > */
-) RETURNS text /* Text */
-VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'connect_with_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/passwords.rs
--- secretlink::api::passwords::create_role_with_secret
-CREATE  FUNCTION "create_role_with_secret"(
-	"role" name, /* Option < RoleName > */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::rotate_secret
+CREATE  FUNCTION "rotate_secret"(
 	"secret_id" text, /* Option < Text > */
-	"password_length" INT DEFAULT 32 /* Option < i32 > */
+	"strategy" text DEFAULT NULL, /* Option < Text > */
+	"master_secret_id" text DEFAULT NULL /* Option < Text > */
 ) RETURNS text /* Text */
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'create_role_with_secret_wrapper';
+AS 'MODULE_PATHNAME', 'rotate_secret_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::schedule_rotation
+CREATE  FUNCTION "schedule_rotation"(
+	"secret_id" text, /* Option < Text > */
+	"schedule" text, /* Option < Text > */
+	"duration" text DEFAULT NULL, /* Option < Text > */
+	"strategy" text DEFAULT NULL, /* Option < Text > */
+	"master_secret_id" text DEFAULT NULL /* Option < Text > */
+) RETURNS timestamp with time zone /* Option < TimestampWithTimeZone > */
+VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'schedule_rotation_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/rotation.rs
+-- secretlink::api::rotation::unschedule_rotation
+CREATE  FUNCTION "unschedule_rotation"(
+	"secret_id" text /* Option < Text > */
+) RETURNS bool /* bool */
+VOLATILE SECURITY DEFINER PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'unschedule_rotation_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -193,402 +895,6 @@ CREATE  FUNCTION "create_secret"(
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'create_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
--- secretlink::api::dblink::catalog::dblink_build_sql_delete
-CREATE  FUNCTION "dblink_build_sql_delete"(
-	"relname" text, /* ServerText */
-	"primary_key_attnums" int2vector, /* KeyNumbers */
-	"num_primary_key_atts" INT, /* i32 */
-	"tgt_pk_att_vals_array" text[] /* KeyValues */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_build_sql_delete_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
--- secretlink::api::dblink::catalog::dblink_build_sql_insert
-CREATE  FUNCTION "dblink_build_sql_insert"(
-	"relname" text, /* ServerText */
-	"primary_key_attnums" int2vector, /* KeyNumbers */
-	"num_primary_key_atts" INT, /* i32 */
-	"src_pk_att_vals_array" text[], /* KeyValues */
-	"tgt_pk_att_vals_array" text[] /* KeyValues */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_build_sql_insert_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
--- secretlink::api::dblink::catalog::dblink_build_sql_update
-CREATE  FUNCTION "dblink_build_sql_update"(
-	"relname" text, /* ServerText */
-	"primary_key_attnums" int2vector, /* KeyNumbers */
-	"num_primary_key_atts" INT, /* i32 */
-	"src_pk_att_vals_array" text[], /* KeyValues */
-	"tgt_pk_att_vals_array" text[] /* KeyValues */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_build_sql_update_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/asynchronous.rs
--- secretlink::api::dblink::asynchronous::dblink_cancel_query
-CREATE  FUNCTION "dblink_cancel_query"(
-	"connname" text /* ServerText */
-) RETURNS text /* Text */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_cancel_query_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_close
-CREATE  FUNCTION "dblink_close"(
-	"connname" text, /* ServerText */
-	"cursorname" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_close_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_close
-CREATE  FUNCTION "dblink_close"(
-	"connname" text, /* ServerText */
-	"cursorname" text, /* ServerText */
-	"fail" bool /* bool */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_close_named_fail_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_close
-CREATE  FUNCTION "dblink_close"(
-	"cursorname" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_close_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_close
-CREATE  FUNCTION "dblink_close"(
-	"cursorname" text, /* ServerText */
-	"fail" bool /* bool */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_close_unnamed_fail_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_connect
-CREATE  FUNCTION "dblink_connect"(
-	"connname" text, /* ServerText */
-	"connstr" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_connect_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_connect
-CREATE  FUNCTION "dblink_connect"(
-	"connstr" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_connect_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_connect_u
-CREATE  FUNCTION "dblink_connect_u"(
-	"connname" text, /* ServerText */
-	"connstr" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE SECURITY DEFINER PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_connect_u_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_connect_u
-CREATE  FUNCTION "dblink_connect_u"(
-	"connstr" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE SECURITY DEFINER PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_connect_u_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
--- secretlink::api::dblink::catalog::dblink_current_query
-CREATE  FUNCTION "dblink_current_query"() RETURNS text /* Option < ServerText > */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_current_query_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_disconnect
-CREATE  FUNCTION "dblink_disconnect"(
-	"connname" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_disconnect_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_disconnect
-CREATE  FUNCTION "dblink_disconnect"() RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_disconnect_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/asynchronous.rs
--- secretlink::api::dblink::asynchronous::dblink_error_message
-CREATE  FUNCTION "dblink_error_message"(
-	"connname" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_error_message_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/query.rs
--- secretlink::api::dblink::query::dblink_exec
-CREATE  FUNCTION "dblink_exec"(
-	"connname" text, /* ServerText */
-	"sql" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_exec_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/query.rs
--- secretlink::api::dblink::query::dblink_exec
-CREATE  FUNCTION "dblink_exec"(
-	"connname" text, /* ServerText */
-	"sql" text, /* ServerText */
-	"fail" bool /* bool */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_exec_named_fail_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/query.rs
--- secretlink::api::dblink::query::dblink_exec
-CREATE  FUNCTION "dblink_exec"(
-	"sql" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/query.rs
--- secretlink::api::dblink::query::dblink_exec
-CREATE  FUNCTION "dblink_exec"(
-	"sql" text, /* ServerText */
-	"fail" bool /* bool */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_exec_unnamed_fail_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/foreign_data_wrapper.rs
--- secretlink::api::foreign_data_wrapper::dblink_fdw_validator
-CREATE  FUNCTION "dblink_fdw_validator"(
-	"options" text[], /* OptionList */
-	"catalog" oid /* pg_sys :: Oid */
-) RETURNS void
-STRICT VOLATILE PARALLEL SAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_fdw_validator_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_fetch
-
-CREATE FUNCTION dblink_fetch(cursorname text, howmany int) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
-CREATE FUNCTION dblink_fetch(cursorname text, howmany int, fail boolean) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
-CREATE FUNCTION dblink_fetch(connname text, cursorname text, howmany int) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
-CREATE FUNCTION dblink_fetch(connname text, cursorname text, howmany int, fail boolean) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_fetch_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/connect.rs
--- secretlink::api::dblink::connect::dblink_get_connections
-CREATE  FUNCTION "dblink_get_connections"() RETURNS text[] /* :: std :: option :: Option < Vec < ServerText > > */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_get_connections_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/notify.rs
--- secretlink::api::dblink::notify::dblink_get_notify_named
-
-CREATE FUNCTION dblink_get_notify(conname text, OUT notify_name text, OUT be_pid int, OUT extra text)
-    RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_notify_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/notify.rs
--- secretlink::api::dblink::notify::dblink_get_notify_unnamed
-
-CREATE FUNCTION dblink_get_notify(OUT notify_name text, OUT be_pid int, OUT extra text) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_notify_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/catalog.rs
--- secretlink::api::dblink::catalog::dblink_get_pkey
-
-CREATE FUNCTION dblink_get_pkey(relname text) RETURNS SETOF dblink_pkey_results
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_pkey_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/asynchronous.rs
--- secretlink::api::dblink::asynchronous::dblink_get_result
-
-CREATE FUNCTION dblink_get_result(connname text) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_result_wrapper';
-CREATE FUNCTION dblink_get_result(connname text, fail boolean) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_get_result_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/asynchronous.rs
--- secretlink::api::dblink::asynchronous::dblink_is_busy
-CREATE  FUNCTION "dblink_is_busy"(
-	"connname" text /* ServerText */
-) RETURNS INT /* i32 */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_is_busy_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_open
-CREATE  FUNCTION "dblink_open"(
-	"connname" text, /* ServerText */
-	"cursorname" text, /* ServerText */
-	"sql" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_open_named_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_open
-CREATE  FUNCTION "dblink_open"(
-	"connname" text, /* ServerText */
-	"cursorname" text, /* ServerText */
-	"sql" text, /* ServerText */
-	"fail" bool /* bool */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_open_named_fail_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_open
-CREATE  FUNCTION "dblink_open"(
-	"cursorname" text, /* ServerText */
-	"sql" text /* ServerText */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_open_unnamed_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/cursor.rs
--- secretlink::api::dblink::cursor::dblink_open
-CREATE  FUNCTION "dblink_open"(
-	"cursorname" text, /* ServerText */
-	"sql" text, /* ServerText */
-	"fail" bool /* bool */
-) RETURNS text /* ServerText */
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_open_unnamed_fail_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/query.rs
--- secretlink::api::dblink::query::dblink_record
-
-CREATE FUNCTION dblink(connname text, sql text) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
-CREATE FUNCTION dblink(connname text, sql text, fail boolean) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
-CREATE FUNCTION dblink(sql text) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
-CREATE FUNCTION dblink(sql text, fail boolean) RETURNS SETOF record
-    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'dblink_record_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/dblink/asynchronous.rs
--- secretlink::api::dblink::asynchronous::dblink_send_query
-CREATE  FUNCTION "dblink_send_query"(
-	"connname" text, /* ServerText */
-	"sql" text /* ServerText */
-) RETURNS INT /* i32 */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'dblink_send_query_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -616,26 +922,6 @@ CREATE  FUNCTION "describe_secret"(
 VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'describe_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/cache.rs
--- secretlink::api::cache::forget_all_secrets
-CREATE  FUNCTION "forget_all_secrets"() RETURNS INT /* i32 */
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'forget_all_secrets_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/cache.rs
--- secretlink::api::cache::forget_secret
-CREATE  FUNCTION "forget_secret"(
-	"secret_id" text /* Option < Text > */
-) RETURNS INT /* i32 */
-VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'forget_secret_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -692,20 +978,6 @@ AS 'MODULE_PATHNAME', 'get_secret_value_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/iam.rs
--- secretlink::api::iam::iam_auth_token
-CREATE  FUNCTION "iam_auth_token"(
-	"host" text, /* Option < Text > */
-	"username" text, /* Option < Text > */
-	"port" INT DEFAULT 5432, /* Option < i32 > */
-	"region" text DEFAULT NULL /* Option < Text > */
-) RETURNS text /* Text */
-VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'iam_auth_token_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
 -- src/api/secrets.rs
 -- secretlink::api::secrets::list_secrets
 CREATE  FUNCTION "list_secrets"(
@@ -728,20 +1000,6 @@ CREATE  FUNCTION "list_secrets"(
 VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'list_secrets_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/rotation.rs
--- secretlink::api::rotation::next_rotations
-CREATE  FUNCTION "next_rotations"(
-	"schedule" text, /* Option < Text > */
-	"duration" text DEFAULT NULL, /* Option < Text > */
-	"after" timestamp with time zone DEFAULT now(), /* Option < TimestampWithTimeZone > */
-	"count" INT DEFAULT 5 /* Option < i32 > */
-) RETURNS SETOF tstzrange /* Range < TimestampWithTimeZone > */
-STABLE PARALLEL SAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'next_rotations_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -797,203 +1055,19 @@ AS 'MODULE_PATHNAME', 'put_secret_value_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
--- src/api/cache.rs
--- secretlink::api::cache::refresh_secret
-CREATE  FUNCTION "refresh_secret"(
-	"secret_id" text /* Option < Text > */
-) RETURNS text /* Text */
-VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'refresh_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/remote_connections.rs
--- secretlink::api::remote_connections::remote_connection
-CREATE  FUNCTION "remote_connection"() RETURNS TABLE (
-	"name" text,  /* Option < ServerText > */
-	"host" text,  /* ServerText */
-	"port" INT,  /* i32 */
-	"database" text,  /* ServerText */
-	"username" text,  /* ServerText */
-	"secret" text,  /* Option < ServerText > */
-	"tls_version" text,  /* Option < ServerText > */
-	"tls_cipher" text,  /* Option < ServerText > */
-	"backend_pid" INT,  /* i32 */
-	"state" text,  /* ServerText */
-	"in_transaction" bool,  /* bool */
-	"connected_at" timestamp with time zone,  /* TimestampWithTimeZone */
-	"queries" bigint,  /* i64 */
-	"rows" bigint,  /* i64 */
-	"bytes" bigint  /* i64 */
-)
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'remote_connection_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/remote_connections.rs
+-- src/api/stats.rs
 -- requires:
---   remote_connection
+--   secretlink_stat_counters
+--   secretlink_stat_aws_calls
 
-CREATE VIEW remote_connections AS
-        SELECT name, host, port, database, username, secret, tls_version, tls_cipher, backend_pid, state,
-               in_transaction, connected_at, queries, rows, bytes
-        FROM remote_connection();
-     GRANT SELECT ON remote_connections TO PUBLIC;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/passwords.rs
--- secretlink::api::passwords::role_sync_states
-CREATE  FUNCTION "role_sync_states"() RETURNS TABLE (
-	"role" name,  /* RoleName */
-	"secret_id" text,  /* Option < Text > */
-	"state" text,  /* Text */
-	"version_id" text,  /* Option < Text > */
-	"synced_at" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
-	"last_error" text  /* Option < Text > */
-)
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'role_sync_states_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/passwords.rs
--- requires:
---   role_sync_states
-
-
-CREATE VIEW role_sync AS
-    SELECT role, secret_id, state, version_id, synced_at, last_error FROM role_sync_states();
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/rotation.rs
--- secretlink::api::rotation::rotate_secret
-CREATE  FUNCTION "rotate_secret"(
-	"secret_id" text, /* Option < Text > */
-	"strategy" text DEFAULT NULL, /* Option < Text > */
-	"master_secret_id" text DEFAULT NULL /* Option < Text > */
-) RETURNS text /* Text */
-VOLATILE PARALLEL UNSAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'rotate_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/rotation.rs
--- secretlink::api::rotation::schedule_rotation
-CREATE  FUNCTION "schedule_rotation"(
-	"secret_id" text, /* Option < Text > */
-	"schedule" text, /* Option < Text > */
-	"duration" text DEFAULT NULL, /* Option < Text > */
-	"strategy" text DEFAULT NULL, /* Option < Text > */
-	"master_secret_id" text DEFAULT NULL /* Option < Text > */
-) RETURNS timestamp with time zone /* Option < TimestampWithTimeZone > */
-VOLATILE SECURITY DEFINER PARALLEL UNSAFE
-SET search_path TO pg_catalog, pg_temp
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'schedule_rotation_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/cache.rs
--- secretlink::api::cache::secret_cache_entries
-CREATE  FUNCTION "secret_cache_entries"() RETURNS TABLE (
-	"secret_id" text,  /* Text */
-	"stage" text,  /* Option < Text > */
-	"version_id" text,  /* Option < Text > */
-	"state" text,  /* Text */
-	"age" interval,  /* Option < Interval > */
-	"expires" timestamp with time zone,  /* Option < TimestampWithTimeZone > */
-	"hits" bigint,  /* i64 */
-	"region" text,  /* Option < Text > */
-	"role_arn" text,  /* Option < Text > */
-	"last_error" text,  /* Option < Text > */
-	"kind" TEXT  /* & '_ str */
-)
-STRICT VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'secret_cache_entries_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/cache.rs
--- requires:
---   secret_cache_entries
-
-CREATE VIEW secret_cache AS
-        SELECT secret_id, stage, version_id, state, age, expires, hits, region, role_arn, last_error, kind
-        FROM secret_cache_entries();
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/check.rs
--- secretlink::api::check::secretlink_check
-CREATE  FUNCTION "secretlink_check"() RETURNS TABLE (
-	"item" TEXT,  /* & '_ str */
-	"ok" bool,  /* Option < bool > */
-	"detail" text,  /* Text */
-	"hint" text  /* Option < Text > */
-)
-STRICT VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'check_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/check.rs
--- secretlink::api::check::secretlink_check
-CREATE  FUNCTION "secretlink_check"(
-	"secret_id" text /* Option < Text > */
-) RETURNS TABLE (
-	"item" TEXT,  /* & '_ str */
-	"ok" bool,  /* Option < bool > */
-	"detail" text,  /* Text */
-	"hint" text  /* Option < Text > */
-)
-VOLATILE PARALLEL RESTRICTED 
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'check_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/foreign_data_wrapper.rs
--- secretlink::api::foreign_data_wrapper::secretlink_fdw_handler
-
-CREATE FUNCTION secretlink_fdw_handler() RETURNS fdw_handler
-    LANGUAGE c VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'secretlink_fdw_handler_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/foreign_data_wrapper.rs
--- secretlink::api::foreign_data_wrapper::secretlink_fdw_validator
-CREATE  FUNCTION "secretlink_fdw_validator"(
-	"options" text[], /* OptionList */
-	"catalog" oid /* pg_sys :: Oid */
-) RETURNS void
-STRICT VOLATILE PARALLEL SAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'secretlink_fdw_validator_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/foreign_data_wrapper.rs
--- requires:
---   secretlink_fdw_handler
---   secretlink_fdw_validator
-
-CREATE FOREIGN DATA WRAPPER secretlink_fdw
-        HANDLER secretlink_fdw_handler VALIDATOR secretlink_fdw_validator;
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/installation.rs
--- secretlink::api::installation::secretlink_look_first
--- Skipped due to `#[pgrx(sql = false)]`
+CREATE VIEW secretlink_aws_calls AS
+        SELECT operation, outcome, calls, total_ms, max_ms, latency_ms_le, latency_ms_bucket
+        FROM secretlink_stat_aws_calls();
+     CREATE VIEW secretlink_stats AS
+        SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
+               aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
+               rows_received, bytes_received, stats_reset, iam_tokens_signed, rotations_succeeded, rotations_failed
+        FROM secretlink_stat_counters();
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1041,85 +1115,11 @@ AS 'MODULE_PATHNAME', 'secretlink_stat_counters_wrapper';
 
 /* <begin connected objects> */
 -- src/api/stats.rs
--- requires:
---   secretlink_stat_counters
---   secretlink_stat_aws_calls
-
-CREATE VIEW secretlink_aws_calls AS
-        SELECT operation, outcome, calls, total_ms, max_ms, latency_ms_le, latency_ms_bucket
-        FROM secretlink_stat_aws_calls();
-     CREATE VIEW secretlink_stats AS
-        SELECT cache_hits, cache_misses, cache_waits, cache_stale_serves, cache_refreshes,
-               aws_calls, aws_failures, connections_opened, connections_failed, connections_retried,
-               rows_received, bytes_received, stats_reset, iam_tokens_signed, rotations_succeeded, rotations_failed
-        FROM secretlink_stat_counters();
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/stats.rs
 -- secretlink::api::stats::secretlink_stats_reset
 CREATE  FUNCTION "secretlink_stats_reset"() RETURNS void
 STRICT VOLATILE PARALLEL RESTRICTED
 LANGUAGE c /* Rust */
 AS 'MODULE_PATHNAME', 'secretlink_stats_reset_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/passwords.rs
--- secretlink::api::passwords::sync_role
-CREATE  FUNCTION "sync_role"(
-	"role" name, /* Option < RoleName > */
-	"secret_id" text /* Option < Text > */
-) RETURNS void
-VOLATILE PARALLEL UNSAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'sync_role_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/connections.rs
--- secretlink::api::connections::try_connect_with_secret
-CREATE  FUNCTION "try_connect_with_secret"(
-	"secret_name" text, /* Option < Text > */
-	"remote_host" text DEFAULT NULL, /* Option < Text > */
-	"remote_db" text DEFAULT NULL, /* Option < Text > */
-	"remote_user" text DEFAULT NULL, /* Option < Text > */
-	"remote_port" INT DEFAULT NULL, /* Option < i32 > */
-	"connection_name" text DEFAULT 'remote_conn', /* Option < ServerText > */
-	"options" text DEFAULT NULL /* Option < Text > */
-) RETURNS TABLE (
-	"connected" bool,  /* bool */
-	"sqlstate" TEXT,  /* Option < String > */
-	"message" text,  /* Option < Text > */
-	"detail" text,  /* Option < Text > */
-	"hint" text  /* Option < Text > */
-)
-VOLATILE PARALLEL RESTRICTED
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'try_connect_with_secret_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/rotation.rs
--- secretlink::api::rotation::unschedule_rotation
-CREATE  FUNCTION "unschedule_rotation"(
-	"secret_id" text /* Option < Text > */
-) RETURNS bool /* bool */
-VOLATILE SECURITY DEFINER PARALLEL UNSAFE
-SET search_path TO pg_catalog, pg_temp
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'unschedule_rotation_wrapper';
-/* </end connected objects> */
-
-/* <begin connected objects> */
--- src/api/passwords.rs
--- secretlink::api::passwords::unsync_role
-CREATE  FUNCTION "unsync_role"(
-	"role" name /* Option < RoleName > */
-) RETURNS void
-VOLATILE PARALLEL UNSAFE
-LANGUAGE c /* Rust */
-AS 'MODULE_PATHNAME', 'unsync_role_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1465,4 +1465,3 @@ COMMENT ON COLUMN rotation_schedule.attempts IS 'how often it was tried in this 
 COMMENT ON COLUMN rotation_schedule.last_error IS 'why the last rotation did not succeed';
 COMMENT ON COLUMN rotation_schedule.last_rotation IS 'when a rotation by this schedule last succeeded';
 /* </end connected objects> */
-
