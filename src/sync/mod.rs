@@ -2,11 +2,12 @@
 //! crash or an outage left. The other half is the crate `secretlink-versions`.
 
 mod changes;
-mod commit;
 pub mod error;
 pub mod notice;
+mod promote;
 pub mod roles;
 pub mod settle;
+mod stage;
 pub mod states;
 pub mod target;
 mod turn;
@@ -28,10 +29,10 @@ pub fn init() {
     });
     role_statements::install(changes::before_statement);
     transaction::register(transaction::Callbacks {
-        before_commit: commit::before_commit,
-        after_commit: commit::after_commit,
-        after_abort: commit::after_abort,
-        before_prepare: commit::before_prepare,
+        before_commit: stage::before_commit,
+        after_commit: promote::after_commit,
+        after_abort: promote::after_abort,
+        before_prepare: stage::before_prepare,
         subtransaction_committed: changes::on_subtransaction_committed,
         subtransaction_aborted: changes::on_subtransaction_aborted,
     });

@@ -1,4 +1,5 @@
-//! The end of a transaction that has changed roles: staging before the commit, promotion after it.
+//! The end of a transaction that has changed roles: staging before the commit. Promotion after it is in
+//! `promote.rs`.
 //!
 //! | what ends early | what then holds |
 //! |---|---|
@@ -6,22 +7,21 @@
 //! | the backend or the server dies before the commit is on disk | the same; a version left at `AWSPENDING` does not verify, and the worker takes the label away |
 //! | it dies after the commit, before or during promotion | `AWSPENDING` holds the committed password; the worker, which looks at every synced role when it starts, promotes it |
 //! | promotion fails or takes too long | the same, with a WARNING; the role stays in doubt in shared memory |
-//! | a request arrives after its sender gave up | staging: a version that nobody takes for the password; promotion: see [`promote`] |
+//! | a request arrives after its sender gave up | staging: a version that nobody takes for the password; promotion: see [`secretlink_versions::promote`] |
 
 use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, Client, SecretId};
 use secretlink_core::{Report, Secret, side_by_side};
 use secretlink_versions::{
-    Change, Missing, NewFields, Obstacle, Plan, Staged, Versions, plan, promote, read_all_versions,
-    unlabelled, write,
+    Change, Missing, NewFields, Obstacle, Plan, Versions, plan, read_all_versions, unlabelled, write,
 };
-use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::changes::{self, RoleChange};
 use super::error::SyncError;
 use super::notice::Notice;
-use super::states::{self, State};
+use super::promote::{self, Outcome, Promotion, Settled};
+use super::states::State;
 use super::target;
 use super::turn;
 use crate::backend::catalog::roles::{self, Role};
@@ -31,45 +31,9 @@ use crate::backend::process::server;
 use crate::backend::process::transaction::{self, StatementTimeout};
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::text::password_from_server;
-use crate::secrets::{cache, client};
+use crate::secrets::client;
 use crate::settings;
 use crate::settings::sync::{HashedPassword, PasswordSettings, PasswordSync};
-use crate::workers::doorbell;
-
-/// What is to be done when the transaction has committed.
-#[derive(Default)]
-struct Outcome {
-    promotions: Vec<Promotion>,
-    settled: Vec<Settled>,
-    /// Roles for the worker to look at.
-    doubted: Vec<pg_sys::Oid>,
-    /// Roles that are gone or not synced any more.
-    forgotten: Vec<pg_sys::Oid>,
-    /// What promotes, made while failing was possible.
-    with: Option<(Client, Duration)>,
-}
-
-struct Promotion {
-    oid: pg_sys::Oid,
-    role: String,
-    secret: SecretId,
-    staged: Staged,
-    /// What was written.
-    value: Option<Secret>,
-}
-
-struct Settled {
-    oid: pg_sys::Oid,
-    state: State,
-    version_id: Option<String>,
-    error: Option<String>,
-}
-
-thread_local! {
-    static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
-    /// Roles for which something may have been written to Secrets Manager.
-    static BEGUN: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
-}
 
 /// A role whose secret must change with this transaction.
 struct Work {
@@ -128,13 +92,10 @@ fn stage() -> Result<(), SyncError> {
     if !works.is_empty() {
         server::show_activity(turn::ACTIVITY);
         transaction::force_synchronous_commit();
-        BEGUN.set(works.iter().map(|work| work.role.oid).collect());
-        for work in &works {
-            states::begin(work.role.oid);
-        }
+        promote::begin(works.iter().map(|work| work.role.oid).collect());
         bring_in(works, &settings, &mut outcome)?;
     }
-    OUTCOME.set(Some(outcome));
+    promote::if_committed(outcome);
     Ok(())
 }
 
@@ -422,88 +383,6 @@ fn find_hashed(works: &mut [Work], versions: &[Result<Option<Versions>, AwsError
                 && work.role.verify(&candidate.password)
         });
         work.change.password = found.map(|candidate| candidate.password);
-    }
-}
-
-/// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a
-/// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
-pub fn after_commit() {
-    let Some(outcome) = OUTCOME.take() else { return };
-    BEGUN.take();
-    let _hidden = HiddenStatement::begin();
-    let mut for_worker = !outcome.doubted.is_empty();
-    for oid in outcome.forgotten {
-        states::forget(oid);
-    }
-    for oid in outcome.doubted {
-        states::doubt(oid);
-    }
-    for settled in outcome.settled {
-        states::settled(settled.oid, settled.state, settled.version_id.as_deref(), settled.error.as_deref());
-        for_worker |= settled.state == State::Drifted;
-    }
-    if let Some((client, timeout)) = outcome.with
-        && !outcome.promotions.is_empty()
-    {
-        for_worker |= !promote_all(&client, timeout, outcome.promotions);
-    }
-    if for_worker || states::any_to_announce() {
-        doorbell::SYNC.ring();
-    }
-}
-
-/// Returns whether everything got through.
-fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -> bool {
-    // The new passwords are in force from now on, whenever AWSCURRENT follows.
-    for Promotion { secret, staged, value, .. } in &promotions {
-        cache::changed(client.settings(), secret, &staged.version_id, value.as_ref());
-    }
-    let deadline = Instant::now() + timeout;
-    let aws = client.until(deadline);
-    let requests = promotions.iter().map(|p| (p.secret.clone(), p.staged.clone())).collect();
-    let results = io::run_uninterrupted(WaitEvent::SecretsManager, deadline, async move {
-        side_by_side(requests, |(secret, staged): (SecretId, Staged)| {
-            let aws = aws.clone();
-            async move { promote(&aws, &secret, &staged.version_id, staged.current.as_deref()).await }
-        })
-        .await
-    });
-    let mut results = results.map(Vec::into_iter);
-    let mut all = true;
-    for promotion in promotions {
-        let (role, secret) = (promotion.role, promotion.secret.as_str().to_owned());
-        let version_id = promotion.staged.version_id;
-        let error = match results.as_mut().and_then(Iterator::next) {
-            Some(Ok(())) => {
-                // What somebody has read in between says otherwise.
-                cache::changed(client.settings(), &promotion.secret, &version_id, promotion.value.as_ref());
-                states::settled(promotion.oid, State::InSync, Some(&version_id), None);
-                RawReport::ascii(&Notice::Promoted { role, secret, version_id }).emit(PgLogLevel::LOG);
-                continue;
-            }
-            Some(Err(error)) => error.to_string(),
-            None => "it took too long, or was cancelled".to_owned(),
-        };
-        all = false;
-        states::settled(promotion.oid, State::Pending, Some(&version_id), Some(&error));
-        let notice = Notice::NotPromoted { role, secret, version_id, reason: super::error::sentence(&error) };
-        RawReport::ascii(&notice).emit(PgLogLevel::WARNING);
-    }
-    all
-}
-
-/// The transaction was rolled back: nothing is to be promoted. What was staged, or may have been, is
-/// for the worker to clear.
-pub fn after_abort() {
-    changes::clear();
-    OUTCOME.take();
-    let begun = BEGUN.take();
-    for role in &begun {
-        // What the worker may have read of the secret in the meantime does not count.
-        states::doubt_twice(*role);
-    }
-    if !begun.is_empty() {
-        doorbell::SYNC.ring();
     }
 }
 
