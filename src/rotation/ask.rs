@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::error::RotationError;
-use super::history;
 use super::registry::{self, Request, Waiting};
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, server, transaction};
@@ -106,11 +105,7 @@ pub fn check(
         Ok(()) => Check::good("this server", "It rotates secrets."),
         Err(error) => Check::failed("this server", &error),
     }];
-    let issuer = match server::is_standby() {
-        true => None,
-        false => history::issuer(),
-    };
-    let Some(issuer) = issuer else { return Ok(checks) };
+    let Some(issuer) = server::issuer() else { return Ok(checks) };
     let limits = Limits {
         password_length: settings::rotation::password_length(),
         exclude: String::new(),

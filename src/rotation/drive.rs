@@ -4,8 +4,9 @@ use pgrx::PgLogLevel;
 use secretlink_aws::Client;
 use secretlink_core::Report;
 use secretlink_rotation::{
-    Issuer, Job, Limits, Next, Order, Outcome, Prepared, Run, Step, Surroundings, Trouble, prepare,
+    Job, Limits, Next, Order, Outcome, Prepared, Run, Step, Surroundings, Trouble, prepare,
 };
+use secretlink_versions::Issuer;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -15,13 +16,14 @@ use super::history::{self, Begun, Cause, Tables, Unfinished};
 use super::notice::Notice;
 use super::plans::{self, Due, Plan};
 use super::registry::{self, Request};
-use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
 use crate::backend::process::transaction::{attempt, lock_rotation, unlock_rotation};
 use crate::backend::process::wait::WaitEvent;
+use crate::backend::process::{io, server};
 use crate::secrets::{cache, client};
 use crate::settings;
 use crate::stats::{self, Counter};
+use crate::workers::doorbell;
 
 /// The first pause before a run is tried again. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -96,7 +98,7 @@ impl Worker {
     /// A worker that is connected to the database; `None` if there is nothing to keep runs in.
     pub fn begin() -> Option<Worker> {
         let tables = history::tables()?;
-        let issuer = attempt(history::issuer)??;
+        let issuer = server::issuer()?;
         Some(Worker { tables, issuer })
     }
 
@@ -392,6 +394,8 @@ impl Worker {
             }
         }
         count(outcome);
+        // Of a role whose password is synced, the secret may be right only now.
+        doorbell::SYNC.ring();
     }
 
     fn later(&self, known: &Known, trouble: &Trouble) {

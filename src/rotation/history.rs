@@ -7,7 +7,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 use secretlink_aws::SecretId;
-use secretlink_rotation::{Issuer, Job, Outcome, Step, Strategy};
+use secretlink_rotation::{Job, Outcome, Step, Strategy};
 use std::time::Duration;
 
 use crate::backend::process::transaction::{attempt, force_synchronous_commit};
@@ -112,17 +112,6 @@ pub fn prepare_session() -> bool {
         );
     })
     .is_some()
-}
-
-/// Who this server is. In a transaction; not on a standby.
-pub fn issuer() -> Option<Issuer> {
-    let sql = "SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()";
-    let system: i64 = text(sql, &[])?.parse().ok()?;
-    // That of the last checkpoint is the old one for a while after a promotion.
-    let sql =
-        "SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
-    let timeline = u32::from_str_radix(&text(sql, &[])?, 16).ok()?;
-    Some(Issuer { system: system.cast_unsigned(), timeline })
 }
 
 /// Writes down a run that is about to begin, unless one of the same secret is under way. For whoever has the

@@ -6,7 +6,8 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{Spi, pg_sys};
-use secretlink_rotation::{Issuer, Schedule, Strategy, Window};
+use secretlink_rotation::{Schedule, Strategy, Window};
+use secretlink_versions::Issuer;
 
 use super::history::{Tables, given, optional, run, text};
 use crate::backend::process::server;

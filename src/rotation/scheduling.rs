@@ -3,6 +3,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use secretlink_aws::{RotationRules, SecretId};
 use secretlink_rotation::{Schedule, Strategy, Trouble, managed_by};
+use secretlink_versions::Origin;
 
 use super::ask::check_server;
 use super::error::RotationError;
@@ -52,7 +53,7 @@ pub fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, RotationErr
     let (now, wanted) = (plans::now(), wish.strategy);
     let never = || RotationError::NoWindow(wish.schedule.clone());
     let window = schedule.next(now, now).ok_or_else(never)?;
-    let issuer = history::issuer().ok_or(RotationError::Standby)?;
+    let issuer = server::issuer().ok_or(RotationError::Standby)?;
     let looked = id.clone();
     let stages = client::call(|aws| async move { aws.stages(&looked).await })?;
     let owner = managed_by(&stages);
@@ -86,7 +87,9 @@ pub fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, RotationErr
             duration: plan.duration.clone(),
             after_days: None,
         };
-        let token = issuer.version_id().map_err(|error| RotationError::from(Trouble::from(error)))?;
+        let token = issuer
+            .new_version_id(Origin::Rotation)
+            .map_err(|error| RotationError::from(Trouble::from(error)))?;
         let stages = client::call(|aws| async move {
             aws.rotate_secret(&id, &token, Some(&rules)).await?;
             aws.stages(&id).await

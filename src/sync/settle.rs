@@ -8,8 +8,8 @@ use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, Client, SecretId};
 use secretlink_core::Report;
 use secretlink_versions::{
-    Candidate, Obstacle, Username, Versions, clear_pending, promote_found, read_all_versions, read_versions,
-    unlabelled,
+    Candidate, Obstacle, Origin, Username, Versions, clear_pending, promote_found, read_all_versions,
+    read_versions, unlabelled,
 };
 
 use super::error::sentence;
@@ -41,6 +41,8 @@ enum Finding {
     Current(String),
     /// It is in this version, which is not.
     Elsewhere(String),
+    /// It is in this version, which a rotation of ours makes current, or gives up.
+    Rotating(String),
     /// It is nowhere.
     Nowhere,
     /// It is there, but the secret is for another user.
@@ -87,8 +89,12 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
             let other = Finding::OtherUser(found.username);
             Ok(more()?.into_iter().find(renamed).map_or(other, elsewhere))
         }
-        Some(found) if !versions.is_current(&found.version_id) => Ok(elsewhere(found)),
-        Some(found) => Ok(Finding::Current(found.version_id)),
+        Some(found) if versions.is_current(&found.version_id) => Ok(Finding::Current(found.version_id)),
+        // At AWSPENDING. Who makes it current before it has logged in keeps the rotation from going back.
+        Some(found) if Origin::of(&found.version_id) == Origin::Rotation => {
+            Ok(Finding::Rotating(found.version_id))
+        }
+        Some(found) => Ok(elsewhere(found)),
         None => {
             let is_roles = |c: &Candidate| c.may_be_of(&name) && role.verify(&c.password);
             if let Some(found) = more()?.into_iter().find(is_roles) {
@@ -119,7 +125,7 @@ pub fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
     let Some(versions) = versions else { return Ok(State::Drifted.into()) };
     Ok(match find(role, secret, &versions)? {
         Finding::Current(_) => State::InSync.into(),
-        Finding::Elsewhere(_) => State::Pending.into(),
+        Finding::Elsewhere(_) | Finding::Rotating(_) => State::Pending.into(),
         Finding::Nowhere => State::Drifted.into(),
         Finding::OtherUser(username) => {
             let obstacle = other_user(secret, username);
@@ -270,6 +276,10 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), SyncError>
     let (version_id, is_current) = match found {
         Finding::Current(version_id) => (version_id, true),
         Finding::Elsewhere(version_id) => (version_id, false),
+        Finding::Rotating(version_id) => {
+            states::settled(doubt.oid, State::Pending, Some(&version_id), None);
+            return Ok(());
+        }
         Finding::Nowhere => {
             drifted(doubt, None);
             return Ok(());

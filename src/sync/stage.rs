@@ -292,6 +292,12 @@ fn bring_in(
                 version_id: Some(version_id),
                 error: None,
             }),
+            Ok(Plan::Leave { version_id }) => outcome.settled.push(Settled {
+                oid: work.role.oid,
+                state: State::Pending,
+                version_id: Some(version_id),
+                error: None,
+            }),
             Ok(plan) => plans.push((work, plan)),
             Err(error) if strict(&work) && !matches!(error, Obstacle::NothingToRename { .. }) => {
                 return Err(work.not_staged(error));

@@ -143,13 +143,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// A password as SCRAM takes it. What cannot be prepared is taken as it is, as PostgreSQL does
+/// (fe-auth-scram.c, scram_init; auth-scram.c, pg_be_scram_build_secret).
+pub(crate) fn prepared(password: &Secret) -> Secret {
+    let prepared = password.expose_str().and_then(|text| stringprep::saslprep(text).ok());
+    prepared.map_or_else(|| password.clone(), |text| Secret::new(text.as_bytes()))
+}
+
 /// What RFC 5802 makes of a password, in turns: the server may ask for any number of iterations, and whoever
 /// has lost patience is to be heard.
 async fn keys_of(password: &Secret, salt: &[u8], iterations: u32) -> ScramKeys {
-    // As PostgreSQL does: what cannot be prepared is taken as it is (fe-auth-scram.c, scram_init).
-    let prepared = password.expose_str().and_then(|text| stringprep::saslprep(text).ok());
-    let prepared = prepared.map_or_else(|| password.clone(), |text| Secret::new(text.as_bytes()));
-    let key = hmac::Key::new(hmac::HMAC_SHA256, prepared.expose());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, prepared(password).expose());
     // `Hi`: PBKDF2 with one block of output.
     let mut last = hmac::sign(&key, &[salt, &[0, 0, 0, 1]].concat());
     let mut salted: Vec<u8> = last.as_ref().to_vec();

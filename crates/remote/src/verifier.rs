@@ -13,20 +13,22 @@ use secretlink_core::random::{self, NoRandomness};
 use std::fmt::Write;
 use std::num::NonZeroU32;
 
+use crate::scram::prepared;
+
 /// How a server stores a SCRAM password, and how its method is called in messages.
 const SCRAM: &str = "SCRAM-SHA-256$";
 
 /// The length of the salt that PostgreSQL uses, in bytes.
 const SALT: usize = 16;
 
+/// How many iterations of SCRAM PostgreSQL goes through if nothing else is said (scram-common.h).
+pub const DEFAULT_ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+
 /// The most iterations of SCRAM that are gone through, about a second's work. Anybody can give their own
 /// role a verifier made up with two thousand million of them.
-const MAX_ITERATIONS: u32 = 1_000_000;
+pub const MAX_ITERATIONS: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
 
 /// A SCRAM verifier of a password, with a new salt.
-///
-/// The password is taken as it is. PostgreSQL takes ASCII so, too, and prepares other text beforehand
-/// (SASLprep); the one that is made here for such a text may not verify there.
 ///
 /// # Errors
 /// If there are no random numbers to be had.
@@ -70,7 +72,7 @@ pub fn takes_too_long(stored: &[u8]) -> bool {
         let (iterations, _) = std::str::from_utf8(stored).ok()?.strip_prefix(SCRAM)?.split_once(':')?;
         iterations.parse::<u64>().ok()
     };
-    iterations().is_some_and(|iterations| iterations > u64::from(MAX_ITERATIONS))
+    iterations().is_some_and(|iterations| iterations > u64::from(MAX_ITERATIONS.get()))
 }
 
 /// `iterations:salt$stored:server`
@@ -83,7 +85,7 @@ fn fits_scram(text: &str, password: &Secret) -> bool {
         Some((iterations.parse::<NonZeroU32>().ok()?, decode(salt)?, decode(stored)?, decode(server)?))
     };
     let Some((iterations, salt, stored, server)) = parts() else { return false };
-    if iterations.get() > MAX_ITERATIONS {
+    if iterations > MAX_ITERATIONS {
         return false;
     }
     let keys = Keys::derive(password, &salt, iterations);
@@ -99,7 +101,13 @@ struct Keys {
 impl Keys {
     fn derive(password: &Secret, salt: &[u8], iterations: NonZeroU32) -> Keys {
         let mut salted = [0; digest::SHA256_OUTPUT_LEN];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, password.expose(), &mut salted);
+        pbkdf2::derive(
+            pbkdf2::PBKDF2_HMAC_SHA256,
+            iterations,
+            salt,
+            prepared(password).expose(),
+            &mut salted,
+        );
         let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
         let sign = |name: &[u8]| Secret::new(hmac::sign(&key, name).as_ref());
         Keys { client: sign(b"Client Key"), server: sign(b"Server Key") }
@@ -137,6 +145,9 @@ mod tests {
             assert_eq!((fits_role(text, "hunter2"), fits_role(text, "hunter3")), (Some(true), Some(false)));
             assert_ne!(made, scram(&Secret::new("hunter2"), iterations).unwrap(), "its salt is new");
         }
+        // RFC 4013, section 3: "I<U+00AD>X" is "IX".
+        let made = scram(&Secret::new("I\u{ad}X"), DEFAULT_ITERATIONS).unwrap();
+        assert_eq!(fits_role(made.expose_str().unwrap(), "IX"), Some(true));
         // PostgreSQL: SELECT rolpassword, with password_encryption = md5.
         let made = md5(&Secret::new("secret"), b"app");
         assert_eq!(made.expose_str(), Some("md56a422f785c9e20873908ce25d1736ae2"));

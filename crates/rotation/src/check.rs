@@ -2,11 +2,12 @@
 
 use secretlink_aws::{Check, Client};
 use secretlink_core::Secret;
+use secretlink_versions::Issuer;
 
 use crate::alternate::{alternate_of, base_of, statements};
 use crate::run::{Limits, Order, Prepared, Run, prepare};
 use crate::server::{Session, literal};
-use crate::{Account, Issuer, Strategy, Surroundings, Trouble};
+use crate::{Account, Strategy, Surroundings, Trouble};
 
 /// Looks at everything that a rotation needs, and changes nothing: neither the secret nor the server.
 pub async fn check(

@@ -19,8 +19,6 @@ mod server;
 mod step;
 mod strategy;
 mod trouble;
-mod verifier;
-mod version_id;
 
 pub use account::Account;
 pub use check::check;
@@ -30,4 +28,3 @@ pub use schedule::{Schedule, ScheduleError, Window};
 pub use step::{Next, Outcome, Step};
 pub use strategy::Strategy;
 pub use trouble::Trouble;
-pub use version_id::Issuer;

@@ -16,15 +16,15 @@
 use secretlink_aws::stage::{CURRENT, PENDING, PREVIOUS};
 use secretlink_aws::{AwsError, Client, SecretId, SecretStages, SecretValue, VersionSelector};
 use secretlink_core::Secret;
-use secretlink_versions::random_password_of;
+use secretlink_remote::verifier::scram;
+use secretlink_versions::{Issuer, Origin, random_password_of};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::alternate::{alternate_of, base_of, statements};
 use crate::login::{Verdict, log_in};
 use crate::server::{Session, alter_role};
-use crate::verifier::verifier;
-use crate::{Account, Issuer, Next, Outcome, Step, Strategy, Surroundings, Trouble};
+use crate::{Account, Next, Outcome, Step, Strategy, Surroundings, Trouble};
 
 /// A label of our own keeps a version from being deleted when it has lost `AWSPENDING`.
 const OURS: &str = "SECRETLINK_ROTATION";
@@ -157,7 +157,7 @@ pub async fn prepare(
     });
     let held = holder.filter(|_| run.pending_at.is_none());
     if let Some(version_id) = &held
-        && (strategy == Some(Strategy::Managed) || !issuer.made(version_id))
+        && (strategy == Some(Strategy::Managed) || !issuer.made(Origin::Rotation, version_id))
     {
         return Err(Trouble::InProgress { secret: name(), version_id: held });
     }
@@ -179,7 +179,7 @@ pub async fn prepare(
             Next::Resume(Step::Set)
         }
         None => {
-            run.job.version_id = issuer.version_id()?;
+            run.job.version_id = issuer.new_version_id(Origin::Rotation)?;
             Next::Create
         }
     };
@@ -469,14 +469,14 @@ impl Run {
             session.close().await;
             return Err(Trouble::Edited { secret: self.name() });
         }
-        let new = verifier(&pending.password, session.iterations)?;
+        let new = scram(&pending.password, session.iterations)?;
         self.statements = Some(match self.job.strategy {
             Strategy::AlternatingUsers => {
                 statements(&mut session, &current.username, &pending.username, &new).await?
             }
             _ => {
                 // Of two roles that take turns, the one that is not current is nobody's to put back.
-                let old = verifier(&password, session.iterations)?;
+                let old = scram(&password, session.iterations)?;
                 self.back = Some(alter_role(&current.username, &old));
                 alter_role(&pending.username, &new)
             }
@@ -649,7 +649,7 @@ impl Run {
                 Verdict::NotAsked => return Err(Trouble::NotAsked { role: merged.username }),
                 Verdict::Refused(error) | Verdict::Unknown(error) => return Err(error.into()),
             }
-            let version_id = self.issuer.version_id()?;
+            let version_id = self.issuer.new_version_id(Origin::Rotation)?;
             let stages = vec![OURS.to_owned()];
             to = self.aws.put_secret_value(&id, merged.text(), stages, Some(version_id)).await?;
             self.pending = Some(merged);
@@ -705,7 +705,7 @@ impl Run {
         let secret = self.job.secret.clone();
         let stages = self.aws.stages(&secret).await?;
         let managed = self.job.strategy == Strategy::Managed;
-        if !self.issuer.made(&self.job.version_id) {
+        if !self.issuer.made(Origin::Rotation, &self.job.version_id) {
             // A table that was copied from another server.
             self.superseded = true;
             return Ok(Next::Clear(Outcome::Abandoned, Some(Trouble::Edited { secret: self.name() })));

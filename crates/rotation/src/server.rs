@@ -2,12 +2,13 @@
 
 use secretlink_core::Secret;
 use secretlink_remote::connection::Connection;
+use secretlink_remote::verifier::{DEFAULT_ITERATIONS, MAX_ITERATIONS};
+use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::Trouble;
-use crate::verifier::ITERATIONS;
 
 /// The first number of the advisory lock on a role: "slro".
 const LOCK: u32 = 0x736c_726f;
@@ -21,7 +22,7 @@ pub(crate) struct Session {
     /// The server's `server_version_num`.
     pub version: u32,
     /// How many rounds its verifiers have.
-    pub iterations: u32,
+    pub iterations: NonZeroU32,
 }
 
 /// Text as a literal, whatever `standard_conforming_strings` says.
@@ -46,7 +47,8 @@ impl Session {
     /// If passwords cannot be changed there, or would be of no use.
     pub(crate) async fn begin(connection: Box<Connection>, role: &str) -> Result<Session, Trouble> {
         let host = connection.facts().host.clone();
-        let mut session = Session { connection: Mutex::new(connection), version: 0, iterations: ITERATIONS };
+        let mut session =
+            Session { connection: Mutex::new(connection), version: 0, iterations: DEFAULT_ITERATIONS };
         // A clone acts as its base role, which may not alter it. The search_path may have anybody's
         // operators in it. A change that the server could forget would be worse than none. Whoever blocks
         // the statement keeps one of the few rotation workers busy.
@@ -59,7 +61,8 @@ impl Session {
         let rows = session.rows("prepare the session", prepare).await?;
         let field = |place: usize| rows.last().and_then(|row| row.get(place)?.clone()).unwrap_or_default();
         session.version = field(0).parse().unwrap_or_default();
-        session.iterations = field(2).parse().unwrap_or(ITERATIONS);
+        session.iterations =
+            field(2).parse().map_or(DEFAULT_ITERATIONS, |asked: NonZeroU32| asked.min(MAX_ITERATIONS));
         if field(1) == "t" {
             return Err(Trouble::Standby { host });
         }

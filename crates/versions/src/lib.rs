@@ -21,7 +21,7 @@ mod template;
 mod versions;
 
 pub use obstacle::Obstacle;
-pub use origin::Origin;
+pub use origin::{Author, Issuer, Origin};
 pub use pending::PendingStack;
 pub use promotion::promote;
 pub use random_password::{PASSWORD_CHARACTERS, random_password, random_password_of};

@@ -50,6 +50,12 @@ pub enum Plan {
     },
     /// Somebody's rotation has staged this very password, and this is its next step.
     Adopt(Staged),
+    /// A rotation of ours has staged this very password. Its version becomes current when the password has
+    /// logged in, or the role gets the one before again: neither is for password sync to do.
+    Leave {
+        /// The version's id.
+        version_id: String,
+    },
     /// A new version, after making current what an earlier change has staged and could not promote.
     Put {
         /// The version staged earlier, and the one it replaces.
@@ -71,7 +77,7 @@ impl Plan {
     pub fn value(&self) -> Option<&Secret> {
         match self {
             Plan::Put { value, .. } | Plan::Create { value } => Some(value),
-            Plan::Nothing { .. } | Plan::Adopt(_) => None,
+            Plan::Nothing { .. } | Plan::Leave { .. } | Plan::Adopt(_) => None,
         }
     }
 }
@@ -122,9 +128,20 @@ pub fn plan(
     let mut first = None;
     match &versions.pending {
         Some(pending) if pending.origin() != Origin::Sync => {
-            if change.password.is_some() && change.password == pending.password() {
+            let is_ours = pending.origin() == Origin::Rotation;
+            let held = |version: &Version| change.password.is_some() && change.password == version.password();
+            if held(pending) {
                 check_user(&pending.secret()?, change)?;
-                return Ok(Plan::Adopt(staged(pending, current)));
+                let version_id = pending.version_id.clone();
+                return Ok(match is_ours {
+                    true => Plan::Leave { version_id },
+                    false => Plan::Adopt(staged(pending, current)),
+                });
+            }
+            // Our rotation puts back the password that the role had before.
+            if let Some(current) = current.filter(|current| is_ours && held(current)) {
+                check_user(&current.secret()?, change)?;
+                return Ok(Plan::Nothing { version_id: current.version_id.clone() });
             }
             let version_id = pending.version_id.clone();
             return Err(Obstacle::Rotating { secret: name(change), version_id });
@@ -176,7 +193,9 @@ pub fn plan(
 /// labelled `AWSPENDING`, and nobody takes it for the password.
 pub async fn write(aws: &Client, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
     match plan {
-        Plan::Nothing { version_id } => Ok(Staged { current: Some(version_id.clone()), version_id }),
+        Plan::Nothing { version_id } | Plan::Leave { version_id } => {
+            Ok(Staged { current: Some(version_id.clone()), version_id })
+        }
         Plan::Adopt(staged) => Ok(staged),
         Plan::Put { first, value, current } => {
             if let Some(first) = first {
@@ -386,6 +405,25 @@ mod tests {
             Ok(Plan::Adopt(staged)) => assert_eq!(staged.version_id, "5f0c"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn our_own_rotations_version_is_left_to_it() {
+        let rotation = Some(("slrotate-1", r#"{"username":"app","password":"theirs"}"#));
+        match planned(&change(Some("theirs")), Some(CURRENT), rotation) {
+            Ok(Plan::Leave { version_id }) => assert_eq!(version_id, "slrotate-1"),
+            other => panic!("{other:?}"),
+        }
+        // It takes its password back.
+        match planned(&change(Some("old")), Some(CURRENT), rotation) {
+            Ok(Plan::Nothing { version_id }) => assert_eq!(version_id, "current"),
+            other => panic!("{other:?}"),
+        }
+        let refused = planned(&change(Some("new")), Some(CURRENT), rotation);
+        assert!(matches!(refused, Err(Obstacle::Rotating { .. })), "{refused:?}");
+        let clone = Some(("slrotate-1", r#"{"username":"app_clone","password":"theirs"}"#));
+        let refused = planned(&change(Some("theirs")), Some(CURRENT), clone);
+        assert!(matches!(refused, Err(Obstacle::OtherUser { .. })), "{refused:?}");
     }
 
     #[test]

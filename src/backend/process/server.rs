@@ -1,6 +1,8 @@
 //! What this server is called, and how it was started.
 
 use pgrx::pg_sys;
+use secretlink_remote::verifier;
+use secretlink_versions::Issuer;
 use std::ffi::CStr;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -18,12 +20,11 @@ pub fn cluster_name() -> Vec<u8> {
 
 /// `scram_iterations`, which PostgreSQL 16 is the first to have.
 pub fn scram_iterations() -> NonZeroU32 {
-    const DEFAULT: NonZeroU32 = NonZeroU32::new(4096).unwrap();
     // SAFETY: a C string; an unknown name gives null, and a known one a C string.
     unsafe {
         let value = pg_sys::GetConfigOption(c"scram_iterations".as_ptr(), true, false);
         let value = (!value.is_null()).then(|| CStr::from_ptr(value).to_str().ok()?.parse().ok());
-        value.flatten().unwrap_or(DEFAULT)
+        value.flatten().unwrap_or(verifier::DEFAULT_ITERATIONS)
     }
 }
 
@@ -88,6 +89,24 @@ pub fn is_binary_upgrade() -> bool {
 pub fn is_standby() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Who this server is, as far as the ids of its versions tell. `None` on a standby, which writes none.
+pub fn issuer() -> Option<Issuer> {
+    if is_standby() {
+        return None;
+    }
+    // SAFETY: both read shared memory. The timeline is known once recovery is over, which it is; in 14 the
+    // look at that has fetched it into this process. That of the last checkpoint would be the old one for a
+    // while after a promotion.
+    unsafe {
+        let system = pg_sys::GetSystemIdentifier();
+        #[cfg(feature = "pg14")]
+        let timeline = pg_sys::ThisTimeLineID;
+        #[cfg(not(feature = "pg14"))]
+        let timeline = pg_sys::GetWALInsertionTimeLine();
+        Some(Issuer { system, timeline })
+    }
 }
 
 /// How long the machine has been running, the time it slept included: the same for all processes.

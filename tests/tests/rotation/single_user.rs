@@ -126,22 +126,27 @@ fn the_previous_password_is_tried() {
     subject.assert_at_rest();
 }
 
-#[test]
-fn a_password_that_is_not_accepted_is_taken_back() {
-    let subject = ground().subject("back");
-    let before = subject.at("AWSCURRENT");
+/// No password of the role logs in any more, from the moment on when a run has looked at everything: under the
+/// lock.
+fn expire_before_set(subject: &Subject<'_>) {
     let superuser = subject.server.conninfo("postgres", "postgres");
-    let (role, server) = (subject.role.clone(), subject.server);
-    // Under the lock, after everything was looked at: no password logs in any more.
     let done = AtomicBool::new(false);
-    let expire = format!("ALTER ROLE {role} VALID UNTIL '2000-01-01'");
-    let psql = std::sync::Mutex::new(server.psql_command(&superuser));
-    at(&subject, "DescribeSecret", 1, move || {
+    let expire = format!("ALTER ROLE {} VALID UNTIL '2000-01-01'", subject.role);
+    let psql = std::sync::Mutex::new(subject.server.psql_command(&superuser));
+    at(subject, "DescribeSecret", 1, move || {
         if !done.swap(true, Ordering::SeqCst) {
             let mut psql = psql.lock().unwrap();
             assert!(psql.args(["--command", &expire]).status().unwrap().success());
         }
     });
+}
+
+#[test]
+fn a_password_that_is_not_accepted_is_taken_back() {
+    let subject = ground().subject("back");
+    let before = subject.at("AWSCURRENT");
+    let (role, server) = (subject.role.clone(), subject.server);
+    expire_before_set(&subject);
     let (code, message) = subject.refused();
     assert_eq!(
         (code.as_str(), message),
@@ -210,6 +215,27 @@ fn whoever_has_asked_may_go() {
     assert_eq!(subject.last_outcome(), "succeeded");
     subject.assert_at_rest();
     assert!(!subject.logs_in(&before));
+}
+
+/// Password sync neither promotes the rotation's version, which was not yet seen to log in, nor keeps it from
+/// putting the former password back.
+#[test]
+fn a_synced_role_gets_its_former_password_back() {
+    let ground = ground();
+    let subject = ground.subject_at(&ground.local, "synced_back");
+    let mut value = subject.at("AWSCURRENT");
+    value["ssl"] = json!(false);
+    api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
+    let mut session = ground.session();
+    session.execute("SELECT sync_role($1::name, $2)", &[&subject.role, &subject.secret]).unwrap();
+    expire_before_set(&subject);
+    assert_eq!(subject.refused().0, "28P01");
+    assert_eq!(subject.last_outcome(), "rolled_back");
+    session.batch_execute(&format!("ALTER ROLE {} VALID UNTIL 'infinity'", subject.role)).unwrap();
+    subject.assert_untouched(&value);
+    let state: String =
+        session.query_one("SELECT check_role_sync($1::name)", &[&subject.role]).unwrap().get(0);
+    assert_eq!(state, "in_sync");
 }
 
 /// Password sync meets the rotation's ALTER ROLE, takes its hash, and leaves its version alone.
