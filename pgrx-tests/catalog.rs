@@ -24,6 +24,7 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check_all_role_sync() TABLE(role name, secret_id text, state text, version_id text, last_error text)",
                 "check_role_sync(role name) text",
                 "check_rotation(secret_id text, strategy text DEFAULT NULL::text, master_secret_id text DEFAULT NULL::text) TABLE(item text, ok boolean, detail text, hint text)",
                 "connect_with_iam(remote_host text, remote_db text, remote_user text, remote_port integer DEFAULT 5432, region text DEFAULT NULL::text, connection_name text DEFAULT 'remote_conn'::text, options text DEFAULT NULL::text, fail boolean DEFAULT true) text",
@@ -114,6 +115,7 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check_all_role_sync v f u",
                 "check_role_sync v f u",
                 "check_rotation v f r",
                 "connect_with_iam v f r",
@@ -186,6 +188,7 @@ mod tests {
         assert_eq!(
             found,
             [
+                "check_all_role_sync false",
                 "check_role_sync false",
                 "check_rotation false",
                 "connect_with_iam false",
@@ -296,6 +299,7 @@ mod tests {
         assert_eq!(
             of_ours("prosrc"),
             [
+                "check_all_role_sync_wrapper",
                 "check_role_sync_wrapper",
                 "check_rotation_wrapper",
                 "check_secret_wrapper",

@@ -168,9 +168,12 @@ COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS
 REVOKE ALL ON FUNCTION sync_role(name, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION unsync_role(name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION check_role_sync(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION check_all_role_sync() FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_role_with_secret(name, text, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION role_sync_states() FROM PUBLIC;
 REVOKE ALL ON role_sync FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION check_role_sync(name) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION check_all_role_sync() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION role_sync_states() TO pg_monitor;
 GRANT SELECT ON role_sync TO pg_monitor;
 
@@ -180,6 +183,8 @@ COMMENT ON FUNCTION unsync_role(name) IS
     'ends sync_role; the secret is left alone';
 COMMENT ON FUNCTION check_role_sync(name) IS
     'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_password or unknown';
+COMMENT ON FUNCTION check_all_role_sync() IS
+    'asks AWS Secrets Manager of every synced role whether its secret holds its password';
 COMMENT ON FUNCTION create_role_with_secret(name, text, int) IS
     'creates a role with a random password, and a secret that holds it, in one transaction';
 COMMENT ON FUNCTION role_sync_states() IS

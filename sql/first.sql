@@ -3,8 +3,8 @@ CREATE FUNCTION secretlink_look_first(functions pg_catalog.text[], relations pg_
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'secretlink_look_first_wrapper';
 SELECT secretlink_look_first(
     ARRAY[
-        'check_role_sync', 'check_rotation', 'connect_with_iam', 'connect_with_secret',
-        'create_role_with_secret', 'create_secret', 'dblink', 'dblink_build_sql_delete',
+        'check_all_role_sync', 'check_role_sync', 'check_rotation', 'connect_with_iam',
+        'connect_with_secret', 'create_role_with_secret', 'create_secret', 'dblink', 'dblink_build_sql_delete',
         'dblink_build_sql_insert', 'dblink_build_sql_update', 'dblink_cancel_query',
         'dblink_close', 'dblink_connect', 'dblink_connect_u', 'dblink_current_query',
         'dblink_disconnect', 'dblink_error_message', 'dblink_exec', 'dblink_fdw_validator',

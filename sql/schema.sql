@@ -610,8 +610,8 @@ CREATE FUNCTION secretlink_look_first(functions pg_catalog.text[], relations pg_
     LANGUAGE c VOLATILE STRICT AS 'MODULE_PATHNAME', 'secretlink_look_first_wrapper';
 SELECT secretlink_look_first(
     ARRAY[
-        'check_role_sync', 'check_rotation', 'connect_with_iam', 'connect_with_secret',
-        'create_role_with_secret', 'create_secret', 'dblink', 'dblink_build_sql_delete',
+        'check_all_role_sync', 'check_role_sync', 'check_rotation', 'connect_with_iam',
+        'connect_with_secret', 'create_role_with_secret', 'create_secret', 'dblink', 'dblink_build_sql_delete',
         'dblink_build_sql_insert', 'dblink_build_sql_update', 'dblink_cancel_query',
         'dblink_close', 'dblink_connect', 'dblink_connect_u', 'dblink_current_query',
         'dblink_disconnect', 'dblink_error_message', 'dblink_exec', 'dblink_fdw_validator',
@@ -649,6 +649,21 @@ DROP FUNCTION secretlink_look_first(pg_catalog.text[], pg_catalog.text[]);
 
 CREATE VIEW role_sync AS
     SELECT role, secret_id, state, version_id, synced_at, last_error FROM role_sync_states();
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/passwords.rs
+-- secretlink::api::passwords::check_all_role_sync
+CREATE  FUNCTION "check_all_role_sync"() RETURNS TABLE (
+	"role" name,  /* RoleName */
+	"secret_id" text,  /* Option < Text > */
+	"state" text,  /* Text */
+	"version_id" text,  /* Option < Text > */
+	"last_error" text  /* Option < Text > */
+)
+STRICT VOLATILE PARALLEL UNSAFE
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_all_role_sync_wrapper';
 /* </end connected objects> */
 
 /* <begin connected objects> */
@@ -1295,9 +1310,12 @@ COMMENT ON FOREIGN DATA WRAPPER secretlink_fdw IS
 REVOKE ALL ON FUNCTION sync_role(name, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION unsync_role(name) FROM PUBLIC;
 REVOKE ALL ON FUNCTION check_role_sync(name) FROM PUBLIC;
+REVOKE ALL ON FUNCTION check_all_role_sync() FROM PUBLIC;
 REVOKE ALL ON FUNCTION create_role_with_secret(name, text, int) FROM PUBLIC;
 REVOKE ALL ON FUNCTION role_sync_states() FROM PUBLIC;
 REVOKE ALL ON role_sync FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION check_role_sync(name) TO pg_monitor;
+GRANT EXECUTE ON FUNCTION check_all_role_sync() TO pg_monitor;
 GRANT EXECUTE ON FUNCTION role_sync_states() TO pg_monitor;
 GRANT SELECT ON role_sync TO pg_monitor;
 
@@ -1307,6 +1325,8 @@ COMMENT ON FUNCTION unsync_role(name) IS
     'ends sync_role; the secret is left alone';
 COMMENT ON FUNCTION check_role_sync(name) IS
     'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_password or unknown';
+COMMENT ON FUNCTION check_all_role_sync() IS
+    'asks AWS Secrets Manager of every synced role whether its secret holds its password';
 COMMENT ON FUNCTION create_role_with_secret(name, text, int) IS
     'creates a role with a random password, and a secret that holds it, in one transaction';
 COMMENT ON FUNCTION role_sync_states() IS

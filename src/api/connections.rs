@@ -5,7 +5,7 @@ use secretlink_core::Report;
 use secretlink_remote::conninfo::Options;
 
 use super::error::ArgumentError;
-use super::{port_number, required};
+use super::{optional, port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
 use crate::connect::destination::Destination;
@@ -140,7 +140,7 @@ impl IamArguments {
             ("port", "remote_port", Some(port.to_string())),
         ];
         let options = options_with(self.options, given)?;
-        open(name, Destination::with_iam(options, self.region.map(|region| region.0)))
+        open(name, Destination::with_iam(options, optional(self.region, "region")?))
     }
 }
 

@@ -5,7 +5,7 @@ use secretlink_aws::Identity;
 use secretlink_core::Secret;
 
 use super::error::ArgumentError;
-use super::{port_number, required};
+use super::{optional, port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::Text;
 use crate::connect::iam::TokenHost;
@@ -24,8 +24,9 @@ fn iam_auth_token(
         let host = required(host, "host")?;
         let user = required(username, "username")?;
         let port = port_number(port.ok_or(ArgumentError::Null("port"))?)?;
+        let region = optional(region, "region")?;
         let identity = Identity::default();
-        let host = TokenHost::new(&host, region.as_ref().map(|region| region.0.as_str()), &identity)?;
+        let host = TokenHost::new(&host, region.as_deref(), &identity)?;
         Ok(host.token_for(&user, port, &identity)?.get(&Wanted::Fresh)?.open_token()?)
     };
     Text(token().or_raise().expose_str().unwrap_or_default().to_owned())

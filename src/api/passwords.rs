@@ -32,6 +32,31 @@ fn check_role_sync(role: Option<RoleName>) -> Text {
     Text(check().or_raise().as_str().to_owned())
 }
 
+/// The same for every synced role, as rows.
+#[allow(clippy::type_complexity, reason = "the columns")]
+#[pg_extern(volatile, parallel_unsafe)]
+fn check_all_role_sync() -> TableIterator<
+    'static,
+    (
+        name!(role, RoleName),
+        name!(secret_id, Option<Text>),
+        name!(state, Text),
+        name!(version_id, Option<Text>),
+        name!(last_error, Option<Text>),
+    ),
+> {
+    let check = || -> Result<_, Error> { Ok(roles::check_all()?) };
+    TableIterator::new(check().or_raise().into_iter().map(|row| {
+        (
+            row.role,
+            row.secret.map(Text),
+            Text(row.known.state.as_str().to_owned()),
+            row.known.version_id.map(Text),
+            row.known.last_error.map(Text),
+        )
+    }))
+}
+
 /// Creates a role with a random password and, when the transaction commits, its secret. Returns the
 /// secret's id.
 #[pg_extern(volatile, parallel_unsafe)]

@@ -4,7 +4,7 @@ use pgrx::datum::Range;
 use pgrx::prelude::*;
 
 use super::error::ArgumentError;
-use super::required;
+use super::{optional, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::Text;
 use crate::error::Error;
@@ -21,8 +21,8 @@ fn rotate_secret(
 ) -> Text {
     let rotate = || -> Result<String, Error> {
         let secret_id = required(secret_id, "secret_id")?;
-        let strategy = ask::strategy(strategy.map(|Text(name)| name))?;
-        Ok(ask::rotate(&secret_id, strategy, master_secret_id.map(|Text(id)| id))?)
+        let strategy = ask::strategy(optional(strategy, "strategy")?)?;
+        Ok(ask::rotate(&secret_id, strategy, optional(master_secret_id, "master_secret_id")?)?)
     };
     Text(rotate().or_raise())
 }
@@ -39,8 +39,8 @@ fn check_rotation(
 > {
     let check = || -> Result<_, Error> {
         let secret_id = required(secret_id, "secret_id")?;
-        let strategy = ask::strategy(strategy.map(|Text(name)| name))?;
-        Ok(ask::check(&secret_id, strategy, master_secret_id.map(|Text(id)| id))?)
+        let strategy = ask::strategy(optional(strategy, "strategy")?)?;
+        Ok(ask::check(&secret_id, strategy, optional(master_secret_id, "master_secret_id")?)?)
     };
     let checks = check().or_raise();
     TableIterator::new(
@@ -62,9 +62,9 @@ fn schedule_rotation(
         Ok(scheduling::schedule(Wish {
             secret: required(secret_id, "secret_id")?,
             schedule: required(schedule, "schedule")?,
-            duration: duration.map(|Text(duration)| duration),
-            strategy: ask::strategy(strategy.map(|Text(name)| name))?,
-            master: master_secret_id.map(|Text(id)| id),
+            duration: optional(duration, "duration")?,
+            strategy: ask::strategy(optional(strategy, "strategy")?)?,
+            master: optional(master_secret_id, "master_secret_id")?,
         })?)
     };
     schedule().or_raise()
@@ -97,7 +97,7 @@ fn next_rotations(
         if !(0..=MOST_WINDOWS).contains(&count) {
             return Err(RotationError::Count("count").into());
         }
-        let duration = duration.map(|Text(duration)| duration);
+        let duration = optional(duration, "duration")?;
         Ok(scheduling::windows(&schedule, duration.as_deref(), after, count.unsigned_abs() as usize)?)
     };
     let windows = windows().or_raise();

@@ -173,6 +173,11 @@ pub fn is_empty() -> bool {
     EVENTS.with_borrow(PendingStack::is_empty)
 }
 
+/// Whether the transaction has done anything to this role: then others do not see the role as we do.
+pub fn touches(role: pg_sys::Oid) -> bool {
+    EVENTS.with_borrow(|events| events.iter().any(|event| event.role() == role))
+}
+
 /// Takes out what was done, in the order of the roles' OIDs.
 pub fn take() -> Vec<(pg_sys::Oid, RoleChange)> {
     PASSWORD.take();

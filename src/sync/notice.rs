@@ -10,6 +10,8 @@ pub enum Notice {
     Dropped { role: String, secret: String },
     #[error("role \"{role}\" has no password any more, but secret \"{secret}\" still holds one")]
     NoPassword { role: String, secret: String },
+    #[error("role \"{role}\" is not synced")]
+    NotSynced { role: String },
     #[error("secret \"{secret}\" does not exist yet")]
     WillBeCreated { secret: String },
     #[error("secret \"{secret}\" does not hold the password of role \"{role}\"")]

@@ -147,6 +147,7 @@ fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -
 /// The transaction was rolled back: nothing is to be promoted. What was staged, or may have been, is
 /// for the worker to clear.
 pub fn after_abort() {
+    let touched = !changes::is_empty();
     changes::clear();
     OUTCOME.take();
     let begun = BEGUN.take();
@@ -154,7 +155,8 @@ pub fn after_abort() {
         // What the worker may have read of the secret in the meantime does not count.
         states::doubt_twice(*role);
     }
-    if !begun.is_empty() {
+    // `sync_role` may have shown how a role stands to a secret that is not the role's now.
+    if touched || !begun.is_empty() {
         doorbell::SYNC.ring();
     }
 }

@@ -1,7 +1,7 @@
 //! What the SQL functions of password sync do.
 
 use pgrx::{PgLogLevel, pg_sys};
-use secretlink_aws::SecretId;
+use secretlink_aws::{AwsError, SecretId};
 use secretlink_core::Report;
 use secretlink_versions::{Obstacle, check_versions, random_password};
 
@@ -13,6 +13,7 @@ use super::target::{self, Owners};
 use super::{changes, settle, turn};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
+use crate::backend::process::{transaction, wait};
 use crate::backend::text::{RoleName, to_server};
 use crate::secrets::client;
 use crate::secrets::error::SecretsError;
@@ -45,27 +46,35 @@ pub fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
     turn::alone_with(role.oid);
     let id = SecretId::parse(secret)?;
     target::check_label(role.oid, secret)?;
-    if settings::sync::current().mode != PasswordSync::Off {
-        check_secret(&role, &id)?;
-    }
+    let generation = states::generation(role.oid);
+    let look = match settings::sync::current().mode {
+        PasswordSync::Off => None,
+        _ => check_secret(&role, &id)?,
+    };
     set_label(role.oid, Some(secret));
+    if let Some(look) = look {
+        // The view shows it at once. Whether the transaction commits or not, the worker looks again.
+        states::seen(role.oid, generation, &known(look));
+        states::doubt(role.oid);
+    }
     Ok(())
 }
 
-/// Says at once what would only show when the password is changed next.
-fn check_secret(role: &Role, secret: &SecretId) -> Result<(), SyncError> {
+/// Says at once what would only show when the password is changed next. Returns how the two stand, if that
+/// could be seen.
+fn check_secret(role: &Role, secret: &SecretId) -> Result<Option<Look>, SyncError> {
     let settings = settings::sync::current();
     let (name, shown) = (role.display(), secret.as_str().to_owned());
+    let mut will_be_made = false;
     match may_be_written(secret.clone())? {
         Ok(()) => {}
         Err(Obstacle::Missing { .. }) if settings.create_missing && secret.region().is_none() => {
-            RawReport::new(&Notice::WillBeCreated { secret: shown }).emit(PgLogLevel::NOTICE);
-            return Ok(());
+            will_be_made = true;
         }
         Err(obstacle) if settings.mode == PasswordSync::Warn && obstacle.is_outage() => {
             let reason = sentence(&obstacle.to_string());
             RawReport::new(&Notice::NotSeen { role: name, secret: shown, reason }).emit(PgLogLevel::WARNING);
-            return Ok(());
+            return Ok(None);
         }
         Err(obstacle) => {
             let obstacle = Box::new(obstacle);
@@ -73,12 +82,14 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<(), SyncError> {
         }
     }
     let look = settle::look(role, secret)?;
-    if let Some(obstacle) = look.obstacle {
+    if let Some(obstacle) = look.obstacle.clone() {
         not_for_role(role, secret, obstacle);
+    } else if will_be_made {
+        RawReport::new(&Notice::WillBeCreated { secret: shown }).emit(PgLogLevel::NOTICE);
     } else if look.state == State::Drifted {
         RawReport::new(&Notice::NotTheSame { role: name, secret: shown }).emit(PgLogLevel::NOTICE);
     }
-    Ok(())
+    Ok(Some(look))
 }
 
 /// Says why a secret cannot be a role's, with what would stand in the way of its next password.
@@ -105,6 +116,10 @@ fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
 pub fn unsync(name: &RoleName) -> Result<(), SyncError> {
     let role = administered(name)?;
     turn::alone_with(role.oid);
+    if matches!(target::of(&role), Ok(None)) {
+        RawReport::new(&Notice::NotSynced { role: role.display() }).emit(PgLogLevel::NOTICE);
+        return Ok(());
+    }
     let templated = target::by_template(&role.name)?.is_some();
     set_label(role.oid, templated.then_some(""));
     Ok(())
@@ -124,36 +139,137 @@ pub fn check(name: &RoleName) -> Result<State, SyncError> {
     let not_synced = || SyncError::NotSynced(name.display());
     let role = roles::by_oid(oid).ok_or_else(not_synced)?;
     let secret = target::of(&role)?.ok_or_else(not_synced)?;
-    if let Some(rival) = Owners::read().rival(oid) {
+    let before = Before::of(oid);
+    if role.hash.is_some()
+        && let Some(rival) = Owners::read().rival(oid)
+    {
         tell_not_for_role(&role, &secret, &rival);
-        return Ok(seen(oid, State::Drifted));
+        return Ok(before.seen(in_use(&rival)).state);
     }
-    let state = match settle::look(&role, &secret) {
-        Ok(Look { state, obstacle }) => {
-            if let Some(obstacle) = obstacle {
+    match settle::look(&role, &secret) {
+        Ok(look) => {
+            if let Some(obstacle) = look.obstacle.clone() {
                 not_for_role(&role, &secret, obstacle);
             }
-            state
+            Ok(before.seen(known(look)).state)
         }
         Err(SyncError::Secrets(SecretsError::Aws(error))) => {
             let (role, secret) = (role.display(), secret.as_str().to_owned());
             let reason = sentence(&error.to_string());
+            let known = before.not_seen(&reason);
             RawReport::new(&Notice::NotSeen { role, secret, reason }).emit(PgLogLevel::WARNING);
-            return Ok(State::Unknown);
+            Ok(known.state)
         }
-        Err(error) => return Err(error),
-    };
-    Ok(seen(oid, state))
+        Err(error) => Err(error),
+    }
 }
 
-/// The worker makes sure of what was seen, and does what is to be done: a change of this very role may be
-/// under way.
-fn seen(oid: pg_sys::Oid, state: State) -> State {
-    if states::get(oid).is_none_or(|known| known.state != state) {
-        states::doubt(oid);
-        doorbell::SYNC.ring();
+/// What [`check`] finds, of every synced role. Their secrets are read some at a time. Once Secrets Manager is
+/// out of reach for all of these, the others are not asked for: each would take as long.
+///
+/// # Errors
+/// If no call could even be tried.
+pub fn check_all() -> Result<Vec<Row>, SyncError> {
+    let all = roles::with_password_or_label();
+    let owners = Owners::of(all.iter().cloned());
+    let (mut rows, mut to_ask) = (Vec::new(), Vec::new());
+    for (role, label) in all {
+        let secret = match target::by_label(&role, label) {
+            Ok(None) => continue,
+            Ok(Some(secret)) => secret,
+            Err(error) => {
+                let known = Before::of(role.oid).not_seen(&sentence(&error.to_string()));
+                rows.push(Row { role: RoleName(role.name), secret: None, known });
+                continue;
+            }
+        };
+        let found = match owners.rival(role.oid) {
+            _ if role.hash.is_none() => RoleState { state: State::NoPassword, ..RoleState::default() },
+            Some(rival) => in_use(&rival),
+            None => {
+                to_ask.push((role.oid, secret));
+                continue;
+            }
+        };
+        let known = Before::of(role.oid).seen(found);
+        rows.push(Row { role: RoleName(role.name), secret: Some(secret.as_str().to_owned()), known });
     }
-    state
+    let mut outage = None;
+    for chunk in to_ask.chunks(settle::AT_ONCE) {
+        let before: Vec<_> = chunk.iter().map(|(oid, _)| Before::of(*oid)).collect();
+        // A role that was dropped meanwhile is synced no more.
+        transaction::see_changes_of_others();
+        let roles: Vec<_> = chunk.iter().map(|(oid, _)| roles::by_oid(*oid)).collect();
+        let found = match &outage {
+            None => settle::read_side_by_side(chunk.iter().map(|(_, secret)| secret.clone()).collect())?,
+            Some(error) => chunk.iter().map(|_| Err(AwsError::clone(error))).collect(),
+        };
+        if let Some(Err(error)) = found.first()
+            && found.iter().all(|found| found.as_ref().is_err_and(AwsError::is_unreachable))
+        {
+            outage = Some(error.clone());
+        }
+        for (((_, secret), before), (role, versions)) in
+            chunk.iter().zip(before).zip(roles.into_iter().zip(found))
+        {
+            wait::stop_if_asked();
+            let Some(role) = role else { continue };
+            let look = versions
+                .map_err(SyncError::from)
+                .and_then(|versions| settle::judge(&role, secret, versions.as_ref()));
+            let known = match look {
+                Ok(look) => before.seen(known(look)),
+                Err(error) => before.not_seen(&sentence(&error.to_string())),
+            };
+            rows.push(Row { role: RoleName(role.name), secret: Some(secret.as_str().to_owned()), known });
+        }
+    }
+    rows.sort_by(|a, b| a.role.0.cmp(&b.role.0));
+    Ok(rows)
+}
+
+/// What a look has found.
+fn known(look: Look) -> RoleState {
+    let Look { state, version_id, reason, .. } = look;
+    RoleState { state, version_id, synced_at: None, last_error: reason }
+}
+
+/// That the secret is another role's.
+fn in_use(rival: &SyncError) -> RoleState {
+    known(Look::drifted(sentence(&rival.to_string())))
+}
+
+/// A role before somebody looks at its secret.
+struct Before {
+    oid: pg_sys::Oid,
+    generation: Option<u32>,
+}
+
+impl Before {
+    fn of(oid: pg_sys::Oid) -> Before {
+        Before { oid, generation: states::generation(oid) }
+    }
+
+    /// What was seen is what `role_sync` shows from now on; the worker makes sure of it, and does what is to be
+    /// done. While a transaction changes this very role, it is that transaction which says how the role stands.
+    fn seen(self, known: RoleState) -> RoleState {
+        if !changes::touches(self.oid)
+            && !transaction::is_role_locked(self.oid)
+            && states::seen(self.oid, self.generation, &known)
+        {
+            doorbell::SYNC.ring();
+        }
+        known
+    }
+
+    /// Nothing could be seen. What was known stays, with the reason.
+    fn not_seen(self, reason: &str) -> RoleState {
+        if self.generation.is_none() {
+            states::doubt(self.oid);
+        }
+        states::failed(self.oid, reason);
+        RoleState { last_error: Some(reason.to_owned()), ..RoleState::default() }
+    }
 }
 
 /// Whether a role is synced with the secret of this name.

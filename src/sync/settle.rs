@@ -25,7 +25,7 @@ use crate::secrets::{cache, client};
 use crate::sync::error::SyncError;
 
 /// How many secrets are read at the same time.
-const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 16;
 
 /// A role to look at.
 struct Doubt {
@@ -49,17 +49,26 @@ enum Finding {
     OtherUser(Username),
 }
 
+const MISSING: &str = "The secret does not exist.";
+const NOWHERE: &str = "No version of the secret holds the role's password.";
+
 /// How a role and its secret stand to each other, and why not better.
+#[derive(Default)]
 pub struct Look {
     /// The state.
     pub state: State,
+    /// The version that holds the role's password.
+    pub version_id: Option<String>,
+    /// Why the two are not in sync, as a sentence.
+    pub reason: Option<String>,
     /// What keeps the secret from being the role's, if that is it.
     pub obstacle: Option<Obstacle>,
 }
 
-impl From<State> for Look {
-    fn from(state: State) -> Look {
-        Look { state, obstacle: None }
+impl Look {
+    /// That no version is the role's.
+    pub fn drifted(reason: impl Into<String>) -> Look {
+        Look { state: State::Drifted, reason: Some(reason.into()), ..Look::default() }
     }
 }
 
@@ -118,20 +127,39 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
 /// If the secret cannot be read.
 pub fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
     if role.hash.is_none() {
-        return Ok(State::NoPassword.into());
+        return Ok(Look { state: State::NoPassword, ..Look::default() });
     }
     let id = secret.clone();
     let versions = client::call(|aws| async move { read_versions(&aws, &id).await })?;
-    let Some(versions) = versions else { return Ok(State::Drifted.into()) };
-    Ok(match find(role, secret, &versions)? {
-        Finding::Current(_) => State::InSync.into(),
-        Finding::Elsewhere(_) | Finding::Rotating(_) => State::Pending.into(),
-        Finding::Nowhere => State::Drifted.into(),
+    judge(role, secret, versions.as_ref())
+}
+
+/// The same, by what was read of the secret.
+///
+/// # Errors
+/// If a version without a label cannot be read.
+pub fn judge(role: &Role, secret: &SecretId, versions: Option<&Versions>) -> Result<Look, SyncError> {
+    let Some(versions) = versions else { return Ok(Look::drifted(MISSING)) };
+    let holds = |state, version_id| Look { state, version_id: Some(version_id), ..Look::default() };
+    Ok(match find(role, secret, versions)? {
+        Finding::Current(version_id) => holds(State::InSync, version_id),
+        Finding::Elsewhere(version_id) | Finding::Rotating(version_id) => holds(State::Pending, version_id),
+        Finding::Nowhere => Look::drifted(NOWHERE),
         Finding::OtherUser(username) => {
             let obstacle = other_user(secret, username);
-            Look { state: State::Drifted, obstacle: Some(obstacle) }
+            Look { obstacle: Some(obstacle.clone()), ..Look::drifted(sentence(&obstacle.to_string())) }
         }
     })
+}
+
+/// The secrets that are read at the same time, in their order.
+///
+/// # Errors
+/// If no call could even be tried.
+pub fn read_side_by_side(
+    secrets: Vec<SecretId>,
+) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
+    read(&client::current()?, secrets)
 }
 
 /// Every synced role of the server.
@@ -174,7 +202,7 @@ pub fn settle_doubts() -> Result<Pass, SyncError> {
     let doubts = doubts();
     for chunk in doubts.chunks(AT_ONCE) {
         let client = client::current()?;
-        let found = read(&client, chunk)?;
+        let found = read(&client, chunk.iter().map(|doubt| doubt.secret.clone()).collect())?;
         let mut any_answer = false;
         for (doubt, versions) in chunk.iter().zip(found) {
             match versions {
@@ -241,8 +269,7 @@ fn doubts() -> Vec<Doubt> {
     })
 }
 
-fn read(client: &Client, doubts: &[Doubt]) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
-    let ids = doubts.iter().map(|doubt| doubt.secret.clone()).collect();
+fn read(client: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
     Ok(io::run(WaitEvent::SecretsManager, read_all_versions(client.clone(), ids))?)
 }
 
@@ -260,7 +287,7 @@ fn settle(doubt: &Doubt, versions: Option<&Versions>) -> bool {
         (Some(role), _) if role.hash.is_none() => {
             states::settled(doubt.oid, State::NoPassword, None, None);
         }
-        (Some(_), None) => drifted(doubt, Some("The secret does not exist.")),
+        (Some(_), None) => drifted(doubt, Some(MISSING)),
         (Some(role), Some(versions)) => {
             if let Err(error) = act(doubt, &role, versions) {
                 not_reconciled(doubt, &error);
@@ -299,8 +326,8 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), SyncError>
     })?;
     // What somebody has read meanwhile may be from before a promotion, be it one that nobody waited for.
     cache::forget(doubt.secret.as_str());
-    let before = states::settled(doubt.oid, State::InSync, Some(&version_id), None);
-    if !is_current || before == State::Drifted {
+    let was_drifted = states::settled(doubt.oid, State::InSync, Some(&version_id), None);
+    if !is_current || was_drifted {
         log(&Notice::Reconciled {
             role: doubt.role.clone(),
             secret: doubt.secret.as_str().into(),
@@ -311,8 +338,8 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), SyncError>
 }
 
 fn drifted(doubt: &Doubt, reason: Option<&str>) {
-    let reason = reason.unwrap_or("No version of the secret holds the role's password.");
-    if states::settled(doubt.oid, State::Drifted, None, Some(reason)) != State::Drifted {
+    let reason = reason.unwrap_or(NOWHERE);
+    if !states::settled(doubt.oid, State::Drifted, None, Some(reason)) {
         let (role, secret) = (doubt.role.clone(), doubt.secret.as_str().into());
         log(&Notice::Drifted { role, secret, reason: reason.to_owned() });
     }

@@ -258,16 +258,16 @@ pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
 }
 
 /// It is known how a role stands. Only `in_sync` and `no_password` are beyond doubt: any other may have
-/// changed when the worker looks again. Returns the state before.
+/// changed when the worker looks again. Returns whether drift had been told of, and not its end.
 ///
 /// What the DBA wants to hear of, drift and its end, is marked to be announced.
-pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> State {
+pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> bool {
     let now = server::clock();
     with(|table| {
         let is_settled = matches!(state, State::InSync | State::NoPassword);
         let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
-        let Some(slot) = slot else { return State::Unknown };
-        let before = State::from_byte(slot.state);
+        let Some(slot) = slot else { return false };
+        let drift_told = slot.drift_told;
         let mut is_news = false;
         if (state == State::Drifted && !slot.drift_told) || (state == State::InSync && slot.drift_told) {
             slot.drift_told = !slot.drift_told;
@@ -285,7 +285,38 @@ pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error:
             slot.synced_at = now;
         }
         table.0.header.to_announce += u32::from(is_news);
-        before
+        drift_told
+    })
+    .unwrap_or_default()
+}
+
+/// Somebody who changes nothing has seen how a role stands, without a lock. The view shows it at once, and the
+/// worker, which makes sure of it and tells of it, is given the role if that is news. Returns whether it is.
+///
+/// `generation` is from before the look: what has been changed since counts, and not what was seen.
+pub fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState) -> bool {
+    let now = server::clock();
+    with(|table| {
+        if table.find(role).map(|slot| slot.generation) != generation {
+            return false;
+        }
+        let is_settled = matches!(known.state, State::InSync | State::NoPassword);
+        let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
+        let Some(slot) = slot else { return false };
+        let is_news = slot.state != known.state.to_byte();
+        if is_news {
+            slot.doubt();
+        }
+        slot.in_doubt |= !is_settled;
+        slot.state = known.state.to_byte();
+        if let Some(version_id) = &known.version_id {
+            slot.version_id.set(version_id);
+        }
+        slot.last_error.set(known.last_error.as_deref().unwrap_or_default());
+        if known.state == State::InSync {
+            slot.synced_at = now;
+        }
+        is_news
     })
     .unwrap_or_default()
 }

@@ -38,6 +38,11 @@ impl<T> PendingStack<T> {
         self.items.is_empty()
     }
 
+    /// All items, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.iter().map(|(_, item)| item)
+    }
+
     /// Takes everything out, oldest first.
     pub fn take(&mut self) -> Vec<T> {
         std::mem::take(&mut self.items).into_iter().map(|(_, item)| item).collect()

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use crate::backend::process::caught;
+use crate::backend::process::server;
 
 /// What is told of transactions. Levels are those of `GetCurrentTransactionNestLevel`: 1 is the
 /// transaction itself.
@@ -225,6 +226,21 @@ impl Drop for StatementTimeout {
 /// Returns whether the lock was had; with `wait` it always is. Waiting can be interrupted.
 pub fn lock_role(role: pg_sys::Oid, wait: bool) -> bool {
     lock(role.to_u32(), 1, wait)
+}
+
+/// Whether somebody else holds the lock of [`lock_role`] at this moment. On a standby nobody does.
+pub fn is_role_locked(role: pg_sys::Oid) -> bool {
+    if server::is_standby() {
+        return false;
+    }
+    let was_had = lock_role(role, false);
+    if was_had {
+        // SAFETY: gives back what was just taken, once; if the transaction had it before, it keeps it.
+        unsafe {
+            pg_sys::LockRelease(&tag(role.to_u32(), 1), pg_sys::ExclusiveLock as pg_sys::LOCKMODE, false)
+        };
+    }
+    !was_had
 }
 
 /// Keeps others from linking a role with this secret until the end of the transaction. Waiting can be

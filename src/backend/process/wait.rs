@@ -88,7 +88,7 @@ pub(super) fn sleep(milliseconds: i64, event: WaitEvent) {
 
 /// Where ERROR and FATAL leave from while this backend waits: cancel, `statement_timeout`, terminate, and
 /// memory that has run out on either thread.
-fn stop_if_asked() {
+pub fn stop_if_asked() {
     check_for_interrupts!();
     if memory::is_low() {
         RawReport::new(&OutOfMemory { bytes: None }).raise();

@@ -5,6 +5,7 @@
 
 mod cache;
 mod changes;
+mod checking;
 mod company;
 mod contents;
 mod crashes;

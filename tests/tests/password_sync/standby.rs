@@ -30,8 +30,14 @@ fn the_worker_starts_with_the_promotion() {
     std::thread::sleep(crate::ground::RECONCILE_INTERVAL * 2);
     assert_eq!(session.text(WORKERS).as_deref(), Some("0"), "nothing runs on a standby");
     assert_eq!(ground.relay.requests(&secret).len(), asked);
-    // Reading is fine: the view and its functions have nothing to write.
+    // Reading is fine: the view and its functions have nothing to write. What a check finds is shown here, too.
     session.run("SELECT * FROM role_sync");
+    let sql = "SELECT check_role_sync(role) || ' ' || state FROM role_sync WHERE secret_id = ";
+    session.text(&format!("{sql}'{secret}'"));
+    let shown = format!("SELECT state FROM role_sync WHERE secret_id = '{secret}'");
+    assert_eq!(session.text(&shown).as_deref(), Some("pending"));
+    let all = format!("SELECT state FROM check_all_role_sync() WHERE secret_id = '{secret}'");
+    assert_eq!(session.text(&all).as_deref(), Some("pending"));
     assert_ne!(api().version_at(&secret, "AWSPENDING"), api().version_at(&secret, "AWSCURRENT"));
 
     session.run("SELECT pg_promote()");

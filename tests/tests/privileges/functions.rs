@@ -34,8 +34,10 @@ const EVERYBODY: [&str; 24] = [
 ];
 
 /// For those who watch the server: members of `pg_monitor`. No value of a secret is in them.
-const MONITORS: [&str; 11] = [
+const MONITORS: [&str; 13] = [
     "secretlink_check()",
+    "check_all_role_sync",
+    "check_role_sync",
     "role_sync",
     "role_sync_states",
     "rotation_history",
@@ -49,9 +51,8 @@ const MONITORS: [&str; 11] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 30] = [
+const SUPERUSERS: [&str; 29] = [
     "secretlink_check(secret_id text)",
-    "check_role_sync",
     "check_rotation",
     "connect_with_iam",
     "connect_with_secret",

@@ -162,7 +162,7 @@ fn nothing_is_run(schema: &str) {
         format!("SELECT {schema}.dblink_error_message('c'), {schema}.dblink_get_connections(), {schema}.dblink_current_query()"),
         format!("SELECT * FROM {schema}.remote_connections"),
         format!("SELECT * FROM {schema}.remote_connection()"),
-        format!("SELECT * FROM {schema}.role_sync"),
+        format!("SELECT * FROM {schema}.role_sync, {schema}.check_all_role_sync()"),
         format!("SELECT * FROM {schema}.role_sync_states()"),
         format!("SELECT * FROM {schema}.rotation_history, {schema}.rotation_run, {schema}.rotation_run_run_seq"),
         format!("SELECT * FROM {schema}.rotation_schedule, {schema}.rotation_plan, {schema}.next_rotations('rate(1 day)')"),

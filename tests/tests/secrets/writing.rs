@@ -132,9 +132,48 @@ fn an_empty_name_is_an_error_everywhere() {
         "create_role_with_secret('x', '')",
         "create_role_with_secret('', 'x')",
         "sync_role('', 'x')",
+        "unsync_role('')",
+        "check_role_sync('')",
+        "get_secret_field('', 'x')",
+        "get_secret_field('x', '')",
+        "get_secret_field('x', 'y', '')",
+        "get_secret_field('x', 'y', version_id => '')",
+        "put_secret_field('', 'x', 'y')",
+        "put_secret_field('x', '', 'y')",
+        "put_secret_string('x', 'x', '{\"\"}')",
+        "put_secret_binary('x', 'x', '{}')",
+        "connect_with_secret('x', '')",
+        "connect_with_secret('x', remote_user => '')",
+        "connect_with_iam('h', 'd', 'u', region => '')",
+        "connect_with_iam('h', 'd', 'u', connection_name => '')",
+        "iam_auth_token('h', 'u', region => '')",
+        "rotate_secret('')",
+        "rotate_secret('x', '')",
+        "rotate_secret('x', master_secret_id => '')",
+        "check_rotation('')",
+        "check_rotation('x', '')",
+        "check_rotation('x', master_secret_id => '')",
+        "schedule_rotation('', 'rate(1 day)')",
+        "schedule_rotation('x', '')",
+        "schedule_rotation('x', 'rate(1 day)', '')",
+        "schedule_rotation('x', 'rate(1 day)', strategy => '')",
+        "schedule_rotation('x', 'rate(1 day)', master_secret_id => '')",
+        "unschedule_rotation('')",
+        "next_rotations('')",
+        "next_rotations('rate(1 day)', '')",
     ] {
         let error = db_error(client.simple_query(&format!("SELECT {call}")));
         assert_eq!(error.code().code(), "22023", "{call}: {error}");
+        let says_so = ["must not be empty", "is empty", "label is needed", "invalid secret"];
+        let text = format!("{} {}", error.message(), error.detail().unwrap_or_default());
+        assert!(says_so.iter().any(|words| text.contains(words)), "{call}: {error:?}");
+    }
+    let row = client.query_one("SELECT * FROM try_connect_with_secret('x', '')", &[]).unwrap();
+    let (connected, message): (bool, &str) = (row.get(0), row.get(2));
+    assert!(!connected && message.contains("must not be empty"), "{message}");
+    for options in ["secret_id ''", "region ''", "role_arn ''", "iam_host ''"] {
+        let sql = format!("CREATE SERVER empty FOREIGN DATA WRAPPER secretlink_fdw OPTIONS ({options})");
+        assert_eq!(db_error(client.simple_query(&sql)).code().code(), "22023", "{options}");
     }
 }
 
