@@ -13,7 +13,7 @@ endif
 # What every recipe that needs Postgres or pgrx begins with.
 SETUP := . scripts/env.sh; use_postgres; use_cargo_pgrx
 
-.PHONY: help deps build install install-dev demo sandbox test test-18 test-majors bench package schema fmt lint clean
+.PHONY: help deps build install install-dev demo sandbox test test-18 test-majors check-19 storm bench package schema fmt lint clean
 
 help: ## Show this list
 	@echo "Usage: make <target> [PG_CONFIG=/path/to/pg_config]"; echo
@@ -45,6 +45,9 @@ test-18: deps ## Run everything on PostgreSQL 18, in a root of Debian forky made
 
 test-majors: test test-18 ## Run everything on PostgreSQL 15, 17 and 18
 	@scripts/test-release.sh trixie
+
+check-19: deps ## Compile the code for PostgreSQL 19, with the pgrx that knows it (as root)
+	@scripts/test-release.sh forky-19 scripts/check-19.sh
 
 storm: install-dev ## Rotate a thousand secrets, with something going wrong in each; takes an hour
 	@$(SETUP); ROTATIONS=$${ROTATIONS:-1000} cargo test --workspace $$FEATURES,pg_test --test rotation -- --nocapture whatever_goes_wrong

@@ -10,9 +10,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 
-release=${1:?usage: scripts/test-release.sh RELEASE [COMMAND]}
+name=${1:?usage: scripts/test-release.sh RELEASE[-SUFFIX] [COMMAND]}
+# A suffix makes another root of the release, for what would disturb the first.
+release=${name%%-*}
 command=${2:-make test}
-root="$ROOT/target/releases/$release"
+root="$ROOT/target/releases/$name"
 [ "$(id -u)" -eq 0 ] || die "debootstrap and chroot need root"
 
 # Where this machine gets Debian's packages from, so that no mirror is named here.

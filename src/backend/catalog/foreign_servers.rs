@@ -58,9 +58,7 @@ impl ForeignServer {
     /// The server of that number, if it is still there.
     pub fn by_id(id: pg_sys::Oid) -> Option<ForeignServer> {
         // SAFETY: null or a server with valid pointers, in the current context.
-        unsafe {
-            Self::from_raw(pg_sys::GetForeignServerExtended(id, pg_sys::FSV_MISSING_OK as pg_sys::bits16))
-        }
+        unsafe { Self::from_raw(pg_sys::GetForeignServerExtended(id, pg_sys::FSV_MISSING_OK as _)) }
     }
 
     /// # Safety

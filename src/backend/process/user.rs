@@ -16,14 +16,14 @@ pub fn current() -> pg_sys::Oid {
 }
 
 /// The SCRAM keys that the client has proved to know when it logged in, if it did so by SCRAM.
-#[cfg(not(feature = "pg18"))]
+#[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17"))]
 pub fn scram_keys() -> Option<ScramKeys> {
     // PostgreSQL 18 is the first to keep them.
     None
 }
 
 /// The SCRAM keys that the client has proved to know when it logged in, if it did so by SCRAM.
-#[cfg(feature = "pg18")]
+#[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")))]
 pub fn scram_keys() -> Option<ScramKeys> {
     use pg_sys::libpq::be::{MyProcPort, Port};
     use secretlink_core::Secret;

@@ -37,7 +37,7 @@ pub enum WaitEvent {
 }
 
 impl WaitEvent {
-    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
     pub(super) fn info(self) -> u32 {
         thread_local! { static INFO: [std::cell::Cell<u32>; 7] = const { [const { std::cell::Cell::new(0) }; 7] } }
         let (index, name) = match self {
@@ -59,7 +59,7 @@ impl WaitEvent {
         })
     }
 
-    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
     pub(super) fn info(self) -> u32 {
         pg_sys::PG_WAIT_EXTENSION
     }
@@ -112,9 +112,9 @@ impl Waiter {
         // SAFETY: called in a backend, whose MyLatch stays the same until it exits (miscinit.c). On
         // failure these raise ERROR, and what they took until then is reclaimed at exit.
         unsafe {
-            #[cfg(any(feature = "pg17", feature = "pg18"))]
+            #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16")))]
             let set = pg_sys::CreateWaitEventSet(std::ptr::null_mut(), 4);
-            #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+            #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
             let set = pg_sys::CreateWaitEventSet(pg_sys::TopMemoryContext, 4);
             let none = std::ptr::null_mut();
             if server::has_postmaster() {

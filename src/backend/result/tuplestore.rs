@@ -297,7 +297,7 @@ fn attributes(desc: &pg_sys::TupleDesc) -> impl Iterator<Item = &pg_sys::FormDat
 
 /// # Safety
 /// The descriptor must have more than `number` attributes.
-#[cfg(feature = "pg18")]
+#[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")))]
 unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: the caller promises that there are as many.
     unsafe { pg_sys::TupleDescAttr(desc, number) }
@@ -305,7 +305,7 @@ unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::Form
 
 /// # Safety
 /// The descriptor must have more than `number` attributes.
-#[cfg(not(feature = "pg18"))]
+#[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17"))]
 unsafe fn attribute(desc: pg_sys::TupleDesc, number: i32) -> *const pg_sys::FormData_pg_attribute {
     // SAFETY: the caller promises that there are as many.
     unsafe { (*desc).attrs.as_ptr().add(number as usize) }
