@@ -323,6 +323,13 @@ impl<const N: usize> Given for GivenSwitch<N> {
     fn is_given(&self) -> bool {
         GIVEN[N].load(Relaxed)
     }
+
+    fn problem_with(&self, value: &str) -> Option<String> {
+        let value = CString::new(value).ok()?;
+        // SAFETY: a C string, and a place for the result.
+        let is_boolean = unsafe { pg_sys::parse_bool(value.as_ptr(), &mut false) };
+        (!is_boolean).then(|| "It must be on or off.".to_owned())
+    }
 }
 
 /// One of several words.
@@ -401,6 +408,24 @@ impl<const N: usize, T: GucEnum + Sync + 'static> Given for GivenChoice<N, T> {
 
     fn is_given(&self) -> bool {
         GIVEN[N].load(Relaxed)
+    }
+
+    fn problem_with(&self, value: &str) -> Option<String> {
+        let words = words::<T>();
+        let is_one = words.iter().any(|word| word.eq_ignore_ascii_case(value));
+        (!is_one).then(|| format!("It must be one of {}.", words.join(", ")))
+    }
+}
+
+/// The words of an enumeration.
+fn words<T: GucEnum>() -> Vec<&'static str> {
+    // SAFETY: the array that guc.c is given: C strings that live for ever, and at the end a null pointer.
+    unsafe {
+        (0..)
+            .map(|place| (*T::CONFIG_ENUM_ENTRY.add(place)).name)
+            .take_while(|name| !name.is_null())
+            .filter_map(|name| CStr::from_ptr(name).to_str().ok())
+            .collect()
     }
 }
 

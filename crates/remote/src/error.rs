@@ -2,6 +2,7 @@
 
 use secretlink_core::memory::OUT_OF_MEMORY;
 use secretlink_core::{OutOfMemory, Report, SqlState, printable};
+use secretlink_tls::Distrust;
 use std::io;
 use thiserror::Error;
 
@@ -210,11 +211,26 @@ impl Report for ConnectError {
                 "The file must have permissions u=rw (0600) or less if owned by the current user, or u=rw,g=r (0640) or less if owned by root."
             }
             AttemptError::Tls(TlsError::PrivateFile { .. }) => "The server log says why.",
-            AttemptError::Tls(TlsError::Handshake(reason))
-                if reason.starts_with(secretlink_tls::NOT_VERIFIED) =>
-            {
-                "sslrootcert must name a file with the root certificate that the server's comes from, and that must be valid for a server."
-            }
+            AttemptError::Tls(TlsError::NotVerified { because, .. }) => match because {
+                Distrust::UnknownAuthority => {
+                    "sslrootcert must name a file with the root certificate that the server's comes from."
+                }
+                Distrust::Expired => {
+                    "Have the certificate that has expired renewed, be it the server's or an authority's, and see whether the clock of this server is right."
+                }
+                Distrust::NotYetValid => {
+                    "See whether the clocks are right: here, and where the certificate was issued."
+                }
+                Distrust::Revoked => {
+                    "The authority has taken the certificate back, as the list in sslcrl or sslcrldir says. Have another one issued."
+                }
+                Distrust::NoRevocationList => {
+                    "With sslcrl or sslcrldir there must be a list of each authority in the chain, and none may be out of date."
+                }
+                Distrust::Unfit => {
+                    "Have the certificate issued anew: with what is in it, or in an authority's above it, it may not be a server's."
+                }
+            },
             AttemptError::Tls(TlsError::PeerName { .. }) => {
                 "Connect by a name that is in the server's certificate, or have it issued for this one."
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use secretlink_tls::Distrust;
 use thiserror::Error;
 
 /// TLS could not be set up.
@@ -45,6 +46,8 @@ pub enum TlsError {
     Setup(String),
     #[error("SSL error: {0}")]
     Handshake(String),
+    #[error("SSL error: certificate verify failed: {reason}")]
+    NotVerified { reason: String, because: Distrust },
     #[error("SSL error: {}", os_error(.0))]
     Io(#[source] io::Error),
 }
@@ -53,6 +56,9 @@ impl From<secretlink_tls::Error> for TlsError {
     fn from(error: secretlink_tls::Error) -> TlsError {
         match error {
             secretlink_tls::Error::Refused(reason) => TlsError::Handshake(reason),
+            secretlink_tls::Error::NotVerified { reason, because } => {
+                TlsError::NotVerified { reason, because }
+            }
             secretlink_tls::Error::Io(error) => TlsError::Io(error),
         }
     }

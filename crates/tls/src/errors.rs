@@ -5,6 +5,7 @@ use std::io;
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, SslRef, SslVerifyMode};
 use openssl::x509::X509VerifyResult;
+use openssl_sys as ffi;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -12,13 +13,66 @@ pub enum Error {
     /// In OpenSSL's words, those that libpq shows.
     #[error("SSL error: {0}")]
     Refused(String),
+    /// The server's certificate was not accepted. In OpenSSL's words, behind those that libpq shows.
+    #[error("SSL error: certificate verify failed: {reason}")]
+    NotVerified {
+        /// What OpenSSL says.
+        reason: String,
+        /// What of that can be done something about.
+        because: Distrust,
+    },
     /// What the stream below said.
     #[error(transparent)]
     Io(io::Error),
 }
 
-/// How the reason begins when a certificate was not accepted.
-pub const NOT_VERIFIED: &str = "certificate verify failed: ";
+/// Why a certificate was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// One in the chain has expired.
+    Expired,
+    /// One in the chain is not valid yet.
+    NotYetValid,
+    /// One in the chain has been revoked.
+    Revoked,
+    /// There is no list, in date and genuine, that says whether it has been revoked.
+    NoRevocationList,
+    /// It comes from nobody who is trusted.
+    UnknownAuthority,
+    /// Something else is wrong with one in the chain, such as what it may be used for.
+    Unfit,
+}
+
+impl Distrust {
+    fn of(result: X509VerifyResult) -> Distrust {
+        match result.as_raw() {
+            ffi::X509_V_ERR_CERT_HAS_EXPIRED => Distrust::Expired,
+            ffi::X509_V_ERR_CERT_NOT_YET_VALID => Distrust::NotYetValid,
+            ffi::X509_V_ERR_CERT_REVOKED => Distrust::Revoked,
+            ffi::X509_V_ERR_UNABLE_TO_GET_CRL
+            | ffi::X509_V_ERR_UNABLE_TO_DECRYPT_CRL_SIGNATURE
+            | ffi::X509_V_ERR_CRL_SIGNATURE_FAILURE
+            | ffi::X509_V_ERR_CRL_NOT_YET_VALID
+            | ffi::X509_V_ERR_CRL_HAS_EXPIRED
+            | ffi::X509_V_ERR_ERROR_IN_CRL_LAST_UPDATE_FIELD
+            | ffi::X509_V_ERR_ERROR_IN_CRL_NEXT_UPDATE_FIELD
+            | ffi::X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER
+            | ffi::X509_V_ERR_KEYUSAGE_NO_CRL_SIGN
+            | ffi::X509_V_ERR_UNHANDLED_CRITICAL_CRL_EXTENSION
+            | ffi::X509_V_ERR_DIFFERENT_CRL_SCOPE
+            | ffi::X509_V_ERR_CRL_PATH_VALIDATION_ERROR => Distrust::NoRevocationList,
+            ffi::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
+            | ffi::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+            | ffi::X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
+            | ffi::X509_V_ERR_CERT_SIGNATURE_FAILURE
+            | ffi::X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
+            | ffi::X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+            | ffi::X509_V_ERR_CERT_UNTRUSTED
+            | ffi::X509_V_ERR_CERT_REJECTED => Distrust::UnknownAuthority,
+            _ => Distrust::Unfit,
+        }
+    }
+}
 
 /// The reason that OpenSSL gives first, as libpq shows it.
 pub fn reason(errors: &ErrorStack) -> String {
@@ -35,12 +89,12 @@ pub(crate) fn of_handshake(error: ssl::Error, session: &SslRef) -> Error {
     if let Some(errors) = error.ssl_error() {
         // Of what is not to be verified there is a result, too.
         let verified = session.verify_mode().contains(SslVerifyMode::PEER);
-        return Error::Refused(match session.verify_result() {
+        return match session.verify_result() {
             result if verified && result != X509VerifyResult::OK => {
-                format!("{NOT_VERIFIED}{}", result.error_string())
+                Error::NotVerified { reason: result.error_string().to_owned(), because: Distrust::of(result) }
             }
-            _ => reason(errors),
-        });
+            _ => Error::Refused(reason(errors)),
+        };
     }
     match error.into_io_error() {
         Ok(error) if error.kind() != io::ErrorKind::UnexpectedEof => Error::Io(error),

@@ -51,6 +51,20 @@ fn certificates_are_judged_as_libpq_judges_them() {
         (params.signed_by(&key, &ca).unwrap().pem(), key.serialize_pem())
     };
 
+    // What is wrong decides what is to be done.
+    let advises = |lab: &mut Lab, server: &Cluster, word: &str| {
+        let conninfo = format!(
+            "host=localhost hostaddr=127.0.0.1 port={} dbname=postgres user=scram password=pass sslmode=require \
+             sslrootcert={}",
+            server.port(),
+            root.display()
+        );
+        let error = lab.ours(&conninfo).unwrap_err();
+        let hint = error.hint().unwrap_or_default();
+        assert!(hint.contains(word), "{error:?}");
+        assert_eq!(hint.contains("sslrootcert"), word == "sslrootcert", "{error:?}");
+    };
+
     for (what, common_name, alternatives, good_for) in [
         ("a common name and nothing else", "db.example.com", &[][..], &["db.example.com"][..]),
         ("an address as common name", "127.0.0.1", &[], &["127.0.0.1"]),
@@ -83,6 +97,7 @@ fn certificates_are_judged_as_libpq_judges_them() {
     let (cert, key) = sign(&expired);
     present(&mut server, directory.path(), &cert, &key);
     judge(&mut lab, &server, "an expired certificate", &root, &[], false);
+    advises(&mut lab, &server, "renewed");
 
     let mut future = named("localhost", &["localhost"]);
     future.not_before = date_time_ymd(2090, 1, 1);
@@ -90,12 +105,14 @@ fn certificates_are_judged_as_libpq_judges_them() {
     let (cert, key) = sign(&future);
     present(&mut server, directory.path(), &cert, &key);
     judge(&mut lab, &server, "a certificate of the future", &root, &[], false);
+    advises(&mut lab, &server, "clocks");
 
     let mut for_clients = named("localhost", &["localhost"]);
     for_clients.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let (cert, key) = sign(&for_clients);
     present(&mut server, directory.path(), &cert, &key);
     judge(&mut lab, &server, "a client's certificate", &root, &[], false);
+    advises(&mut lab, &server, "issued anew");
 
     // An intermediate authority, sent along or not.
     let mut params = named("intermediate", &[]);
@@ -108,6 +125,7 @@ fn certificates_are_judged_as_libpq_judges_them() {
     judge(&mut lab, &server, "a chain", &root, &["localhost"], true);
     present(&mut server, directory.path(), &leaf, &key.serialize_pem());
     judge(&mut lab, &server, "a chain with a gap", &root, &[], false);
+    advises(&mut lab, &server, "sslrootcert");
     // With the intermediate among the roots, next to the true one.
     let roots = private_file(directory.path().join("roots.crt"), &format!("{}{}", ca.pem(), between.pem()));
     judge(&mut lab, &server, "a chain completed by the root file", &roots, &["localhost"], true);
@@ -281,14 +299,19 @@ fn revoked_certificates_are_refused() {
         server.port(),
         root.display()
     );
-    for (file, accepted) in [
-        (list("clean.crl", &ca, &[1, 2, 3], this_year), true),
-        (list("revoked.crl", &ca, &[1, 4711], this_year), false),
-        (list("outdated.crl", &ca, &[], 2020), false),
-        (list("of_another.crl", &other, &[], this_year), false),
+    for (file, hint) in [
+        (list("clean.crl", &ca, &[1, 2, 3], this_year), ""),
+        (list("revoked.crl", &ca, &[1, 4711], this_year), "has taken the certificate back"),
+        (list("outdated.crl", &ca, &[], 2020), "none may be out of date"),
+        (list("of_another.crl", &other, &[], this_year), "a list of each authority"),
     ] {
         let outcome = lab.both(&format!("{conninfo} sslcrl={}", file.display()));
-        assert_eq!(outcome.is_ok(), accepted, "{}: {outcome:?}", file.display());
+        match &outcome {
+            Ok(_) => assert_eq!(hint, "", "{}", file.display()),
+            Err(error) => {
+                assert!(error.hint().unwrap_or_default().contains(hint) && !hint.is_empty(), "{error:?}")
+            }
+        }
     }
     // In the place where libpq looks when it is not told.
     let (home, dot) = home();

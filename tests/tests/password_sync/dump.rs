@@ -3,6 +3,7 @@
 use crate::ground::{Ground, RECONCILE_INTERVAL, api};
 use crate::synced_role::password_in;
 use secretlink_e2e::{PostgresBin, TempDir, unique};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -97,4 +98,52 @@ fn where_a_template_syncs_all_roles_a_restore_switches_it_off() {
     // The template waits for the next change.
     new.session().run_quietly("ALTER ROLE by_template PASSWORD 'y'");
     assert_eq!(password_in(&api().get_secret_value("restored/by_template").unwrap()), "y");
+}
+
+/// A release before allowed it. What it made must not be lost, nor used.
+#[test]
+fn two_roles_with_one_secret_are_restored_and_told_of() {
+    let old = Ground::start();
+    let role = old.synced_role("one");
+    let second = old.synced_role("two");
+    let directory = TempDir::new();
+    let file = directory.path().join("dump.sql");
+    dump(&old, &file);
+    let text = fs::read_to_string(&file).unwrap();
+    let described = api().call("DescribeSecret", serde_json::json!({ "SecretId": role.secret })).unwrap();
+    let arn = described["ARN"].as_str().unwrap();
+    for same in [&role.secret, arn, &arn[..arn.len() - 7]] {
+        let label = |secret: &str| format!(" IS '{secret}'");
+        assert!(text.contains(&label(&second.secret)));
+        fs::write(&file, text.replace(&label(&second.secret), &label(same))).unwrap();
+
+        let new = Ground::start();
+        let said = restore(&new, &file, "-c secretlink.password_sync=off");
+        assert!(said.len() > 1 && !said.iter().any(|line| line.contains("ERROR")), "{said:#?}");
+        let warned = |line: &&String| line.contains("WARNING") && line.contains("already in use for role");
+        assert_eq!(said.iter().filter(warned).count(), 1, "{said:#?}");
+        let mut session = new.session();
+        for name in [&role.name, &second.name] {
+            let seen = format!(
+                "SELECT check_role_sync('{name}') || ' ' || (SELECT last_error FROM role_sync WHERE role = '{name}')"
+            );
+            let seen = session.text(&seen).unwrap();
+            assert!(seen.starts_with("drifted ") && seen.contains("already in use"), "{seen}");
+            session.refused(&format!("ALTER ROLE {name} PASSWORD 'x'"), "42710", "already in use");
+        }
+        assert_eq!(new.log_in(&second.name, &second.password()).as_ref(), Ok(&second.name));
+        // The way out.
+        session.run(&format!("SELECT sync_role('{}', '{}')", second.name, second.secret));
+        for name in [&role.name, &second.name] {
+            let check = format!("SELECT check_role_sync('{name}')");
+            assert_eq!(session.text(&check).as_deref(), Some("in_sync"));
+        }
+
+        // Without the setting everything else is restored, and what is not is said.
+        let new = Ground::start();
+        let said = restore(&new, &file, "");
+        assert_eq!(said.iter().filter(|line| line.contains("ERROR")).count(), 1, "{said:#?}");
+        assert_eq!(new.log_in(&second.name, &second.password()).as_ref(), Ok(&second.name));
+        assert_eq!(new.session().text("SELECT count(*) FROM role_sync").as_deref(), Some("1"));
+    }
 }

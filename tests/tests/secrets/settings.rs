@@ -209,3 +209,42 @@ fn a_wrong_setting_in_the_file_is_told_and_can_be_corrected() {
         assert_eq!(text(&mut local.connect("postgres", "postgres"), &read, &[]), "right");
     }
 }
+
+/// A word that is none is no matter of permission.
+#[test]
+fn a_wrong_word_in_the_file_is_told_and_the_server_starts() {
+    let moto = &Stage::shared().moto;
+    let name = unique("word");
+    api().create_secret(&name, "right");
+    let read = format!("SELECT get_secret_string('{name}')");
+    let connect = "SELECT dblink_connect('x', 'host=127.0.0.1 port=9')".to_owned();
+    for preload in [true, false] {
+        for (setting, value, sql, detail) in [
+            ("min_sslmode", "required", &connect, "It must be one of disable, allow, prefer"),
+            ("min_sslmode", "", &connect, "It must be one of "),
+            ("use_fips_endpoint", "yess", &read, "It must be on or off."),
+            ("use_dualstack_endpoint", "2", &read, "It must be on or off."),
+        ] {
+            let mut local = Cluster::local(moto).preload(preload).start();
+            // What an earlier release had, and this one does not know: the default counts.
+            local.append_conf(&["secretlink.hashed_password = reject".into()]);
+            local.append_conf(&[format!("secretlink.{setting} = '{value}'")]);
+            local.restart(StopMode::Fast);
+            let mut client = local.connect("postgres", "postgres");
+            let message = format!("invalid value for setting \"secretlink.{setting}\"");
+            refused(&mut client, sql, "22023", &message, "pg_reload_conf");
+            let error = db_error(client.simple_query(sql));
+            assert!(error.detail().unwrap_or_default().starts_with(detail), "{error:?}");
+            assert_eq!(text(&mut client, "SHOW secretlink.hashed_password", &[]), "verify");
+            if preload {
+                let log = local.log();
+                for name in [setting, "hashed_password"] {
+                    let told = |line: &str| {
+                        line.contains("WARNING:  ") && line.contains(&format!("\"secretlink.{name}\""))
+                    };
+                    assert!(log.lines().any(told), "{log}");
+                }
+            }
+        }
+    }
+}
