@@ -30,6 +30,7 @@ mod temp_dir;
 mod template;
 mod tls;
 mod token_verifier;
+mod version_1;
 mod witness;
 mod workshop;
 
@@ -60,6 +61,7 @@ pub use stage::Stage;
 pub use temp_dir::TempDir;
 pub use tls::TlsFiles;
 pub use token_verifier::{TokenVerifier, Verdict};
+pub use version_1::{Issuer, version_1};
 pub use witness::Witness;
 pub use workshop::Workshop;
 

@@ -3,6 +3,7 @@
 use crate::os_user::OsUser;
 use crate::private_file::private_file;
 use crate::temp_dir::TempDir;
+use crate::version_1::{Issuer, version_1};
 use std::cell::Cell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -62,6 +63,9 @@ impl Workshop {
     /// An authority of its own: `name.crt`, `name.key`. Without extensions it is of version 1.
     pub fn root(&self, name: &str, algorithm: &str, extensions: &str) {
         self.request(name, algorithm, &format!("/CN={name} authority"));
+        if extensions.is_empty() {
+            return version_1(self.directory.path(), name, Issuer::Own(name), 30, name);
+        }
         let extensions = self.extensions(name, extensions);
         self.run(&format!(
             "x509 -req -in {name}.csr -days 30 -signkey {name}.key {extensions} -out {name}.crt"
@@ -92,7 +96,7 @@ impl Workshop {
         self.signed_by(issuer, algorithm, "/CN=localhost", extensions, serial)
     }
 
-    /// Certificate and key signed by `issuer`. Without extensions it is of version 1.
+    /// Certificate and key signed by `issuer`. Without extensions it is of version 1, and `serial` does not count.
     pub fn signed_by(
         &self,
         issuer: &str,
@@ -103,12 +107,16 @@ impl Workshop {
     ) -> (String, String) {
         let name = self.fresh();
         self.request(&name, algorithm, subject);
-        let extensions = self.extensions(&name, extensions);
-        let number = self.made.get();
-        let serial = if serial.is_empty() { format!("{}", 1000 + number) } else { serial.to_owned() };
-        self.run(&format!(
-            "x509 -req -in {name}.csr -days 30 -CA {issuer}.crt -CAkey {issuer}.key -set_serial {serial} {extensions} -out {name}.crt"
-        ));
+        if extensions.is_empty() {
+            version_1(self.directory.path(), &name, Issuer::Authority(issuer), 30, &name);
+        } else {
+            let extensions = self.extensions(&name, extensions);
+            let number = self.made.get();
+            let serial = if serial.is_empty() { format!("{}", 1000 + number) } else { serial.to_owned() };
+            self.run(&format!(
+                "x509 -req -in {name}.csr -days 30 -CA {issuer}.crt -CAkey {issuer}.key -set_serial {serial} {extensions} -out {name}.crt"
+            ));
+        }
         (self.read(&format!("{name}.crt")), self.read(&format!("{name}.key")))
     }
 
@@ -132,9 +140,6 @@ impl Workshop {
     }
 
     fn extensions(&self, name: &str, extensions: &str) -> String {
-        if extensions.is_empty() {
-            return String::new();
-        }
         fs::write(self.path(&format!("{name}.ext")), format!("{extensions}\n")).unwrap();
         format!("-extfile {name}.ext")
     }

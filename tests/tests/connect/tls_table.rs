@@ -547,7 +547,7 @@ fn tls_is_not_given_up_in_silence() {
     changing.show(&workshop, &cert, &key, &camellia);
     assert_eq!(outcome(&lab.libpq(&changing.conninfo(""))), Outcome::Unencrypted);
     let told = detail(lab.ours(&changing.conninfo("")));
-    assert!(told.ends_with("SSL error: sslv3 alert handshake failure"), "{told}");
+    assert!(told.ends_with(" alert handshake failure"), "{told}");
     changing.show(&workshop, &cert, &key, &[]);
 
     // In the home directory, where nobody has named it.
