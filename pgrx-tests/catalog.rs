@@ -93,6 +93,7 @@ mod tests {
                 "schedule_rotation(secret_id text, schedule text, duration text DEFAULT NULL::text, strategy text DEFAULT NULL::text, master_secret_id text DEFAULT NULL::text) timestamp with time zone",
                 "secret_cache_entries() TABLE(secret_id text, stage text, version_id text, state text, age interval, expires timestamp with time zone, hits bigint, region text, role_arn text, last_error text, kind text)",
                 "secretlink_check() TABLE(item text, ok boolean, detail text, hint text)",
+                "secretlink_check(host text, username text, port integer DEFAULT 5432, region text DEFAULT NULL::text, options text DEFAULT NULL::text) TABLE(item text, ok boolean, detail text, hint text)",
                 "secretlink_check(secret_id text) TABLE(item text, ok boolean, detail text, hint text)",
                 "secretlink_fdw_handler() fdw_handler",
                 "secretlink_fdw_validator(options text[], catalog oid) void",
@@ -300,6 +301,7 @@ mod tests {
             of_ours("prosrc"),
             [
                 "check_all_role_sync_wrapper",
+                "check_iam_login_wrapper",
                 "check_role_sync_wrapper",
                 "check_rotation_wrapper",
                 "check_secret_wrapper",

@@ -251,11 +251,15 @@ COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
 -- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
 REVOKE ALL ON FUNCTION secretlink_check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION secretlink_check(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_check(text, text, integer, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION secretlink_check() TO pg_monitor;
 COMMENT ON FUNCTION secretlink_check() IS
     'what works of all that secretlink needs, and what does not';
 COMMENT ON FUNCTION secretlink_check(text) IS
-    'the same, and whether a secret can be read and written, without writing';
+    'what works of all that secretlink needs, and whether a secret can be read and written, without writing';
+COMMENT ON FUNCTION secretlink_check(text, text, integer, text, text) IS
+    'what works of all that a login with an IAM token needs: region, identity, token, TLS, and the password that the server asks for';
+
 -- The cache of secrets.
 REVOKE ALL ON FUNCTION refresh_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION forget_secret(text) FROM PUBLIC;

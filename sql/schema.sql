@@ -72,6 +72,26 @@ AS 'MODULE_PATHNAME', 'secret_cache_entries_wrapper';
 -- src/api/check.rs
 -- secretlink::api::check::secretlink_check
 CREATE  FUNCTION "secretlink_check"(
+	"host" text, /* Option < Text > */
+	"username" text, /* Option < Text > */
+	"port" INT DEFAULT 5432, /* Option < i32 > */
+	"region" text DEFAULT NULL, /* Option < Text > */
+	"options" text DEFAULT NULL /* Option < Text > */
+) RETURNS TABLE (
+	"item" TEXT,  /* & '_ str */
+	"ok" bool,  /* Option < bool > */
+	"detail" text,  /* Text */
+	"hint" text  /* Option < Text > */
+)
+VOLATILE PARALLEL RESTRICTED 
+LANGUAGE c /* Rust */
+AS 'MODULE_PATHNAME', 'check_iam_login_wrapper';
+/* </end connected objects> */
+
+/* <begin connected objects> */
+-- src/api/check.rs
+-- secretlink::api::check::secretlink_check
+CREATE  FUNCTION "secretlink_check"(
 	"secret_id" text /* Option < Text > */
 ) RETURNS TABLE (
 	"item" TEXT,  /* & '_ str */
@@ -1393,11 +1413,15 @@ COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
 -- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
 REVOKE ALL ON FUNCTION secretlink_check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION secretlink_check(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION secretlink_check(text, text, integer, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION secretlink_check() TO pg_monitor;
 COMMENT ON FUNCTION secretlink_check() IS
     'what works of all that secretlink needs, and what does not';
 COMMENT ON FUNCTION secretlink_check(text) IS
-    'the same, and whether a secret can be read and written, without writing';
+    'what works of all that secretlink needs, and whether a secret can be read and written, without writing';
+COMMENT ON FUNCTION secretlink_check(text, text, integer, text, text) IS
+    'what works of all that a login with an IAM token needs: region, identity, token, TLS, and the password that the server asks for';
+
 -- The cache of secrets.
 REVOKE ALL ON FUNCTION refresh_secret(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION forget_secret(text) FROM PUBLIC;

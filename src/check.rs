@@ -2,9 +2,11 @@
 
 use pgrx::prelude::*;
 use secretlink_aws::Check;
+use secretlink_remote::conninfo::Options;
 
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, server};
+use crate::connect::login_check;
 use crate::error::Error;
 use crate::secrets::client;
 use crate::settings::{self, sync::PasswordSync};
@@ -19,8 +21,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// # Errors
 /// Only if the I/O thread cannot be had.
 pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
-    let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker(), rotation_worker()];
-    checks.extend(citus());
+    let mut checks = of_server();
     match settings::aws::current() {
         Ok(settings) => {
             let client = client::with(settings);
@@ -31,6 +32,26 @@ pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
         Err(error) => checks.push(Check::failed("settings", &error)),
     }
     Ok(checks)
+}
+
+/// Looks at what a login with an IAM token needs, without logging in.
+///
+/// # Errors
+/// If the options make no sense, or the I/O thread cannot be had.
+pub fn check_iam_login(options: Options, region: Option<String>) -> Result<Vec<Check>, Error> {
+    let mut checks = of_server();
+    match settings::aws::current() {
+        Ok(_) => checks.extend(login_check::check_iam_login(options, region)?),
+        Err(error) => checks.push(Check::failed("settings", &error)),
+    }
+    Ok(checks)
+}
+
+/// What there is to see without AWS.
+fn of_server() -> Vec<Check> {
+    let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker(), rotation_worker()];
+    checks.extend(citus());
+    checks
 }
 
 fn versions() -> Check {

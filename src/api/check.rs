@@ -3,9 +3,11 @@
 use pgrx::prelude::*;
 use secretlink_aws::Check;
 
-use super::required;
+use super::error::ArgumentError;
+use super::{options_with, port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::Text;
+use crate::error::Error;
 
 type Rows = TableIterator<
     'static,
@@ -21,7 +23,7 @@ fn check() -> TableIterator<
     rows(crate::check::check(None).or_raise())
 }
 
-/// The same, and whether this secret can be read and written. Nothing is written.
+/// What [`check`] looks at, and whether this secret can be read and written. Nothing is written.
 #[pg_extern(name = "secretlink_check", volatile, parallel_restricted)]
 fn check_secret(
     secret_id: Option<Text>,
@@ -31,6 +33,32 @@ fn check_secret(
 > {
     let secret_id = required(secret_id, "secret_id").or_raise();
     rows(crate::check::check(Some(secret_id)).or_raise())
+}
+
+/// What a login with an IAM token needs. No token leaves this server.
+#[pg_extern(name = "secretlink_check", volatile, parallel_restricted)]
+fn check_iam_login(
+    host: Option<Text>,
+    username: Option<Text>,
+    port: default!(Option<i32>, "5432"),
+    region: default!(Option<Text>, "NULL"),
+    options: default!(Option<Text>, "NULL"),
+) -> TableIterator<
+    'static,
+    (name!(item, &'static str), name!(ok, Option<bool>), name!(detail, Text), name!(hint, Option<Text>)),
+> {
+    let checks = || -> Result<Vec<Check>, Error> {
+        let host = required(host, "host")?;
+        let user = required(username, "username")?;
+        let port = port_number(port.ok_or(ArgumentError::Null("port"))?)?;
+        let given = [
+            ("host", "host", Some(host)),
+            ("user", "username", Some(user)),
+            ("port", "port", Some(port.to_string())),
+        ];
+        crate::check::check_iam_login(options_with(options, given)?, region.map(|region| region.0))
+    };
+    rows(checks().or_raise())
 }
 
 fn rows(checks: Vec<Check>) -> Rows {

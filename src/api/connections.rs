@@ -2,10 +2,9 @@
 
 use pgrx::prelude::*;
 use secretlink_core::Report;
-use secretlink_remote::conninfo::Options;
 
 use super::error::ArgumentError;
-use super::{optional, port_number, required};
+use super::{optional, options_with, port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::{ServerText, Text};
 use crate::connect::destination::Destination;
@@ -154,31 +153,6 @@ fn connection_name(name: Option<ServerText>) -> Result<ConnectionName, Error> {
         return Err(ArgumentError::ConnectionNameTooLong.into());
     }
     Ok(ConnectionName::create(name))
-}
-
-/// The options of a connection string, and over them what is given as arguments: keyword, argument, value.
-fn options_with(
-    options: Option<Text>,
-    given: [(&str, &'static str, Option<String>); 4],
-) -> Result<Options, Error> {
-    let mut options = match options {
-        Some(Text(options)) => Options::parse(&options)?,
-        None => Options::default(),
-    };
-    for keyword in ["password", "scram_client_key", "scram_server_key"] {
-        if options.has(keyword) {
-            return Err(ArgumentError::PasswordInOptions(keyword).into());
-        }
-    }
-    for (keyword, argument, value) in given {
-        match value {
-            // To libpq this is a local socket or the operating system's user, which nobody means.
-            Some(value) if value.is_empty() => return Err(ArgumentError::Empty(argument).into()),
-            Some(value) => options.set(keyword, &value)?,
-            None => {}
-        }
-    }
-    Ok(options)
 }
 
 /// Opens a connection under a name.

@@ -70,12 +70,8 @@ pub fn log_in(
 /// Logs in with an IAM token.
 fn with_token(options: Options, given_by: GivenBy, token: &IamToken) -> Result<Session, ConnectionError> {
     let service = options.get("service").map(str::to_owned);
-    let begun = TokenCandidates::begin(options, given_by, token).map_err(|error| match error {
-        ConnectionError::Options(error) | ConnectionError::ConnectionString(error) => {
-            given_by.refuse(discreet_conninfo(error, service.as_deref()))
-        }
-        error => error,
-    });
+    let begun = TokenCandidates::begin(options, given_by, token)
+        .map_err(|error| discreet_options(error, given_by, service.as_deref()));
     let (mut candidates, mut candidate) = begun?;
     let mut is_first = true;
     loop {
@@ -152,12 +148,26 @@ enum Connected {
 
 /// The error for whoever asks. A superuser may know what is in the server's files; for others that goes to the
 /// log.
-fn discreet(error: ConnectionError) -> ConnectionError {
+pub(super) fn discreet(error: ConnectionError) -> ConnectionError {
     let private = match &error {
         ConnectionError::Remote(error) => error.without_file_contents().map(ConnectionError::Remote),
         _ => None,
     };
     told_to_superusers(error, private)
+}
+
+/// As [`discreet`], for options that may name a service.
+pub(super) fn discreet_options(
+    error: ConnectionError,
+    given_by: GivenBy,
+    service: Option<&str>,
+) -> ConnectionError {
+    match error {
+        ConnectionError::Options(error) | ConnectionError::ConnectionString(error) => {
+            given_by.refuse(discreet_conninfo(error, service))
+        }
+        error => error,
+    }
 }
 
 /// As [`discreet`], for a connection string that names a service.

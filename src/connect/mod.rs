@@ -7,6 +7,7 @@ pub mod error;
 pub mod foreign_server;
 pub mod iam;
 pub mod login;
+pub mod login_check;
 pub mod recipe;
 mod secret_candidates;
 mod token_candidates;

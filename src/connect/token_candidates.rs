@@ -5,8 +5,8 @@
 //! never weaker than `require`.
 
 use secretlink_aws::{AwsError, TokenError, is_dsql_cluster_id};
-use secretlink_remote::conninfo::{ConnInfo, HostAddress, Options, SslMode};
-use secretlink_remote::error::ConnectError;
+use secretlink_remote::conninfo::{ConnInfo, Host, HostAddress, Options, SslMode};
+use secretlink_remote::error::{AttemptError, ConnectError};
 
 use crate::connect::conninfo::{GivenBy, Prepared};
 use crate::connect::credential::IamToken;
@@ -14,6 +14,12 @@ use crate::connect::error::ConnectionError;
 use crate::connect::iam::TokenHost;
 use crate::secrets::cache::{self, Sealed, TokenRequest, Wanted};
 use crate::settings;
+
+/// What to do about a server that does not prove to be the database.
+pub(super) const UNTRUSTED: &str = "A token is sent only to a server that proves to be the database it was signed for. Name the file of Amazon's certificates with sslrootcert: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem for RDS and Aurora, or sslrootcert=system where the operating system trusts Amazon. If the host is another name of the database, set iam_host.";
+
+/// What to do about a server that has no TLS.
+pub(super) const WITHOUT_TLS: &str = "A token is sent inside TLS only. Turn on ssl at the server.";
 
 /// Yields the tokens that are kept, and new ones if those are refused.
 pub struct TokenCandidates {
@@ -62,18 +68,8 @@ impl TokenCandidates {
         let mut info = resolve(options, given_by)?;
         let mut requests = Vec::with_capacity(info.hosts.len());
         for host in &mut info.hosts {
-            if matches!(host.address, HostAddress::Unix(_)) {
-                return Err(ConnectionError::TokenOverSocket);
-            }
-            let (database, port) = TokenHost::of_connection(host, token)?;
-            if is_dsql_cluster_id(&host.name) && token.iam_host.is_none() {
-                host.name.clone_from(&database.name);
-                if let HostAddress::Name(name) = &mut host.address {
-                    name.clone_from(&database.name);
-                }
-            }
+            let (database, port) = database_of(host, token)?;
             requests.push(database.token_for(&info.user, port, &token.identity)?);
-            host.own_name = Some(database.name).filter(|name| *name != host.name);
         }
         let mut candidates = TokenCandidates { info, requests, tried: Vec::new(), kept_from_before: false };
         let first = candidates.candidate(&Wanted::Fresh)?;
@@ -133,14 +129,40 @@ impl TokenCandidates {
                 action.resource_form(),
             ));
         }
-        error.is_untrusted().then(|| {
-            "A token is sent only to a server that proves to be the database it was signed for. Name the file of Amazon's certificates with sslrootcert: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem for RDS and Aurora, or sslrootcert=system where the operating system trusts Amazon. If the host is another name of the database, set iam_host.".into()
-        })
+        if error.is_untrusted() {
+            return Some(UNTRUSTED.into());
+        }
+        let is_without_tls =
+            error.attempts.last().is_some_and(|attempt| matches!(attempt.reason, AttemptError::TlsRefused));
+        is_without_tls.then(|| WITHOUT_TLS.into())
     }
 }
 
+/// The database at `host` and its port, as a token for it has them. From then on the certificate is checked for
+/// that name, too, and the identifier of an Aurora DSQL cluster is the name of a host.
+///
+/// # Errors
+/// If no token may be sent there, or it cannot be told what to sign.
+pub(super) fn database_of(host: &mut Host, token: &IamToken) -> Result<(TokenHost, u16), ConnectionError> {
+    if matches!(host.address, HostAddress::Unix(_)) {
+        return Err(ConnectionError::TokenOverSocket);
+    }
+    let (database, port) = TokenHost::of_connection(host, token)?;
+    if is_dsql_cluster_id(&host.name) && token.iam_host.is_none() {
+        host.name.clone_from(&database.name);
+        if let HostAddress::Name(name) = &mut host.address {
+            name.clone_from(&database.name);
+        }
+    }
+    host.own_name = Some(database.name.clone()).filter(|name| *name != host.name);
+    Ok((database, port))
+}
+
 /// Fills in what is not given, and sees to it that the connection will be encrypted.
-fn resolve(mut options: Options, given_by: GivenBy) -> Result<ConnInfo, ConnectionError> {
+///
+/// # Errors
+/// If options make no sense, or host or user are not among them.
+pub(super) fn resolve(mut options: Options, given_by: GivenBy) -> Result<ConnInfo, ConnectionError> {
     let refused = |error| given_by.refuse(error);
     if !options.has("host") {
         return Err(AwsError::from(TokenError::NoHost).into());

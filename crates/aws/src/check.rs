@@ -17,6 +17,7 @@ use secretlink_core::Report;
 use crate::call::Call;
 use crate::failure::{credentials_error, reason, tidy};
 use crate::operation::Operation;
+use crate::rds_token::TokenSubject;
 use crate::{AwsError, Client, DatabaseSecret, NotWritable, SecretId, Settings, VersionSelector, stage, sts};
 
 /// A version that no secret has: Secrets Manager makes UUIDs, and ours are `secretlink-` and a UUID.
@@ -88,6 +89,62 @@ impl Client {
             Box::pin(limited.check_secret(secret, is_written))
         );
         base.into_iter().chain(of_secret).collect()
+    }
+
+    /// Looks at what an IAM token for this login needs: region, credentials, identity, and the signing itself. The
+    /// token is dropped. `by_host` says that the host name has the region in it, `argument` is the region that the
+    /// caller named.
+    pub async fn check_token(
+        &self,
+        login: Result<TokenSubject, AwsError>,
+        region: &str,
+        by_host: bool,
+        argument: Option<&str>,
+    ) -> Vec<Check> {
+        let limited = self.until(Instant::now() + self.settings().request_timeout).unrecorded();
+        let source = match argument {
+            _ if by_host => "the host name",
+            Some(_) => "the argument region",
+            None => limited.region_source().await,
+        };
+        let ignored = argument.filter(|argument| *argument != region);
+        let ignored = ignored.map_or_else(String::new, |argument| format!(", and not {argument} as given"));
+        let named = Check::good("region", format!("{region}, from {source}{ignored}"));
+        let call = Call::new(Operation::DescribeSecret, NO_SUCH_STAGE);
+        let config = match limited.in_time(&call, limited.region_and_config(Some(region))).await {
+            Ok((_, config)) => config,
+            Err(error) => {
+                let skipped = |item| Check::unknown(item, "Not looked at, since a setting was refused.");
+                let rest = ["credentials", "identity", "token"].map(skipped);
+                return std::iter::once(Check::failed("region", &error)).chain(rest).collect();
+            }
+        };
+        let (credentials, identity, token) = tokio::join!(
+            Box::pin(limited.check_credentials(config)),
+            Box::pin(limited.check_identity(config)),
+            Box::pin(limited.check_signing(login, region)),
+        );
+        vec![named, credentials, identity, token]
+    }
+
+    /// Whether a token can be signed.
+    async fn check_signing(&self, login: Result<TokenSubject, AwsError>, region: &str) -> Check {
+        const ITEM: &str = "token";
+        let signed = async {
+            let login = login?;
+            let token = self.sign_token(&login, region).await?;
+            Ok::<_, AwsError>((login.action().permission(), login.to_string(), token.lifetime))
+        };
+        match signed.await {
+            Ok((permission, login, lifetime)) => Check::good(
+                ITEM,
+                format!(
+                    "A token for {permission} as {login} was signed, to be used for {} seconds.",
+                    lifetime.as_secs()
+                ),
+            ),
+            Err(error) => Check::failed(ITEM, &error),
+        }
     }
 
     async fn check_base(&self) -> Vec<Check> {

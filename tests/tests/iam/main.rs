@@ -1,5 +1,6 @@
 //! Logging in with IAM tokens, end to end.
 
+mod check;
 mod functions;
 mod ground;
 mod logins;

@@ -51,8 +51,9 @@ const MONITORS: [&str; 13] = [
 ];
 
 /// For superusers, until they grant them.
-const SUPERUSERS: [&str; 29] = [
+const SUPERUSERS: [&str; 30] = [
     "secretlink_check(secret_id text)",
+    "secretlink_check(host text, username text, port integer, region text, options text)",
     "check_rotation",
     "connect_with_iam",
     "connect_with_secret",
@@ -92,7 +93,7 @@ pub fn uses(client: &mut Client) -> Vec<(String, String)> {
     let rows = client
         .query(
             "SELECT CASE proname WHEN 'secretlink_check' THEN format('%s(%s)', proname, pg_get_function_identity_arguments(p.oid))
-                    ELSE proname END, format('SELECT %s.%I(%s)', pronamespace::regnamespace, proname,
+                    ELSE proname::text END, format('SELECT %s.%I(%s)', pronamespace::regnamespace, proname,
                     (SELECT string_agg(format('(SELECT NULL::%s)', format_type(t, NULL)), ', ' ORDER BY n) FROM unnest(proargtypes) WITH ORDINALITY a(t, n)))
              FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
              WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')

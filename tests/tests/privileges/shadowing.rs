@@ -191,6 +191,7 @@ fn nothing_is_run(schema: &str) {
         format!("CREATE ROLE {role}"),
         format!("SELECT {schema}.unsync_role('{role}')"),
         format!("SELECT {schema}.secretlink_check(), {schema}.secretlink_check('{secret}')"),
+        format!("SELECT {schema}.secretlink_check(host => 'localhost', username => 'u', region => 'us-east-1')"),
         format!("SELECT {schema}.dblink_disconnect(), {schema}.dblink_disconnect('c'), {schema}.dblink_disconnect('u')"),
     ];
     // Each column of each type as the key.
