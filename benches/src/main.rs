@@ -12,6 +12,7 @@ mod connect;
 mod first_error;
 mod first_fetch;
 mod growth;
+mod iam_tokens;
 mod measure;
 mod memory;
 mod one_row;
@@ -78,6 +79,7 @@ fn main() {
     setting.install_the_others();
     let boto3 = Boto3::install(&mut setting.session(), &moto.endpoint());
     measure(secrets_in_sql::each(&setting, boto3.as_ref()), rounds);
+    measure(iam_tokens::each(&setting), rounds);
     measure(secrets_in_sql::first(&setting, boto3.as_ref()), rounds);
     measure(connect::first_with_cached_secret(&setting), rounds);
     for memory in [Memory::Resident, Memory::Private] {
