@@ -1,4 +1,4 @@
-//! What stands in for RDS: says whether an IAM token is a good one.
+//! What stands in for RDS and Aurora DSQL: says whether an IAM token is a good one.
 //!
 //! A Postgres that authenticates by LDAP asks it: `hostssl … ldap` wants the password in clear text inside TLS,
 //! as RDS does, and a simple bind carries a password of any length. The signature is computed here once more,
@@ -27,7 +27,7 @@ pub struct Verdict {
 struct Rules {
     /// Access key, secret key and session token that are good.
     credentials: Vec<(String, String, Option<String>)>,
-    /// `host:port` that must be signed.
+    /// What must be signed: `host:port`, and for Aurora DSQL `host`.
     place: String,
     /// How far the database's clock is ahead.
     clock_ahead: Duration,
@@ -76,6 +76,11 @@ impl TokenVerifier {
     /// The `host:port` that must be signed, from now on.
     pub fn expect(&self, host: &str, port: u16) {
         self.rules().place = format!("{host}:{port}");
+    }
+
+    /// Is Aurora DSQL from now on: the host is signed, and neither port nor user.
+    pub fn expect_dsql(&self, host: &str) {
+        self.rules().place = host.to_owned();
     }
 
     /// Takes tokens of these credentials only.
@@ -180,7 +185,13 @@ fn judge(rules: &Rules, user: &str, token: &str) -> Result<(), String> {
         let found = parameters.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| decode(value)).ok_or(format!("it has no {name}"))
     };
-    if value("Action")? != "connect" || value("DBUser")? != user {
+    let wanted = match (rules.place.contains(':'), user) {
+        (true, user) => ("connect", Some(user), "rds-db"),
+        (false, "admin") => ("DbConnectAdmin", None, "dsql"),
+        (false, _) => ("DbConnect", None, "dsql"),
+    };
+    let (action, signed_user, service_wanted) = wanted;
+    if value("Action")? != action || value("DBUser").ok().as_deref() != signed_user {
         return Err("it is for somebody else".into());
     }
     if rules.forbidden.iter().any(|forbidden| forbidden == user) {
@@ -202,7 +213,7 @@ fn judge(rules: &Rules, user: &str, token: &str) -> Result<(), String> {
     let [key, day, region, service, end] = credential.split('/').collect::<Vec<_>>()[..] else {
         return Err("its credential has other parts".into());
     };
-    if (service, end) != ("rds-db", "aws4_request") || !date.starts_with(day) {
+    if (service, end) != (service_wanted, "aws4_request") || !date.starts_with(day) {
         return Err("its scope is another".into());
     }
     let known = rules.credentials.iter().find(|(known, ..)| known == key);
