@@ -4,7 +4,7 @@ use pgrx::prelude::*;
 use secretlink_aws::Check;
 
 use super::error::ArgumentError;
-use super::{options_with, port_number, required};
+use super::{optional, options_with, port_number, required};
 use crate::backend::process::report::OrRaise;
 use crate::backend::text::Text;
 use crate::error::Error;
@@ -56,7 +56,7 @@ fn check_iam_login(
             ("user", "username", Some(user)),
             ("port", "port", Some(port.to_string())),
         ];
-        crate::check::check_iam_login(options_with(options, given)?, region.map(|region| region.0))
+        crate::check::check_iam_login(options_with(options, given)?, optional(region, "region")?)
     };
     rows(checks().or_raise())
 }
