@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "check_all_role_sync v f u",
+                "check_all_role_sync v t u",
                 "check_role_sync v f u",
                 "check_rotation v f r",
                 "connect_with_iam v f r",

@@ -68,6 +68,50 @@ fn the_region_is_that_of_the_host_then_of_the_argument_then_of_the_settings() {
     assert!(token.starts_with(&format!("{id}.dsql.us-east-2.on.aws/?Action=DbConnect&")), "{token}");
 }
 
+/// Hosts and users as people write them: what is signed is the host as given, and for every user of RDS `connect`.
+#[test]
+fn odd_hosts_and_users() {
+    let local = local(|local| local);
+    let mut client = local.connect("postgres", "postgres");
+    for (arguments, start) in [
+        (
+            "'DB.Abc.EU-West-1.RDS.AmazonAWS.com', 'u'",
+            "DB.Abc.EU-West-1.RDS.AmazonAWS.com:5432/?Action=connect&DBUser=u&",
+        ),
+        ("'db.abc.eu-west-1.rds.amazonaws.com.', 'u'", "db.abc.eu-west-1.rds.amazonaws.com:5432/?"),
+        (
+            "'db.abc.eu-west-1.rds.amazonaws.com', 'admin', '6432'",
+            "db.abc.eu-west-1.rds.amazonaws.com:6432/?Action=connect&DBUser=admin&",
+        ),
+        (
+            "'p.proxy-abc.eu-west-1.rds.amazonaws.com', ' '",
+            "p.proxy-abc.eu-west-1.rds.amazonaws.com:5432/?Action=connect&DBUser=%20&",
+        ),
+        ("'::1', 'a=b'", "[::1]:5432/?Action=connect&DBUser=a%3Db&"),
+        (
+            "'[2001:DB8::7]', U&'\\00e9 \\4e2d'",
+            "[2001:DB8::7]:5432/?Action=connect&DBUser=%C3%A9%20%E4%B8%AD&",
+        ),
+        ("'192.0.2.7', E'\\t+%'", "192.0.2.7:5432/?Action=connect&DBUser=%09%2B%25&"),
+        ("'localhost', 'Admin'", "localhost:5432/?Action=connect&DBUser=Admin&"),
+        ("'X.dsql.us-east-1.on.aws', 'admin', 1", "X.dsql.us-east-1.on.aws/?Action=DbConnectAdmin&X-Amz"),
+        ("'x.dsql-fnh4.us-east-1.on.aws', 'Admin'", "x.dsql-fnh4.us-east-1.on.aws/?Action=DbConnect&X-Amz"),
+        (
+            "'kiabtryygvodbuwxtb7lljaxae', 'a&b'",
+            "kiabtryygvodbuwxtb7lljaxae.dsql.us-east-1.on.aws/?Action=DbConnect&X-Amz",
+        ),
+        // Neither is one: a letter too few, and a domain of somebody else's.
+        ("'kiabtryygvodbuwxtb7lljaxa', 'u'", "kiabtryygvodbuwxtb7lljaxa:5432/?Action=connect&"),
+        (
+            "'x.dsql.us-east-1.on.aws.evil.example', 'admin'",
+            "x.dsql.us-east-1.on.aws.evil.example:5432/?Action=connect&",
+        ),
+    ] {
+        let token = text(&mut client, &format!("SELECT iam_auth_token({arguments})"));
+        assert!(token.starts_with(start), "{arguments}: {token}");
+    }
+}
+
 #[test]
 fn what_cannot_be() {
     let local = local(|local| local.conf("secretlink.region = ''"));
@@ -83,7 +127,7 @@ fn what_cannot_be() {
         ("'h/x', 'u', region => 'us-east-1'", "22023", "host name of the database is not valid"),
         ("'h,i', 'u', region => 'us-east-1'", "22023", "host name of the database is not valid"),
         ("'h', 'u', region => 'US'", "22023", "AWS region is not valid"),
-        ("'h', 'u', region => ''", "22023", "AWS region is not valid"),
+        ("'h', 'u', region => ''", "22023", "argument \"region\" must not be empty"),
         ("'h', 'u'", "22023", "AWS region of host \"h\" is not known"),
         (
             "'d.global-a.global.rds.amazonaws.com', 'u'",
