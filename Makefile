@@ -49,7 +49,7 @@ test-majors: test test-18 ## Run everything on PostgreSQL 15, 17 and 18
 check-19: deps ## Compile the code for PostgreSQL 19, with the pgrx that knows it (as root)
 	@scripts/test-release.sh forky-19 scripts/check-19.sh
 
-storm: install-dev ## Rotate a thousand secrets, with something going wrong in each; takes an hour
+storm: install-dev ## Rotate a thousand secrets, with something going wrong in each; takes a quarter of an hour
 	@$(SETUP); ROTATIONS=$${ROTATIONS:-1000} cargo test --workspace $$FEATURES,pg_test --test rotation -- --nocapture whatever_goes_wrong
 
 bench: ## Measure against contrib dblink and boto3, side by side

@@ -85,6 +85,22 @@ impl Process {
         self.signal(libc::SIGQUIT);
     }
 
+    /// End it and every process that it has started, with SIGKILL: of a postmaster, the whole server.
+    pub fn kill_with_children(self) {
+        let all = fs::read_dir("/proc").into_iter().flatten();
+        let processes = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let parent = self.pid.to_string();
+        let children: Vec<Self> = processes
+            .map(|pid| Self { pid })
+            .filter(|process| process.status_field("PPid").as_ref() == Some(&parent))
+            .collect();
+        // The first, so that it starts no other.
+        self.kill();
+        for child in children {
+            child.kill();
+        }
+    }
+
     fn signal(self, signal: libc::c_int) {
         // SAFETY: kill only sends a signal. Should the process have ended and its id have been given
         // to another just now, only a test on a throw-away machine would notice.

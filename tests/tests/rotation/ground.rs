@@ -42,6 +42,14 @@ impl Ground {
 
     /// A rotating server that is a little different.
     pub fn with(adjust: impl FnOnce(ClusterBuilder) -> ClusterBuilder) -> Self {
+        Self::with_both(adjust, |remote| remote)
+    }
+
+    /// Two servers that are a little different.
+    pub fn with_both(
+        adjust: impl FnOnce(ClusterBuilder) -> ClusterBuilder,
+        adjust_remote: impl FnOnce(ClusterBuilder) -> ClusterBuilder,
+    ) -> Self {
         let relay = SecretsRelay::to(moto());
         let local = Cluster::local_with_endpoint(&relay.endpoint())
             .preload(true)
@@ -52,7 +60,7 @@ impl Ground {
             .conf("secretlink.max_attempts = 1")
             .conf("secretlink.rotation_min_age = 0")
             .conf("secretlink.reconcile_interval = 1");
-        let remote = Cluster::remote().conf("log_statement = 'all'").start();
+        let remote = adjust_remote(Cluster::remote().conf("log_statement = 'all'")).start();
         Self { local: adjust(local).start(), remote, relay }
     }
 
