@@ -1,6 +1,7 @@
 //! Throw-away Postgres clusters.
 
 mod builder;
+mod copy;
 mod single_user;
 
 pub use builder::ClusterBuilder;

@@ -24,6 +24,14 @@ pub struct Moto {
 }
 
 impl Moto {
+    /// The Python that has moto: `MOTO_PYTHON`, else that of the project's own virtual environment.
+    pub fn python() -> PathBuf {
+        std::env::var_os("MOTO_PYTHON").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/moto-venv/bin/python3"),
+            PathBuf::from,
+        )
+    }
+
     /// Start one and wait until it answers.
     pub fn start() -> Self {
         for _ in 0..5 {
@@ -61,7 +69,7 @@ impl Moto {
     fn launch() -> Result<Self, String> {
         let directory = TempDir::new();
         let port = free_port();
-        let program = python();
+        let program = Self::python();
         let log = File::create(directory.path().join("log")).expect("cannot make moto's log");
         let process = Command::new(&program)
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("moto_server.py"))
@@ -97,12 +105,4 @@ impl Drop for Moto {
         let _ = self.process.wait();
         self.guardian.release();
     }
-}
-
-/// The Python that has moto: `MOTO_PYTHON`, else that of the project's own virtual environment.
-fn python() -> PathBuf {
-    std::env::var_os("MOTO_PYTHON").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/moto-venv/bin/python3"),
-        PathBuf::from,
-    )
 }

@@ -54,6 +54,11 @@ impl Process {
         });
     }
 
+    /// The process that has started it.
+    pub fn parent(self) -> Option<Self> {
+        Some(Self { pid: self.status_field("PPid")?.parse().ok()? })
+    }
+
     /// What it calls itself: for a server process what `ps` shows, such as `postgres: secretlink`.
     pub fn title(self) -> String {
         let title = fs::read(self.file("cmdline")).unwrap_or_default();
@@ -89,11 +94,8 @@ impl Process {
     pub fn kill_with_children(self) {
         let all = fs::read_dir("/proc").into_iter().flatten();
         let processes = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let parent = self.pid.to_string();
-        let children: Vec<Self> = processes
-            .map(|pid| Self { pid })
-            .filter(|process| process.status_field("PPid").as_ref() == Some(&parent))
-            .collect();
+        let children: Vec<Self> =
+            processes.map(|pid| Self { pid }).filter(|process| process.parent() == Some(self)).collect();
         // The first, so that it starts no other.
         self.kill();
         for child in children {

@@ -237,7 +237,11 @@ impl ClusterBuilder {
 
     fn default_hba(&self) -> &'static [&'static str] {
         match self.flavour {
-            Flavour::Plain | Flavour::Local => &["local all all trust", "host all all 127.0.0.1/32 trust"],
+            Flavour::Plain | Flavour::Local => &[
+                "local all all trust",
+                "local replication postgres trust",
+                "host all all 127.0.0.1/32 trust",
+            ],
             Flavour::Remote => &["local all postgres trust", "hostssl all all 127.0.0.1/32 scram-sha-256"],
         }
     }

@@ -142,7 +142,6 @@ pub fn strike(target: &Target<'_>, moment: Moment, blow: Blow) -> Arc<AtomicBool
     let arn = arn["ARN"].as_str().unwrap().to_owned();
     let fallen = Arc::new(AtomicBool::new(false));
     let counts: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
-    let postmaster = Process::new(ground.local.postmaster_pid());
     let fault = {
         let fallen = fallen.clone();
         Arc::new(move |done: &str, sender: &dyn Fn() -> Option<Process>| {
@@ -158,11 +157,14 @@ pub fn strike(target: &Target<'_>, moment: Moment, blow: Blow) -> Arc<AtomicBool
             }
             let sender = sender();
             let end = move || {
-                let Some(worker) = sender else { return };
+                let Some((worker, postmaster)) = sender.and_then(|worker| Some((worker, worker.parent()?)))
+                else {
+                    return;
+                };
                 match blow {
                     Blow::WorkerKilled | Blow::LateKilled => worker.kill(),
                     Blow::WorkerTerminated => worker.terminate(),
-                    Blow::CallerKilled => caller.kill(),
+                    Blow::CallerKilled if caller.is_alive() => caller.kill(),
                     Blow::ServerStopped => postmaster.quit(),
                     Blow::ServerKilled => postmaster.kill_with_children(),
                     _ => return,
@@ -297,7 +299,7 @@ pub fn faults_end<'a>(ground: &mut Ground, relays: impl Iterator<Item = &'a Serv
 }
 
 /// A role of the other server behind a relay.
-fn behind_a_relay<'a>(ground: &'a Ground, name: &str) -> (Subject<'a>, Option<ServerRelay>) {
+pub fn behind_a_relay<'a>(ground: &'a Ground, name: &str) -> (Subject<'a>, Option<ServerRelay>) {
     let (subject, relay) = (ground.subject(name), ServerRelay::to(ground.remote.port()));
     let mut value = subject.at("AWSCURRENT");
     value["port"] = json!(relay.port());

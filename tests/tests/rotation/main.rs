@@ -6,9 +6,11 @@
 mod alternating;
 mod company;
 mod crashes;
+mod failover;
 mod ground;
 mod logins;
 mod managed;
+mod oracle;
 mod refusals;
 mod schedules;
 mod single_user;
