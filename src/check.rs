@@ -8,6 +8,7 @@ use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, server};
 use crate::connect::login_check;
 use crate::error::Error;
+use crate::rotation::history;
 use crate::secrets::client;
 use crate::settings::{self, sync::PasswordSync};
 use crate::sync::{roles, states};
@@ -51,6 +52,7 @@ pub fn check_iam_login(options: Options, region: Option<String>) -> Result<Vec<C
 fn of_server() -> Vec<Check> {
     let mut checks = vec![versions(), preloaded(), sync_worker(), cache_worker(), rotation_worker()];
     checks.extend(citus());
+    checks.extend(schedules());
     checks
 }
 
@@ -120,6 +122,50 @@ fn cache_worker() -> Check {
 fn rotation_worker() -> Check {
     let none = server::is_standby().then_some("There is none on a standby.");
     worker("rotation worker", &doorbell::ROTATION, none)
+}
+
+/// Whether all secrets were rotated in their windows, where schedules are kept and may be seen.
+fn schedules() -> Option<Check> {
+    const ITEM: &str = "rotation schedules";
+    let tables = history::find_tables()?;
+    let sql = format!(
+        "SELECT pg_catalog.has_table_privilege({}, 'SELECT')::pg_catalog.text",
+        pgrx::spi::quote_literal(&tables.schedules)
+    );
+    if history::text(&sql, &[]).as_deref() != Some("true") {
+        return None;
+    }
+    let count = |condition: &str| -> i64 {
+        let sql = format!(
+            "SELECT pg_catalog.count(*)::pg_catalog.text FROM {} WHERE state OPERATOR(pg_catalog.<>) 'aws' AND {condition}",
+            tables.schedules
+        );
+        history::text(&sql, &[]).and_then(|count| count.parse().ok()).unwrap_or_default()
+    };
+    let all = count("true");
+    if all == 0 {
+        return None;
+    }
+    let inert = count("state OPERATOR(pg_catalog.=) 'inert'");
+    let overdue = count(
+        "state OPERATOR(pg_catalog.<>) 'inert' AND (last_error IS NOT NULL \
+             OR pg_catalog.upper(\"window\") OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp())",
+    );
+    Some(match (overdue, inert) {
+        (0, 0) => Check::good(ITEM, format!("No secret is overdue, of {all}.")),
+        (0, _) => Check::bad(
+            ITEM,
+            format!(
+                "Of {all} schedules {inert} are inert: they came with a backup, or from another cluster."
+            ),
+            "Use schedule_rotation to take them over, or unschedule_rotation.",
+        ),
+        _ => Check::bad(
+            ITEM,
+            format!("Of {all} secrets {overdue} were not rotated in their last window, or are overdue."),
+            "See last_error in rotation_schedule, and rotation_history.",
+        ),
+    })
 }
 
 /// Whether a worker runs. `none` says why there is to be none, if so.

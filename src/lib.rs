@@ -54,6 +54,7 @@ pub extern "C-unwind" fn _PG_init() {
             secrets::cache::init();
             sync::init();
             rotation::registry::init();
+            rotation::restored::note();
             workers::init();
         }
     } else {

@@ -58,6 +58,8 @@ pub struct Tables {
     pub runs: String,
     /// `schema.rotation_plan`
     pub plans: String,
+    /// `schema.rotation_schedule`
+    pub schedules: String,
 }
 
 /// Finds the tables; `None` if the extension is not installed in this database.
@@ -75,7 +77,12 @@ pub fn find_tables() -> Option<Tables> {
              AND d.objid OPERATOR(pg_catalog.=) c.oid AND d.refobjid OPERATOR(pg_catalog.=) e.oid \
          WHERE e.extname OPERATOR(pg_catalog.=) 'secretlink' AND c.relname OPERATOR(pg_catalog.=) 'rotation_run'";
     let schema = text(sql, &[])?;
-    Some(Tables { runs: format!("{schema}.rotation_run"), plans: format!("{schema}.rotation_plan") })
+    let named = |name| format!("{schema}.{name}");
+    Some(Tables {
+        runs: named("rotation_run"),
+        plans: named("rotation_plan"),
+        schedules: named("rotation_schedule"),
+    })
 }
 
 /// The first value of the first row. What SPI itself finds wrong raises ERROR; there is nothing else.

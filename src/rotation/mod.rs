@@ -12,4 +12,5 @@ pub mod history;
 pub mod notice;
 pub mod plans;
 pub mod registry;
+pub mod restored;
 pub mod scheduling;

@@ -123,7 +123,8 @@ pub fn remove(tables: &Tables, secret: &str) -> bool {
 
 /// As `system_identifier` is kept: a row of another cluster's means nothing here.
 fn system(issuer: Issuer) -> String {
-    issuer.system.to_string()
+    // As `pg_control_system` has it.
+    issuer.system.cast_signed().to_string()
 }
 
 /// Plans whose time has come, the oldest first, and how many there are in all.

@@ -9,7 +9,7 @@ use super::doorbell;
 use crate::backend::process::{server, worker};
 use crate::rotation::drive::Worker;
 use crate::rotation::error::RotationError;
-use crate::rotation::{history, plans, registry};
+use crate::rotation::{history, plans, registry, restored};
 use crate::settings;
 
 /// How long the launcher waits for a worker that has just been started.
@@ -105,6 +105,9 @@ pub unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::Datum) 
         // Of those that others are at, none is ours.
         if history::due(rotation.tables()).into_iter().any(|row| rotation.take_up(row)) {
             continue;
+        }
+        if !restored::leave_schedules_to_the_original(rotation.tables()) {
+            break;
         }
         let (plans, all) = plans::due(rotation.tables(), rotation.issuer());
         registry::set_backlog(all);

@@ -1,7 +1,7 @@
 //! Schedules, and whose turn it is.
 
-use crate::ground::{Ground, PATIENCE, Subject, api, ground};
-use secretlink_e2e::{StopMode, db_error, eventually};
+use crate::ground::{Ground, PATIENCE, Subject, api, ground, moto};
+use secretlink_e2e::{Cluster, SecretsRelay, StopMode, db_error, eventually};
 use std::time::Duration;
 
 impl Subject<'_> {
@@ -122,6 +122,44 @@ fn a_rotation_that_fails_is_tried_again_in_its_window() {
         last => Err(format!("{last:?}")),
     });
     subject.assert_at_rest();
+}
+
+/// It has the same system identifier as the original, and the same tables.
+#[test]
+fn schedules_of_a_backup_are_inert() {
+    let ground = Ground::start();
+    let subject = ground.subject("backup");
+    let before = subject.at("AWSCURRENT");
+    subject.schedule("rate(4 hours)");
+    subject.shift("-1 min", "1 hour");
+    let mut local = ground.local.base_backup();
+    local.start();
+    let copy = Ground { local, remote: Cluster::plain().start(), relay: SecretsRelay::to(moto()) };
+    let (secret, role) = (subject.secret.clone(), subject.role.clone());
+    let copied = Subject { ground: &copy, server: subject.server, secret, role };
+    eventually("the schedule is inert", PATIENCE, || match copied.state().as_str() {
+        "inert" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let hint: Option<String> = copy
+        .session()
+        .query_one("SELECT hint FROM secretlink_check() WHERE item = 'rotation schedules'", &[])
+        .unwrap()
+        .get(0);
+    assert!(hint.unwrap().contains("schedule_rotation"));
+    assert_eq!(copied.causes(), []);
+    // The original goes on.
+    look(&ground);
+    eventually("it was rotated", PATIENCE, || match subject.causes() {
+        causes if causes == [done("schedule", "succeeded")] => Ok(()),
+        causes => Err(format!("{causes:?}")),
+    });
+    assert!(!subject.logs_in(&before));
+    // What the copy takes over is its own, after a crash, too.
+    copied.schedule("rate(4 hours)");
+    assert_eq!(copied.state(), "waiting");
+    look(&copy);
+    assert_eq!(copied.state(), "waiting");
 }
 
 #[test]
