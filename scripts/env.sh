@@ -79,6 +79,7 @@ install_extension() {
 
 # What needs no build: who imports whom, spelling, TOML, licences and sources of the dependencies.
 lint_texts() {
+    python3 -B scripts/test_circles.py --quiet
     python3 scripts/circles.py
     "$LINT_VENV/bin/typos"
     # By name: taplo would walk through target/, where whole Debian roots may be.

@@ -8,6 +8,9 @@
 //! Nothing here knows Postgres's backend. Who runs a rotation carries out one [`Next`] after the other, and
 //! writes down before each how far the run has come.
 
+#![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+
 mod account;
 mod alternate;
 mod calendar;
