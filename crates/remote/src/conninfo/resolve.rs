@@ -27,17 +27,12 @@ pub struct ConnInfo {
     pub user: String,
     /// The database name, not empty.
     pub dbname: String,
-    /// Whether the string itself gives a password (not the service file, environment or password
-    /// file).
-    pub password_given: bool,
     /// `options`, a startup parameter.
     pub options: Option<String>,
     /// `application_name`, or else `fallback_application_name`.
     pub application_name: Option<String>,
     /// Settings that come from the environment alone, with their values.
     pub settings: Vec<(&'static str, String)>,
-    /// `client_encoding`. `auto` is `None`: a backend has its own encoding, not one of a locale.
-    pub client_encoding: Option<String>,
     /// Everything about TLS.
     pub ssl: SslOptions,
     /// `channel_binding`.
@@ -123,7 +118,6 @@ impl Options {
     /// A value that makes no sense or that secretlink cannot honour, and trouble with the service
     /// file. Never trouble with the password file, as in libpq: see [`ConnInfo::warnings`].
     pub fn resolve(mut self, environment: &Environment) -> Result<ConnInfo, ConnInfoError> {
-        let password_given = self.has_password();
         let mode_given = self.get("sslmode").is_some();
         // Before the service file is read: keys in it would pass for those of whoever connects, and are
         // refused below.
@@ -151,11 +145,9 @@ impl Options {
         let application_name = self.get("application_name").or(self.get("fallback_application_name"));
         Ok(ConnInfo {
             hosts,
-            password_given,
             options: text("options"),
             settings: settings(environment),
             application_name: application_name.filter(|name| !name.is_empty()).map(str::to_owned),
-            client_encoding: text("client_encoding").filter(|encoding| encoding != "auto"),
             channel_binding: choose(
                 "channel_binding",
                 self.get("channel_binding"),
