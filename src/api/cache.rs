@@ -9,7 +9,7 @@ use crate::backend::process::report::OrRaise;
 use crate::backend::process::server;
 use crate::backend::text::Text;
 use crate::error::Error;
-use crate::secrets::cache::{self, Subject, Told};
+use crate::secrets::cache::{self, SharedError, Subject};
 use crate::settings;
 
 /// Reads a secret again, whatever is cached of it. Returns the version id now cached.
@@ -87,7 +87,7 @@ fn secret_cache_entries() -> TableIterator<
             bigint(entry.hits),
             region.map(Text),
             given(key.role_arn),
-            entry.error.map(|report| Text(Told::from_bytes(&report).to_string())),
+            entry.error.map(|report| Text(SharedError::from_bytes(&report).to_string())),
             kind,
         )
     }))

@@ -11,7 +11,7 @@ use super::{optional, required};
 use crate::backend::process::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
 use crate::error::Error;
-use crate::secrets::cache::{ForgetAtEnd, Request, Wanted};
+use crate::secrets::cache::{ForgetAtEnd, SecretRequest, Wanted};
 use crate::secrets::client;
 use crate::secrets::error::SecretsError;
 
@@ -28,7 +28,7 @@ fn read(
         stage: optional(version_stage, "version_stage")?,
         version_id: optional(version_id, "version_id")?,
     };
-    Ok(Request::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()?)
+    Ok(SecretRequest::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()?)
 }
 
 /// The secret as JSON, as it is stored.

@@ -9,7 +9,7 @@ use crate::backend::text::ServerText;
 use crate::connect::conninfo::GivenBy;
 use crate::connect::credential::{Credential, IamToken};
 use crate::connect::error::ConnectionError;
-use crate::connect::foreign_server::{self, Said};
+use crate::connect::foreign_server::{self, ServerLogin};
 use crate::connect::login;
 use crate::connect::recipe::{Made, Recipe, Way};
 use crate::session::name::is_like_connection_string;
@@ -51,8 +51,8 @@ impl Destination {
     ///
     /// # Errors
     /// As [`Destination::read`].
-    pub fn of_server(said: Said) -> Result<Destination, ConnectionError> {
-        let Said { options, credential, by } = said;
+    pub fn of_server(said: ServerLogin) -> Result<Destination, ConnectionError> {
+        let ServerLogin { options, credential, by } = said;
         Destination { options, given_by: GivenBy::Server, credential, way: Some(Way::Server(by)) }.checked()
     }
 

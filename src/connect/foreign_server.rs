@@ -41,7 +41,7 @@ const ANY_LIBPQ: u16 = u16::MAX;
 const THIS_LIBPQ: u16 = pgrx::pg_sys::PG_MAJORVERSION_NUM as u16;
 
 /// What a foreign server and a user mapping say.
-pub struct Said {
+pub struct ServerLogin {
     /// The connection keywords.
     pub options: Options,
     /// What to log in with. Only servers of our own wrapper have a secret.
@@ -75,7 +75,7 @@ struct Definition {
 /// # Errors
 /// If a stored value is one that no connection keyword can have, or the mapping has a secret that is
 /// not for this server.
-pub fn find(name: ServerText) -> Result<Option<Said>, ConnectionError> {
+pub fn find(name: ServerText) -> Result<Option<ServerLogin>, ConnectionError> {
     let read_at = changes::count();
     ForeignServer::find(name).map(|server| read(&server, user::current(), read_at)).transpose()
 }
@@ -90,7 +90,7 @@ impl ServerUse {
     ///
     /// # Errors
     /// If the server is gone, and as [`find`].
-    pub fn ask_again(&self) -> Result<Said, ConnectionError> {
+    pub fn ask_again(&self) -> Result<ServerLogin, ConnectionError> {
         let read_at = changes::count();
         let server =
             ForeignServer::by_id(self.id).ok_or_else(|| ConnectionError::ServerGone(self.name.clone()))?;
@@ -107,7 +107,7 @@ impl ServerUse {
     ///
     /// # Errors
     /// As [`ServerUse::ask_again`].
-    pub fn ask_if_changed(&self) -> Result<Option<Said>, ConnectionError> {
+    pub fn ask_if_changed(&self) -> Result<Option<ServerLogin>, ConnectionError> {
         let said = self.ask_again()?;
         if said.by.definition != self.definition {
             return Ok(Some(said));
@@ -117,7 +117,11 @@ impl ServerUse {
     }
 }
 
-fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result<Said, ConnectionError> {
+fn read(
+    server: &ForeignServer,
+    user: pgrx::pg_sys::Oid,
+    read_at: u64,
+) -> Result<ServerLogin, ConnectionError> {
     let is_ours = server.is_ours();
     let of_server = value(server.options(), SECRET_ID).filter(|_| is_ours);
     // The mapping before USAGE, as in contrib dblink: whoever has neither is told of the mapping.
@@ -139,7 +143,7 @@ fn read(server: &ForeignServer, user: pgrx::pg_sys::Oid, read_at: u64) -> Result
     let iam_auth = value(server.options(), IAM_AUTH).filter(|_| is_ours).and_then(boolean) == Some(true);
     let iam_host = value(server.options(), IAM_HOST).filter(|_| is_ours).map(str::to_owned);
     let identity = identity(server.options());
-    Ok(Said {
+    Ok(ServerLogin {
         credential: match secret_id.clone() {
             Some(id) => Credential::Secret { id, identity, iam_host },
             // A mapping with a password of its own does without a token.

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use crate::connect::conninfo::Candidate;
 use crate::connect::error::ConnectionError;
-use crate::secrets::cache::{self, Moment, Request, Sealed, Wanted};
+use crate::secrets::cache::{self, Moment, Sealed, SecretRequest, Wanted};
 use crate::secrets::watch::UsedSecret;
 
 /// Yields the current version of a secret, then one that is newer, then the pending one.
 pub struct SecretCandidates {
     id: String,
-    current: Request,
+    current: SecretRequest,
     /// The version that turned out to be the current one.
     current_version: String,
     /// What was cached when this began, as the cache counts.
@@ -67,7 +67,7 @@ impl SecretCandidates {
         given_credentials: bool,
     ) -> Result<(SecretCandidates, Candidate), ConnectionError> {
         let (began, generation) = (cache::now(), cache::generation());
-        let current = Request::new(&id, VersionSelector::default(), identity)?;
+        let current = SecretRequest::new(&id, VersionSelector::default(), identity)?;
         let sealed = current.get(&Wanted::Fresh)?;
         let mut candidates = SecretCandidates {
             id,

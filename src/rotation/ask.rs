@@ -74,7 +74,7 @@ pub fn rotate(
         server::at_exit(at_exit);
     }
     let waiting = Waiting::begin(&Request { secret: secret.to_owned(), strategy, master })?;
-    waiting.answer().map_err(|told| SecretsError::Told(told).into())
+    waiting.answer().map_err(|error| SecretsError::Shared(error).into())
 }
 
 /// What a login depends on besides the secret.

@@ -4,14 +4,14 @@
 //! forgotten is in the table of runs, see [`super::history`].
 
 use pgrx::pg_sys;
-use secretlink_cache::Told;
+use secretlink_cache::SharedError;
 use secretlink_core::Report;
 use secretlink_rotation::Strategy;
 use std::time::Duration;
 
 use super::error::RotationError;
+use crate::backend::process::shared_block::SharedBlock;
 use crate::backend::process::shared_memory::{Shared, SharedData};
-use crate::backend::process::shared_words::SharedWords;
 use crate::backend::process::short_text::ShortText;
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{server, shared_memory};
@@ -98,7 +98,7 @@ unsafe impl SharedData for Registry {}
 
 static REGISTRY: Shared<Registry> = Shared::new(c"secretlink rotations");
 /// Wakes those who wait. It holds no data.
-static ANSWERS: SharedWords = SharedWords::new(c"secretlink rotation answers");
+static ANSWERS: SharedBlock = SharedBlock::new(c"secretlink rotation answers");
 
 /// Has the memory made. To be called while the library is preloaded.
 pub fn init() {
@@ -165,7 +165,7 @@ impl Waiting {
     }
 
     /// Waits for the answer. Interrupts act here.
-    pub fn answer(&self) -> Result<String, Told> {
+    pub fn answer(&self) -> Result<String, SharedError> {
         let answer = loop {
             let answer = with(|registry| {
                 let slot = registry.slots.iter_mut().find(|slot| slot.id == self.0)?;
@@ -179,7 +179,7 @@ impl Waiting {
         ANSWERS.end_wait();
         match answer {
             (true, version_id) => Ok(version_id),
-            (false, report) => Err(Told::from_bytes(report.as_bytes())),
+            (false, report) => Err(SharedError::from_bytes(report.as_bytes())),
         }
     }
 }
@@ -252,7 +252,7 @@ pub fn answer_run(run: i64, result: Result<&str, &dyn Report>) {
 fn answer_where(result: Result<&str, &dyn Report>, is_it: impl Fn(&Slot) -> bool) {
     let (good, answer) = match result {
         Ok(version_id) => (true, version_id.to_owned()),
-        Err(error) => (false, String::from_utf8_lossy(&Told::bytes_of(error)).into_owned()),
+        Err(error) => (false, String::from_utf8_lossy(&SharedError::bytes_of(error)).into_owned()),
     };
     with(|registry| {
         for slot in registry.slots.iter_mut().filter(|slot| slot.is(State::Claimed) && is_it(slot)) {
@@ -287,7 +287,7 @@ pub fn worker_begins() {
 /// This process ends. What it had not begun yet is not done; what it had is taken up by another.
 pub fn worker_ends() {
     let worker = server::process_id();
-    let error = String::from_utf8_lossy(&Told::bytes_of(&RotationError::WorkerEnded)).into_owned();
+    let error = String::from_utf8_lossy(&SharedError::bytes_of(&RotationError::WorkerEnded)).into_owned();
     with(|registry| {
         registry.starting = 0;
         for place in registry.workers.iter_mut().filter(|place| **place == worker) {
@@ -371,7 +371,7 @@ pub fn worker_did_not_start() {
 /// Nobody will carry out what has waited longer than a worker may take to start.
 pub fn give_up_waiting() {
     let now = server::clock();
-    let error = String::from_utf8_lossy(&Told::bytes_of(&RotationError::NoWorker)).into_owned();
+    let error = String::from_utf8_lossy(&SharedError::bytes_of(&RotationError::NoWorker)).into_owned();
     let any = with(|registry| {
         let starved = |slot: &&mut Slot| slot.is(State::Queued) && now - slot.since > 2 * START;
         registry.slots.iter_mut().filter(starved).map(|slot| slot.answer(false, &error)).count() > 0

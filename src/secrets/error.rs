@@ -1,7 +1,7 @@
 //! Why a secret could not be read or written.
 
 use secretlink_aws::AwsError;
-use secretlink_cache::{SealError, Told};
+use secretlink_cache::{SealError, SharedError};
 use secretlink_core::{Report, SqlState};
 use std::time::Duration;
 use thiserror::Error;
@@ -23,7 +23,7 @@ pub enum SecretsError {
     Aws(#[from] AwsError),
     /// What AWS said to another backend that asked for the same secret.
     #[error(transparent)]
-    Told(Told),
+    Shared(SharedError),
     /// A cached value could not be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -43,7 +43,7 @@ impl Report for SecretsError {
             SecretsError::Backend(error) => error.sqlstate(),
             SecretsError::Setting(error) => error.sqlstate(),
             SecretsError::Aws(error) => error.sqlstate(),
-            SecretsError::Told(error) => error.sqlstate(),
+            SecretsError::Shared(error) => error.sqlstate(),
             SecretsError::Seal(_) | SecretsError::Awaited { .. } => SqlState::new("58000"),
         }
     }
@@ -53,7 +53,7 @@ impl Report for SecretsError {
             SecretsError::Backend(error) => error.detail(),
             SecretsError::Setting(error) => error.detail(),
             SecretsError::Aws(error) => error.detail(),
-            SecretsError::Told(error) => error.detail(),
+            SecretsError::Shared(error) => error.detail(),
             SecretsError::Seal(_) => None,
             SecretsError::Awaited { .. } => {
                 Some("Another session is asking AWS for it and has had no answer yet.".into())
@@ -66,7 +66,7 @@ impl Report for SecretsError {
             SecretsError::Backend(error) => error.hint(),
             SecretsError::Setting(error) => error.hint(),
             SecretsError::Aws(error) => error.hint(),
-            SecretsError::Told(error) => error.hint(),
+            SecretsError::Shared(error) => error.hint(),
             SecretsError::Seal(_) | SecretsError::Awaited { .. } => None,
         }
     }

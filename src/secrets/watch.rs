@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 
-use crate::secrets::cache::{self, Request};
+use crate::secrets::cache::{self, SecretRequest};
 
 /// Remembered, to tell when there is another version. It has no password.
 pub struct UsedSecret {
     id: String,
-    current: Request,
+    current: SecretRequest,
     /// The version that was current.
     version_id: String,
     /// What was cached when this was last looked at.
@@ -16,7 +16,7 @@ pub struct UsedSecret {
 
 impl UsedSecret {
     /// `version_id` was current when the cache was at `generation`.
-    pub fn new(id: &str, current: Request, version_id: String, generation: u64) -> UsedSecret {
+    pub fn new(id: &str, current: SecretRequest, version_id: String, generation: u64) -> UsedSecret {
         UsedSecret { id: id.to_owned(), current, version_id, generation: Cell::new(generation) }
     }
 

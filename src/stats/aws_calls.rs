@@ -1,11 +1,11 @@
 //! Calls to AWS by operation and outcome, and how long they took.
 
-use secretlink_aws::{Operation, Outcome};
+use secretlink_aws::{CallOutcome, Operation};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const OPERATIONS: usize = Operation::ALL.len();
-const OUTCOMES: usize = Outcome::ALL.len();
+const OUTCOMES: usize = CallOutcome::ALL.len();
 
 /// The longest latency, in milliseconds, that counts in each bucket of the histogram but the last one,
 /// which has no limit.
@@ -31,7 +31,7 @@ pub struct AwsCalls {
     /// What was asked for.
     pub operation: Operation,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: CallOutcome,
     /// How often.
     pub calls: u64,
     /// How long all of them took together, in milliseconds.
@@ -54,7 +54,7 @@ impl Calls {
         Calls([const { [const { Latencies::new() }; OUTCOMES] }; OPERATIONS])
     }
 
-    pub fn count(&self, operation: Operation, outcome: Outcome, took: Duration) {
+    pub fn count(&self, operation: Operation, outcome: CallOutcome, took: Duration) {
         self.0[operation as usize][outcome as usize].count(took);
     }
 
@@ -65,7 +65,7 @@ impl Calls {
     }
 
     pub fn all(&self) -> Vec<AwsCalls> {
-        let pairs = Operation::ALL.into_iter().flat_map(|op| Outcome::ALL.map(|outcome| (op, outcome)));
+        let pairs = Operation::ALL.into_iter().flat_map(|op| CallOutcome::ALL.map(|outcome| (op, outcome)));
         pairs
             .map(|(operation, outcome)| {
                 let latencies = &self.0[operation as usize][outcome as usize];
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_lists_of_all_are_in_order() {
         assert!(Operation::ALL.iter().enumerate().all(|(at, &operation)| operation as usize == at));
-        assert!(Outcome::ALL.iter().enumerate().all(|(at, &outcome)| outcome as usize == at));
+        assert!(CallOutcome::ALL.iter().enumerate().all(|(at, &outcome)| outcome as usize == at));
     }
 
     #[test]
@@ -137,16 +137,16 @@ mod tests {
         let calls = Calls::new();
         assert_eq!(calls.all(), []);
         for microseconds in [0, 1_000, 1_001, 5_000_000, 5_000_001, 3_600_000_000] {
-            calls.count(Operation::GetSecretValue, Outcome::Success, Duration::from_micros(microseconds));
+            calls.count(Operation::GetSecretValue, CallOutcome::Success, Duration::from_micros(microseconds));
         }
-        calls.count(Operation::PutSecretValue, Outcome::Error, Duration::from_millis(20));
+        calls.count(Operation::PutSecretValue, CallOutcome::Error, Duration::from_millis(20));
         let all = calls.all();
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].calls, 6);
         assert_eq!(all[0].within, [2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 6]);
         assert_eq!(all[0].within.len(), AwsCalls::limits_ms().len());
         assert_eq!((all[0].total_ms, all[0].max_ms), (3_610_002.002, 3_600_000.0));
-        assert_eq!((all[1].operation, all[1].outcome), (Operation::PutSecretValue, Outcome::Error));
+        assert_eq!((all[1].operation, all[1].outcome), (Operation::PutSecretValue, CallOutcome::Error));
         assert_eq!(all[1].within, [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
         calls.reset();
         assert_eq!(calls.all(), []);

@@ -131,7 +131,7 @@ impl secretlink_aws::Recorder for LockFree<Stats> {
     fn record(
         &self,
         operation: secretlink_aws::Operation,
-        outcome: secretlink_aws::Outcome,
+        outcome: secretlink_aws::CallOutcome,
         took: std::time::Duration,
     ) {
         self.get().calls.count(operation, outcome, took);

@@ -39,7 +39,7 @@ pub use rds_token::{
     TOKEN_LIFETIME, TokenAction, TokenError, TokenSubject, check_token_region, dsql_cluster_host,
     is_aws_database_host, is_dsql_cluster_id, region_of_host,
 };
-pub use recorder::{Outcome, Recorder};
+pub use recorder::{CallOutcome, Recorder};
 pub use secret::database::DatabaseSecret;
 pub use secret::document::{Document, NotADocument};
 pub use secret::id::SecretId;

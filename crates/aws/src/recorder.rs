@@ -9,12 +9,12 @@ use crate::operation::Operation;
 pub trait Recorder: Send + Sync {
     /// A call is over. It counts once, whatever attempts and pages it took, and `took` is the time from
     /// the caller's point of view: looking for credentials, pauses and all.
-    fn record(&self, operation: Operation, outcome: Outcome, took: Duration);
+    fn record(&self, operation: Operation, outcome: CallOutcome, took: Duration);
 }
 
 /// How a call ended, as far as it matters to whoever runs the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// As it should.
     Success,
     /// AWS asked to be called less often.
@@ -37,60 +37,60 @@ pub enum Outcome {
     Error,
 }
 
-impl Outcome {
+impl CallOutcome {
     /// All of them, in the order in which they are declared.
-    pub const ALL: [Outcome; 10] = [
-        Outcome::Success,
-        Outcome::Throttled,
-        Outcome::Denied,
-        Outcome::NotFound,
-        Outcome::Unreachable,
-        Outcome::TimedOut,
-        Outcome::ServerFault,
-        Outcome::Credentials,
-        Outcome::Cancelled,
-        Outcome::Error,
+    pub const ALL: [CallOutcome; 10] = [
+        CallOutcome::Success,
+        CallOutcome::Throttled,
+        CallOutcome::Denied,
+        CallOutcome::NotFound,
+        CallOutcome::Unreachable,
+        CallOutcome::TimedOut,
+        CallOutcome::ServerFault,
+        CallOutcome::Credentials,
+        CallOutcome::Cancelled,
+        CallOutcome::Error,
     ];
 
     /// As views show it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Outcome::Success => "success",
-            Outcome::Throttled => "throttled",
-            Outcome::Denied => "denied",
-            Outcome::NotFound => "not_found",
-            Outcome::Unreachable => "unreachable",
-            Outcome::TimedOut => "timed_out",
-            Outcome::ServerFault => "server_fault",
-            Outcome::Credentials => "credentials",
-            Outcome::Cancelled => "cancelled",
-            Outcome::Error => "error",
+            CallOutcome::Success => "success",
+            CallOutcome::Throttled => "throttled",
+            CallOutcome::Denied => "denied",
+            CallOutcome::NotFound => "not_found",
+            CallOutcome::Unreachable => "unreachable",
+            CallOutcome::TimedOut => "timed_out",
+            CallOutcome::ServerFault => "server_fault",
+            CallOutcome::Credentials => "credentials",
+            CallOutcome::Cancelled => "cancelled",
+            CallOutcome::Error => "error",
         }
     }
 
     /// Whether somebody who wanted an answer did not get it.
     pub fn is_failure(self) -> bool {
-        !matches!(self, Outcome::Success | Outcome::Cancelled)
+        !matches!(self, CallOutcome::Success | CallOutcome::Cancelled)
     }
 
     /// Of a failed call.
-    fn of(error: &AwsError) -> Outcome {
+    fn of(error: &AwsError) -> CallOutcome {
         match error {
-            AwsError::Throttled { .. } => Outcome::Throttled,
+            AwsError::Throttled { .. } => CallOutcome::Throttled,
             AwsError::NotAuthorized { .. }
             | AwsError::KmsDecryption { .. }
-            | AwsError::KmsEncryption { .. } => Outcome::Denied,
-            AwsError::SecretNotFound { .. } | AwsError::VersionNotFound { .. } => Outcome::NotFound,
+            | AwsError::KmsEncryption { .. } => CallOutcome::Denied,
+            AwsError::SecretNotFound { .. } | AwsError::VersionNotFound { .. } => CallOutcome::NotFound,
             AwsError::Unreachable { .. }
             | AwsError::RoleNotAssumed { .. }
-            | AwsError::CredentialsFailed { unreachable: true, .. } => Outcome::Unreachable,
-            AwsError::TimedOut { .. } => Outcome::TimedOut,
-            AwsError::ServerFault { .. } | AwsError::BadResponse { .. } => Outcome::ServerFault,
+            | AwsError::CredentialsFailed { unreachable: true, .. } => CallOutcome::Unreachable,
+            AwsError::TimedOut { .. } => CallOutcome::TimedOut,
+            AwsError::ServerFault { .. } | AwsError::BadResponse { .. } => CallOutcome::ServerFault,
             AwsError::NoCredentials { .. }
             | AwsError::CredentialsFailed { .. }
             | AwsError::RoleRefused { .. }
-            | AwsError::CredentialsRefused { .. } => Outcome::Credentials,
-            _ => Outcome::Error,
+            | AwsError::CredentialsRefused { .. } => CallOutcome::Credentials,
+            _ => CallOutcome::Error,
         }
     }
 }
@@ -100,7 +100,7 @@ pub(crate) struct Recording {
     recorder: Option<&'static dyn Recorder>,
     operation: Operation,
     started: Instant,
-    outcome: Outcome,
+    outcome: CallOutcome,
 }
 
 impl Recording {
@@ -110,12 +110,12 @@ impl Recording {
         operation: Operation,
         started: Instant,
     ) -> Recording {
-        Recording { recorder, operation, started, outcome: Outcome::Cancelled }
+        Recording { recorder, operation, started, outcome: CallOutcome::Cancelled }
     }
 
     /// The call has come to its end.
     pub(crate) fn over<T>(mut self, result: &Result<T, AwsError>) {
-        self.outcome = result.as_ref().map_or_else(Outcome::of, |_| Outcome::Success);
+        self.outcome = result.as_ref().map_or_else(CallOutcome::of, |_| CallOutcome::Success);
     }
 }
 

@@ -8,21 +8,21 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::settings;
-use secretlink_aws::{Client, Operation, Outcome, Recorder, SecretId, Settings, VersionSelector};
+use secretlink_aws::{CallOutcome, Client, Operation, Recorder, SecretId, Settings, VersionSelector};
 use wiremock::matchers::header;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<(Operation, Outcome, Duration)>>);
+struct Heard(Mutex<Vec<(Operation, CallOutcome, Duration)>>);
 
 impl Recorder for Heard {
-    fn record(&self, operation: Operation, outcome: Outcome, took: Duration) {
+    fn record(&self, operation: Operation, outcome: CallOutcome, took: Duration) {
         self.0.lock().unwrap().push((operation, outcome, took));
     }
 }
 
 impl Heard {
-    fn take(&self) -> Vec<(Operation, Outcome)> {
+    fn take(&self) -> Vec<(Operation, CallOutcome)> {
         self.0.lock().unwrap().drain(..).map(|(operation, outcome, _)| (operation, outcome)).collect()
     }
 }
@@ -56,16 +56,19 @@ async fn whatever_its_end() {
     let id = SecretId::parse("x").unwrap();
     let manager = Client::new(settings(&server.uri())).recorded_by(heard);
     manager.get_secret_value(&id, &VersionSelector::default()).await.unwrap_err();
-    assert_eq!(heard.take(), [(Operation::GetSecretValue, Outcome::Throttled)]);
+    assert_eq!(heard.take(), [(Operation::GetSecretValue, CallOutcome::Throttled)]);
     manager.stages(&id).await.unwrap();
-    assert_eq!(heard.take(), [(Operation::DescribeSecret, Outcome::Success)]);
+    assert_eq!(heard.take(), [(Operation::DescribeSecret, CallOutcome::Success)]);
     // Two calls side by side are two calls.
     manager.describe_secret(&id).await.unwrap();
     let mut both = heard.take();
     both.sort_by_key(|(operation, _)| operation.as_str());
     assert_eq!(
         both,
-        [(Operation::DescribeSecret, Outcome::Success), (Operation::ListSecretVersionIds, Outcome::Success)]
+        [
+            (Operation::DescribeSecret, CallOutcome::Success),
+            (Operation::ListSecretVersionIds, CallOutcome::Success)
+        ]
     );
 
     let impatient = Duration::from_millis(100);
@@ -74,13 +77,13 @@ async fn whatever_its_end() {
     hurried.update_secret_version_stage(&id, "AWSCURRENT", None, Some("v")).await.unwrap_err();
     let all = std::mem::take(&mut *heard.0.lock().unwrap());
     assert!(
-        matches!(&all[..], [(Operation::UpdateSecretVersionStage, Outcome::TimedOut, took)] if *took >= impatient),
+        matches!(&all[..], [(Operation::UpdateSecretVersionStage, CallOutcome::TimedOut, took)] if *took >= impatient),
         "{all:?}"
     );
 
     let dropped = manager.update_secret_version_stage(&id, "AWSCURRENT", None, Some("v"));
     tokio::time::timeout(impatient, dropped).await.unwrap_err();
-    assert_eq!(heard.take(), [(Operation::UpdateSecretVersionStage, Outcome::Cancelled)]);
+    assert_eq!(heard.take(), [(Operation::UpdateSecretVersionStage, CallOutcome::Cancelled)]);
 }
 
 #[test]

@@ -10,17 +10,17 @@ mod chain;
 mod key;
 mod policy;
 mod seal;
+mod shared_error;
 mod store;
 mod table;
-mod told;
 
 pub use key::{Key, Subject};
 pub use policy::{Moment, Timing};
 pub use seal::{SealError, Sealer};
+pub use shared_error::SharedError;
 pub use store::{
     Asking, Contents, Failure, Finish, Found, Listed, Look, Named, Outcome, Store, Ticket, Wanted,
 };
-pub use told::Told;
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
-//! An error as it is told to other processes.
+//! An error as other processes get it: what it says, in bytes.
 
 use secretlink_core::{Report, SqlState};
 use std::fmt;
 
 /// What a request for a secret failed with, be it that of another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct SharedError {
     sqlstate: SqlState,
     message: String,
     detail: Option<String>,
@@ -15,7 +15,7 @@ pub struct Told {
 /// What separates the parts; a text of Postgres cannot contain it.
 const SEPARATOR: &str = "\0";
 
-impl Told {
+impl SharedError {
     /// As it is kept in shared memory.
     pub fn bytes_of(error: &dyn Report) -> Vec<u8> {
         let parts = [
@@ -27,27 +27,27 @@ impl Told {
         parts.map(|part| part.replace('\0', " ")).join(SEPARATOR).into_bytes()
     }
 
-    /// From what [`Told::bytes_of`] made.
-    pub fn from_bytes(bytes: &[u8]) -> Told {
+    /// From what [`SharedError::bytes_of`] made.
+    pub fn from_bytes(bytes: &[u8]) -> SharedError {
         let text = String::from_utf8_lossy(bytes);
         let mut parts = text.split(SEPARATOR);
         let mut part = || parts.next().unwrap_or_default().to_owned();
         let sqlstate = SqlState::from_wire(part().as_bytes()).unwrap_or(SqlState::new("XX000"));
         let message = part();
         let mut optional = || Some(part()).filter(|part| !part.is_empty());
-        Told { sqlstate, message, detail: optional(), hint: optional() }
+        SharedError { sqlstate, message, detail: optional(), hint: optional() }
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for SharedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for SharedError {}
 
-impl Report for Told {
+impl Report for SharedError {
     fn sqlstate(&self) -> SqlState {
         self.sqlstate
     }
@@ -67,13 +67,13 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let told = Told {
+        let error = SharedError {
             sqlstate: SqlState::new("42501"),
             message: "not authorized".into(),
             detail: None,
             hint: Some("Grant it.".into()),
         };
-        assert_eq!(Told::from_bytes(&Told::bytes_of(&told)), told);
-        assert_eq!(Told::from_bytes(b"\xff").sqlstate.as_str(), "XX000");
+        assert_eq!(SharedError::from_bytes(&SharedError::bytes_of(&error)), error);
+        assert_eq!(SharedError::from_bytes(b"\xff").sqlstate.as_str(), "XX000");
     }
 }

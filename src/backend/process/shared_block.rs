@@ -11,7 +11,7 @@ use crate::backend::process::shared_memory::{self, Locked};
 use crate::backend::process::wait::{self, WaitEvent};
 
 /// Memory of the whole server.
-pub struct SharedWords {
+pub struct SharedBlock {
     name: &'static CStr,
     /// How many words there are, besides the condition variable before them.
     words: AtomicUsize,
@@ -25,10 +25,10 @@ struct Area {
     condition: pg_sys::ConditionVariable,
 }
 
-impl SharedWords {
+impl SharedBlock {
     /// Not there yet. `name` is the server's name for it and for its lock.
-    pub const fn new(name: &'static CStr) -> SharedWords {
-        SharedWords {
+    pub const fn new(name: &'static CStr) -> SharedBlock {
+        SharedBlock {
             name,
             words: AtomicUsize::new(0),
             area: AtomicPtr::new(null_mut()),
@@ -93,9 +93,9 @@ impl SharedWords {
         (!area.is_null()).then(|| unsafe { &raw mut (*area).condition })
     }
 
-    /// Waits until somebody calls [`SharedWords::wake_all`], or for so long. The first call of several
+    /// Waits until somebody calls [`SharedBlock::wake_all`], or for so long. The first call of several
     /// returns at once, so that what was waited for can be looked for once more before one sleeps
-    /// (condition_variable.c). Interrupts act here. To be followed by [`SharedWords::end_wait`]. Without such
+    /// (condition_variable.c). Interrupts act here. To be followed by [`SharedBlock::end_wait`]. Without such
     /// memory there is nobody to wake this process, and it waits for the time alone.
     pub fn wait(&self, limit: Duration, event: WaitEvent) {
         // Rounded up, so as not to spin through the last millisecond.
@@ -122,13 +122,13 @@ impl SharedWords {
 }
 
 /// # Safety
-/// For Postgres to call, at the postmaster's exit, with the address of a `SharedWords` that lives for ever.
+/// For Postgres to call, at the postmaster's exit, with the address of a `SharedBlock` that lives for ever.
 #[pg_guard]
 unsafe extern "C-unwind" fn wipe(_code: i32, memory: pg_sys::Datum) {
     // SAFETY: as promised. The lock is not taken: when the postmaster ends, nobody is left to use the
     // memory, and whoever was killed may have left the lock taken.
     unsafe {
-        let memory: &SharedWords = &*(memory.value() as *const SharedWords);
+        let memory: &SharedBlock = &*(memory.value() as *const SharedBlock);
         let area = memory.area.load(Ordering::Relaxed);
         if !area.is_null() {
             // Not to be optimised away, though nobody reads it.

@@ -2,7 +2,7 @@
 
 use secretlink_aws::{Identity, SecretId, SecretValue, Settings, TokenSubject, VersionSelector};
 use secretlink_cache::{
-    Asking, Contents, Finish, Found, Key, Look, Moment, SealError, Subject, Told, Wanted,
+    Asking, Contents, Finish, Found, Key, Look, Moment, SealError, SharedError, Subject, Wanted,
 };
 use secretlink_core::Secret;
 use std::time::Duration;
@@ -129,7 +129,9 @@ impl Entry {
             }
             let found = match look {
                 Some(Look::Hit(found) | Look::Stale(found)) => found,
-                Some(Look::Failed(report)) => return Err(SecretsError::Told(Told::from_bytes(&report))),
+                Some(Look::Failed(report)) => {
+                    return Err(SecretsError::Shared(SharedError::from_bytes(&report)));
+                }
                 Some(Look::GaveUp) => {
                     let secret = self.key.subject.name().to_owned();
                     return Err(SecretsError::Awaited { secret, after: asking.patience });

@@ -1,7 +1,7 @@
 //! A request for a secret that is under way on behalf of all backends.
 
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
-use secretlink_cache::{Asking, Contents, Failure, Finish, Key, Ticket, Timing, Told, Wanted};
+use secretlink_cache::{Asking, Contents, Failure, Finish, Key, SharedError, Ticket, Timing, Wanted};
 use std::cell::Cell;
 
 use super::memory;
@@ -39,7 +39,7 @@ impl Flight {
         let ticket = self.0.take()?;
         let outcome = came.as_ref().map_err(|error| Failure {
             unreachable: matches!(error, SecretsError::Aws(error) if error.is_unreachable() || error.is_throttled()),
-            report: Told::bytes_of(error),
+            report: SharedError::bytes_of(error),
         });
         let now = memory::now();
         let finish = memory::with(|store| store.finish(ticket, outcome, wanted, timing, asking, now));

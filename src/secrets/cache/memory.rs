@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::backend::process::server;
+use crate::backend::process::shared_block::SharedBlock;
 use crate::backend::process::shared_memory;
-use crate::backend::process::shared_words::SharedWords;
 use crate::backend::process::wait::WaitEvent;
 use crate::settings;
 
-static SHARED: SharedWords = SharedWords::new(c"secretlink cache");
+static SHARED: SharedBlock = SharedBlock::new(c"secretlink cache");
 
 thread_local! {
     /// Without preloading. Made at first use.
@@ -52,7 +52,7 @@ pub fn with<R>(f: impl FnOnce(&mut Store<'_>) -> R) -> Option<R> {
     })
 }
 
-/// Waits for what another process asks for. See [`SharedWords::wait`].
+/// Waits for what another process asks for. See [`SharedBlock::wait`].
 pub fn wait(limit: Duration) {
     SHARED.wait(limit, WaitEvent::SecretCache);
 }

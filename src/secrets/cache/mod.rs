@@ -27,13 +27,13 @@ pub use self::renewal::renew;
 pub use self::token::TokenRequest;
 use crate::secrets::error::SecretsError;
 use crate::settings;
-pub use secretlink_cache::{Listed, Moment, Subject, Told, Wanted};
+pub use secretlink_cache::{Listed, Moment, SharedError, Subject, Wanted};
 
 /// One version of a secret, and where and as whom it is read.
 #[derive(Clone, Debug)]
-pub struct Request(Entry);
+pub struct SecretRequest(Entry);
 
-impl Request {
+impl SecretRequest {
     /// A request for a version of a secret, where and as whom `identity` says and otherwise the settings.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Request {
         secret_id: &str,
         version: VersionSelector,
         identity: &Identity,
-    ) -> Result<Request, SecretsError> {
+    ) -> Result<SecretRequest, SecretsError> {
         let id = SecretId::parse(secret_id)?;
         let stage = match (&version.stage, &version.version_id) {
             (Some(stage), _) => stage.clone(),
@@ -51,11 +51,11 @@ impl Request {
         };
         let version_id = version.version_id.clone().unwrap_or_default();
         let subject = Subject::Secret { id: secret_id.to_owned(), stage, version_id };
-        Ok(Request(Entry::new(subject, Asked::Secret { id, version }, identity)?))
+        Ok(SecretRequest(Entry::new(subject, Asked::Secret { id, version }, identity)?))
     }
 
     /// The same for the version with this staging label.
-    pub fn at_stage(&self, stage: &str) -> Request {
+    pub fn at_stage(&self, stage: &str) -> SecretRequest {
         let mut entry = self.0.clone();
         if let Subject::Secret { stage: of_key, version_id, .. } = &mut entry.key.subject {
             stage.clone_into(of_key);
@@ -64,7 +64,7 @@ impl Request {
         if let Asked::Secret { version, .. } = &mut entry.asked {
             *version = VersionSelector { stage: Some(stage.to_owned()), version_id: None };
         }
-        Request(entry)
+        SecretRequest(entry)
     }
 
     /// The value, from the cache or from AWS.
@@ -89,9 +89,9 @@ impl Request {
 /// Reads a secret again, and wipes whatever else is cached of it. Returns the version now cached.
 ///
 /// # Errors
-/// As [`Request::get`]; an old value does not count.
+/// As [`SecretRequest::get`]; an old value does not count.
 pub fn refresh(secret_id: &str) -> Result<String, SecretsError> {
-    let request = Request::new(secret_id, VersionSelector::default(), &Identity::default())?;
+    let request = SecretRequest::new(secret_id, VersionSelector::default(), &Identity::default())?;
     let since = now();
     memory::with(|store| {
         store.replace(|key, named| (named.is(secret_id) && *key != request.0.key).then_some(None), since);
