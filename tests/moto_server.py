@@ -8,6 +8,7 @@
   UpdateSecretVersionStage.
 - UpdateSecretVersionStage does everything or nothing; moto first removes the label and then looks
   whether the version exists that is to have it.
+- No label of a secret that was marked for deletion can be moved.
 - A version can be put twice with one token only if its value is the same, whatever its labels.
 - One request at a time: moto changes a secret in several steps and has no locks.
 """
@@ -18,7 +19,11 @@ import threading
 import time
 
 from moto.secretsmanager import models, responses
-from moto.secretsmanager.exceptions import InvalidParameterException, ResourceExistsException
+from moto.secretsmanager.exceptions import (
+    InvalidParameterException,
+    InvalidRequestException,
+    ResourceExistsException,
+)
 from moto.server import main
 
 Backend = models.SecretsManagerBackend
@@ -69,6 +74,10 @@ def update_secret_version_stage_at_once(
     self, secret_id, version_stage, remove_from_version_id, move_to_version_id
 ):
     secret = self.describe_secret(secret_id)
+    if secret.is_deleted():
+        raise InvalidRequestException(
+            "You can't perform this operation on the secret because it was marked for deletion."
+        )
     if move_to_version_id and move_to_version_id not in secret.versions:
         raise InvalidParameterException(f"Not a valid version: {move_to_version_id}")
     holders = [name for name, version in secret.versions.items() if version_stage in version["version_stages"]]

@@ -80,8 +80,8 @@ impl ServerRelay {
     }
 
     /// What becomes of the messages that ask for a session, and of simple queries, from now on. A fault that
-    /// delays one also delays what the same client says next. [`Fault::Refuse`] hands it on: a server is
-    /// never that polite.
+    /// delays one also delays what the same client says next. [`Fault::Refuse`] answers with an error of this
+    /// SQLSTATE, whatever its number is; one that is answered so to a first message ends the connection.
     pub fn rule(&self, rule: impl Fn(&Said) -> Fault + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Box::new(rule));
     }
@@ -181,9 +181,18 @@ fn requests(
             true => shared.judge(&Said { query, ends }),
             false => Fault::None,
         };
-        first = false;
+        let asks_for_session = std::mem::take(&mut first);
         match fault {
-            Fault::None | Fault::Refuse(..) => {}
+            Fault::None => {}
+            Fault::Refuse(_, code) => {
+                let severity = if asks_for_session { "FATAL" } else { "ERROR" };
+                (&*client).write_all(&refusal(severity, code))?;
+                if asks_for_session {
+                    over.store(true, Ordering::SeqCst);
+                    return Ok(());
+                }
+                continue;
+            }
             Fault::Cut => {
                 reset(client)?;
                 over.store(true, Ordering::SeqCst);
@@ -202,6 +211,18 @@ fn requests(
         (&*server).write_all(&message)?;
     }
     Ok(())
+}
+
+/// An error and, if the session goes on, that the server is ready for the next query.
+fn refusal(severity: &str, code: &str) -> Vec<u8> {
+    let fields = format!("S{severity}\0V{severity}\0C{code}\0MThe relay was told to say so.\0\0");
+    let mut answer = vec![b'E'];
+    answer.extend(u32::try_from(fields.len() + 4).unwrap_or_default().to_be_bytes());
+    answer.extend(fields.as_bytes());
+    if severity == "ERROR" {
+        answer.extend([b'Z', 0, 0, 0, 5, b'I']);
+    }
+    answer
 }
 
 fn answers(

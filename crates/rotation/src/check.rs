@@ -74,8 +74,7 @@ impl Run {
             session.close().await;
             return Ok(());
         }
-        connection.close().await;
-        let master = self.master(&current).await.map_err(|trouble| ("master", trouble))?;
+        let master = self.master(&current, connection).await.map_err(|trouble| ("master", trouble))?;
         let name = master.facts().user.clone();
         checks.push(Check::good("master", format!("Role \"{name}\" logs in.")));
         let begun = Session::begin(master, base_of(username)).await;

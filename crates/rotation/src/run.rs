@@ -16,6 +16,7 @@
 use secretlink_aws::stage::{CURRENT, PENDING, PREVIOUS};
 use secretlink_aws::{AwsError, Client, SecretId, SecretStages, SecretValue, VersionSelector};
 use secretlink_core::Secret;
+use secretlink_remote::connection::Connection;
 use secretlink_remote::verifier::scram;
 use secretlink_versions::{Issuer, Origin, random_password_of};
 use std::time::{Duration, SystemTime};
@@ -23,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::alternate::{alternate_of, base_of, statements};
 use crate::login::{Verdict, log_in};
-use crate::server::{Session, alter_role};
+use crate::server::{Session, alter_role, identity};
 use crate::{Account, Next, Outcome, Step, Strategy, Surroundings, Trouble};
 
 /// A label of our own keeps a version from being deleted when it has lost `AWSPENDING`.
@@ -31,6 +32,8 @@ const OURS: &str = "SECRETLINK_ROTATION";
 
 /// How often a label that somebody else moves at the same time is gone after.
 const TRIES: usize = 4;
+/// How long to wait between two looks whether a standby knows the new password.
+const REPLAY_POLL: Duration = Duration::from_millis(200);
 /// How long an attempt that has no deadline any more waits for the lock on the role.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -92,6 +95,8 @@ pub struct Run {
     may_be_set: bool,
     /// The current version's password has logged in since this attempt began.
     current_is_right: bool,
+    /// The secret's host is a standby, which learns a new password a little later.
+    at_standby: bool,
     /// A request for `AWSPENDING` may still be under way.
     unsure: bool,
     /// A server was promoted in place of this one: nothing may be written.
@@ -152,6 +157,7 @@ pub async fn prepare(
         back: None,
         may_be_set: false,
         current_is_right: false,
+        at_standby: false,
         unsure: false,
         superseded: false,
     });
@@ -255,6 +261,7 @@ impl Run {
             back: None,
             may_be_set: false,
             current_is_right: false,
+            at_standby: false,
             unsure: true,
             superseded: false,
         })
@@ -453,8 +460,7 @@ impl Run {
         let (connection, password) = self.log_in_as_current(&current).await?;
         let mut session = match self.job.strategy {
             Strategy::AlternatingUsers => {
-                connection.close().await;
-                let master = self.master(&current).await?;
+                let master = self.master(&current, connection).await?;
                 Session::begin(master, base_of(&current.username)).await?
             }
             _ => Session::begin(connection, &current.username).await?,
@@ -489,7 +495,7 @@ impl Run {
     pub(crate) async fn log_in_as_current(
         &mut self,
         current: &Account,
-    ) -> Result<(Box<secretlink_remote::connection::Connection>, Secret), Trouble> {
+    ) -> Result<(Box<Connection>, Secret), Trouble> {
         let role = current.username.clone();
         let reason = match self.log_in(current).await? {
             Verdict::Accepted(connection) => {
@@ -517,11 +523,13 @@ impl Run {
         }
     }
 
-    /// A session of the master, who acts at its own secret's host only.
+    /// A session of the master, who acts at its own secret's host only. `connection` is that of the current
+    /// login.
     pub(crate) async fn master(
-        &self,
+        &mut self,
         current: &Account,
-    ) -> Result<Box<secretlink_remote::connection::Connection>, Trouble> {
+        connection: Box<Connection>,
+    ) -> Result<Box<Connection>, Trouble> {
         let id = match (&self.job.master, &current.master) {
             (Some(master), _) => master.clone(),
             (None, Some(master)) => SecretId::parse(master)?,
@@ -533,7 +541,11 @@ impl Run {
             return Err(Trouble::OwnMaster { secret: self.name() });
         }
         let master = Account::of(&value)?;
-        if !master.is_at(current) {
+        if master.is_at(current) {
+            connection.close().await;
+        } else if self.is_standby_of(current, connection, &master).await? {
+            self.at_standby = true;
+        } else {
             return Err(Trouble::MasterElsewhere { master: name, host: current.host.clone() });
         }
         let role = master.username.clone();
@@ -544,6 +556,22 @@ impl Run {
             Verdict::Proven(error) | Verdict::Unknown(error) => Err(error.into()),
             Verdict::Refused(reason) => Err(Trouble::MasterRefused { master: name, role, reason }),
         }
+    }
+
+    /// Whether the secret's host is a standby of the master's. What that host says of itself proves nothing: the
+    /// current password must log in at the master's host, too.
+    async fn is_standby_of(
+        &self,
+        current: &Account,
+        connection: Box<Connection>,
+        master: &Account,
+    ) -> Result<bool, Trouble> {
+        let here = identity(connection).await?;
+        let Some(here) = here.filter(|here| here.is_standby) else { return Ok(false) };
+        let at_master = Account { host: master.host.clone(), port: master.port, ..current.clone() };
+        let Verdict::Accepted(connection) = self.log_in(&at_master).await? else { return Ok(false) };
+        let there = identity(connection).await?;
+        Ok(there.is_some_and(|there| !there.is_standby && there.system == here.system))
     }
 
     /// The second half of setSecret.
@@ -572,7 +600,13 @@ impl Run {
             return Next::Later(Trouble::Edited { secret: self.name() });
         };
         let role = pending.username.clone();
-        let trouble = match self.log_in(&pending).await {
+        let mut verdict = self.log_in(&pending).await;
+        let deadline = Instant::now() + PATIENCE;
+        while self.at_standby && matches!(verdict, Ok(Verdict::Refused(_))) && Instant::now() < deadline {
+            sleep(REPLAY_POLL).await;
+            verdict = self.log_in(&pending).await;
+        }
+        let trouble = match verdict {
             Ok(Verdict::Accepted(connection)) => {
                 connection.close().await;
                 return Next::Finish;
@@ -602,7 +636,31 @@ impl Run {
     async fn finish(&mut self) -> Next {
         match self.move_current().await {
             Ok(next) => next,
+            Err(Trouble::Aws(error @ AwsError::MarkedForDeletion { .. })) => {
+                self.take_back(error.into()).await
+            }
             Err(trouble) => Next::Later(trouble),
+        }
+    }
+
+    /// The secret was marked for deletion before `AWSCURRENT` has moved: since no label can be moved any more,
+    /// the role can have its former password again, which is that of the secret if it is restored.
+    async fn take_back(&mut self, trouble: Trouble) -> Next {
+        let stages = self.aws.stages(&self.job.secret).await;
+        let is_unmoved = stages.is_ok_and(|stages| {
+            stages.deleted.is_some() && stages.holder(CURRENT) == self.job.from.as_deref()
+        });
+        match (&mut self.session, &self.back) {
+            _ if !is_unmoved => Next::Later(trouble),
+            // The current role was never touched.
+            _ if self.job.strategy == Strategy::AlternatingUsers => {
+                Next::Clear(Outcome::RolledBack, Some(trouble))
+            }
+            (Some(session), Some(back)) => match session.set(back).await {
+                Ok(()) => Next::Clear(Outcome::RolledBack, Some(trouble)),
+                Err(_) => Next::Later(trouble),
+            },
+            _ => Next::Later(trouble),
         }
     }
 
@@ -688,6 +746,12 @@ impl Run {
         self.may_be_set = step >= Step::Set;
         match self.find_out(step).await {
             Ok(next) => next,
+            // Until it is restored, or gone for good, nobody can say which password is the role's.
+            Err(Trouble::Aws(error @ AwsError::MarkedForDeletion { .. }))
+                if self.may_be_set && self.job.strategy == Strategy::SingleUser =>
+            {
+                Next::Later(error.into())
+            }
             Err(Trouble::Aws(error)) if is_gone(&error) => Next::Clear(Outcome::Failed, Some(error.into())),
             // It will be known when AWS and the server can be asked again.
             Err(Trouble::Aws(error)) if error.is_unreachable() || error.is_throttled() => {

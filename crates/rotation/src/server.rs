@@ -25,6 +25,33 @@ pub(crate) struct Session {
     pub iterations: NonZeroU32,
 }
 
+/// What a server says of itself.
+pub(crate) struct Identity {
+    /// Its system identifier, which a standby shares with its primary.
+    pub system: String,
+    /// Whether it is a standby.
+    pub is_standby: bool,
+}
+
+/// Asks a server who it is, and ends the session. `None` if it does not say so.
+///
+/// # Errors
+/// If the session was lost.
+pub(crate) async fn identity(mut connection: Box<Connection>) -> Result<Option<Identity>, Trouble> {
+    let sql = b"SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
+    let rows = connection.rows(sql).await;
+    connection.close().await;
+    let rows = match rows.map_err(|error| Trouble::of_statement("look at the server", error)) {
+        Ok(rows) => rows,
+        // Somebody has revoked the function.
+        Err(Trouble::Refused { .. }) => return Ok(None),
+        Err(trouble) => return Err(trouble),
+    };
+    let mut fields = rows.into_iter().next().into_iter().flatten();
+    let mut next = || fields.next().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(next().zip(next()).map(|(system, standby)| Identity { system, is_standby: standby == "t" }))
+}
+
 /// Text as a literal, whatever `standard_conforming_strings` says.
 pub(crate) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");

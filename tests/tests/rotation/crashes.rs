@@ -91,7 +91,7 @@ pub enum Blow {
     Late,
     /// The same, and its sender is killed.
     LateKilled,
-    /// AWS says no.
+    /// AWS, or the server, says no.
     Refused,
     /// AWS is not there.
     Away,
@@ -111,7 +111,7 @@ pub const BLOWS: [Blow; 10] = [
     Blow::Away,
 ];
 
-/// Those that a server deals, too, which is never polite enough to refuse.
+/// Those that a server deals, too.
 pub const SERVER_BLOWS: &[Blow] = &[
     Blow::WorkerKilled,
     Blow::WorkerTerminated,
@@ -121,6 +121,7 @@ pub const SERVER_BLOWS: &[Blow] = &[
     Blow::Cut,
     Blow::Late,
     Blow::LateKilled,
+    Blow::Refused,
 ];
 
 /// Where a blow may fall.
@@ -142,6 +143,7 @@ pub fn strike(target: &Target<'_>, moment: Moment, blow: Blow) -> Arc<AtomicBool
     let arn = arn["ARN"].as_str().unwrap().to_owned();
     let fallen = Arc::new(AtomicBool::new(false));
     let counts: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+    let at_server = SERVER_MOMENTS.contains(&moment);
     let fault = {
         let fallen = fallen.clone();
         Arc::new(move |done: &str, sender: &dyn Fn() -> Option<Process>| {
@@ -179,6 +181,7 @@ pub fn strike(target: &Target<'_>, moment: Moment, blow: Blow) -> Arc<AtomicBool
                     end();
                     Fault::Delay(LATE)
                 }
+                (Blow::Refused, _) if at_server => Fault::Refuse(0, "42501"),
                 (Blow::Refused, _) => Fault::Refuse(400, "AccessDeniedException"),
                 (Blow::Away, _) => Fault::Refuse(503, "ServiceUnavailable"),
                 (_, Arrives(..)) => {
@@ -347,7 +350,7 @@ fn a_pair_killed_at_any_moment() {
 
 #[test]
 fn a_server_cut_off_at_any_moment() {
-    at_each_moment(&SERVER_MOMENTS, &[Blow::Cut], |ground| behind_a_relay(ground, "cut_off"));
+    at_each_moment(&SERVER_MOMENTS, &[Blow::Cut, Blow::Refused], |ground| behind_a_relay(ground, "cut_off"));
 }
 
 /// The statement arrives when a new worker has taken up the run.

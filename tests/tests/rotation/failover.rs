@@ -6,9 +6,10 @@ use crate::crashes::{
     Moment::{self, Arrives, Done},
     Target, assert_settled, behind_a_relay, storm_ground, strike,
 };
-use crate::ground::{PATIENCE, Subject, api, rotate};
+use crate::ground::{Ground, PATIENCE, Subject, api, log_in, major, master_of, rotate};
 use postgres::Client;
 use secretlink_e2e::{StopMode, backend_pid, db_error, eventually};
+use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 
 /// What somebody's interference would change: the version at each label, and what the server has stored.
@@ -76,6 +77,46 @@ fn fails_over(moment: Moment, goes_on: bool) {
     // And the new one goes on.
     subject.rotate().unwrap();
     assert_settled(&subject, &what);
+}
+
+#[test]
+fn at_a_standby() {
+    let ground = Ground::start();
+    let standby = ground.local.synchronous_standby();
+    let subject = ground.subject_at(&ground.local, "at_standby");
+    let set = |secret: &str, port: u16, master: Option<&str>| {
+        let mut value: Value = serde_json::from_str(&api().get_secret_value(secret).unwrap()).unwrap();
+        value["port"] = json!(port);
+        value["ssl"] = json!(false);
+        if let Some(master) = master {
+            value["masterarn"] = json!(master);
+        }
+        api().put_secret_value(secret, &value.to_string(), &["AWSCURRENT"]);
+    };
+    set(&subject.secret, standby.port(), None);
+    let before = subject.at("AWSCURRENT");
+    let (code, message) = subject.refused();
+    assert_eq!((code.as_str(), message.as_str()), ("55000", "server \"127.0.0.1\" is a standby"));
+    subject.assert_untouched(&before);
+
+    // A master at the primary may act for it.
+    let master = master_of(&ground.local, (major() >= 16).then_some(&subject.role));
+    set(&master, ground.local.port(), None);
+    set(&subject.secret, standby.port(), Some(&master));
+    for user in [format!("{}_clone", subject.role), subject.role.clone()] {
+        subject.rotate().unwrap();
+        subject.assert_at_rest();
+        let login = subject.at("AWSCURRENT");
+        assert_eq!(
+            (login["username"].as_str(), login["port"].as_u64()),
+            (Some(&*user), Some(standby.port().into()))
+        );
+        assert!(log_in(&standby, &user, login["password"].as_str().unwrap()));
+    }
+
+    // The standby itself rotates nothing.
+    let error = db_error(rotate(&mut standby.connect("postgres", "postgres"), &subject.secret, None));
+    assert_eq!(error.code().code(), "25006", "{error:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What is not rotated, and is left as it was.
 
+use crate::crashes::{behind_a_relay, storm_ground};
 use crate::ground::{Ground, api, ground, rotate};
-use secretlink_e2e::{Cluster, db_error, unique};
+use secretlink_e2e::{Cluster, Fault, db_error, unique};
 use serde_json::{Value, json};
 
 #[test]
@@ -98,6 +99,54 @@ fn roles_that_cannot_log_in_properly() {
     let (code, message) = subject.refused();
     assert_eq!((code.as_str(), message.as_str()), ("08001", "could not establish connection"));
     assert!(subject.server.psql(&format!("ALTER ROLE {} CONNECTION LIMIT -1", subject.role)).success);
+    subject.assert_untouched(&before);
+}
+
+#[test]
+fn roles_that_can() {
+    let ground = ground();
+    // The session that changes the password is the only one there may be: the new one is proven all the same.
+    let subject = ground.subject("one_session");
+    assert!(subject.server.psql(&format!("ALTER ROLE {} CONNECTION LIMIT 1", subject.role)).success);
+    subject.rotate().unwrap();
+    subject.assert_at_rest();
+    let subject = ground.subject("superuser");
+    assert!(subject.server.psql(&format!("ALTER ROLE {} SUPERUSER", subject.role)).success);
+    subject.rotate().unwrap();
+    subject.assert_at_rest();
+}
+
+#[test]
+fn a_password_that_has_expired() {
+    let subject = ground().subject("expired");
+    let before = subject.at("AWSCURRENT");
+    let until = |when: &str| {
+        let sql = format!("ALTER ROLE {} VALID UNTIL '{when}'", subject.role);
+        assert!(subject.server.psql(&sql).success);
+    };
+    until("2000-01-01");
+    assert_eq!(subject.refused().0, "28P01");
+    until("infinity");
+    subject.assert_untouched(&before);
+}
+
+#[test]
+fn a_server_that_refuses_hashes() {
+    let ground = storm_ground();
+    let (subject, relay) = behind_a_relay(&ground, "hashes");
+    let before = subject.at("AWSCURRENT");
+    // As credcheck does.
+    let relay = relay.unwrap();
+    relay.rule(|said| match said.query.as_ref().is_some_and(|sql| sql.contains("SCRAM-SHA-256")) {
+        true => Fault::Refuse(0, "28P01"),
+        false => Fault::None,
+    });
+    let error = db_error(subject.rotate());
+    assert_eq!(error.code().code(), "28P01");
+    assert!(error.message().starts_with("the server refused to set the password"), "{error:?}");
+    assert!(error.hint().unwrap().contains("credcheck"), "{error:?}");
+    assert!(!format!("{error:?}").contains("SCRAM-SHA-256$"), "{error:?}");
+    assert_eq!(subject.last_outcome(), "failed");
     subject.assert_untouched(&before);
 }
 

@@ -1,7 +1,7 @@
 //! A role changes its own password.
 
 use crate::ground::{Subject, api, ground, rotate};
-use secretlink_e2e::{Fault, db_error};
+use secretlink_e2e::{Fault, db_error, eventually};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -178,6 +178,77 @@ fn an_edit_in_the_middle_survives() {
     assert_ne!(after["password"], edited["password"]);
     after["password"] = edited["password"].clone();
     assert_eq!(after, edited);
+}
+
+/// The secret is marked for deletion at different moments: nobody can say then that the new password is right.
+#[test]
+fn a_secret_that_is_deleted_in_the_middle() {
+    for (operation, nth, outcome) in [
+        ("PutSecretValue", 1, "failed"),
+        ("UpdateSecretVersionStage", 1, "failed"),
+        ("DescribeSecret", 1, "failed"),
+        ("UpdateSecretVersionStage", 2, "rolled_back"),
+        ("UpdateSecretVersionStage", 3, "succeeded"),
+    ] {
+        let subject = ground().subject("deleted");
+        let before = subject.at("AWSCURRENT");
+        let secret = subject.secret.clone();
+        at(&subject, operation, nth, move || api().delete_secret(&secret, false));
+        let rotated = subject.rotate();
+        assert_eq!(subject.last_outcome(), outcome, "{operation} {nth}");
+        match rotated {
+            Ok(_) => assert_eq!(outcome, "succeeded", "{operation} {nth}"),
+            Err(_) => assert!(subject.logs_in(&before), "{operation} {nth}"),
+        }
+        api().call("RestoreSecret", json!({ "SecretId": subject.secret })).unwrap();
+        assert!(subject.current_logs_in(), "{operation} {nth}");
+        // Nothing is in the way of the next one.
+        subject.rotate().unwrap();
+        subject.assert_at_rest();
+    }
+    // For good, with the new password set: nothing is left to be done.
+    let subject = ground().subject("deleted_for_good");
+    let secret = subject.secret.clone();
+    at(&subject, "UpdateSecretVersionStage", 2, move || api().delete_secret(&secret, true));
+    subject.rotate().unwrap_err();
+    assert_eq!(subject.last_outcome(), "failed");
+}
+
+/// With the new password set, the worker dies, and the secret is marked for deletion: it goes on when the secret
+/// is restored.
+#[test]
+fn a_secret_that_is_deleted_and_restored() {
+    let ground = ground();
+    let subject = ground.subject("restored");
+    let relay = &ground.relay;
+    let (secret, done) = (subject.secret.clone(), AtomicBool::new(false));
+    relay.rule(&arn(&subject), move |request| {
+        let moves =
+            request.operation == "UpdateSecretVersionStage" && request.input["VersionStage"] == "AWSCURRENT";
+        if !moves || done.swap(true, Ordering::SeqCst) {
+            return Fault::None;
+        }
+        if let Some(worker) = request.sender() {
+            worker.terminate();
+            worker.until_gone(crate::ground::PATIENCE);
+        }
+        api().delete_secret(&secret, false);
+        Fault::Cut
+    });
+    let rotated = std::thread::scope(|scope| {
+        let rotating = scope.spawn(|| subject.rotate());
+        eventually("the run waits for the secret", crate::ground::PATIENCE, || {
+            match subject.history().last() {
+                Some((_, None, Some(error))) if error.contains("deletion") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        api().call("RestoreSecret", json!({ "SecretId": subject.secret })).unwrap();
+        rotating.join().unwrap()
+    });
+    rotated.unwrap();
+    assert_eq!(subject.last_outcome(), "succeeded");
+    subject.assert_at_rest();
 }
 
 #[test]
