@@ -43,6 +43,9 @@ pub fn check_server() -> Result<(), RotationError> {
     if server::is_standby() {
         return Err(RotationError::Standby);
     }
+    if !server::has_postmaster() {
+        return Err(RotationError::SingleUser);
+    }
     let Some(database) = settings::rotation::database().filter(|_| settings::rotation::workers() > 0) else {
         return Err(RotationError::TurnedOff);
     };

@@ -26,6 +26,8 @@ pub enum RotationError {
     HasWritten(&'static str),
     #[error("rotation is turned off")]
     TurnedOff,
+    #[error("single-user mode has no workers to rotate a secret")]
+    SingleUser,
     #[error("database \"{0}\" does not exist")]
     NoDatabase(String),
     #[error("extension secretlink is not installed in database \"{0}\"")]
@@ -112,6 +114,7 @@ impl Report for RotationError {
                     .into()
             }
             RotationError::HasWritten(_) => "Call it in a transaction of its own.".into(),
+            RotationError::SingleUser => "Start the server, or use ALTER ROLE ... PASSWORD.".into(),
             RotationError::TurnedOff => {
                 "Set secretlink.database, and secretlink.rotation_workers above 0.".into()
             }

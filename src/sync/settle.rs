@@ -111,7 +111,7 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
             }
             // That it is for another user, or no secret of a user, says more than that its password is
             // another one.
-            let username = versions.problem().map_or_else(|| versions.username(), Err);
+            let username = versions.problem(&name).map_or_else(|| versions.username(), Err);
             Ok(if !secretlink_versions::may_be_of(&username, &name) {
                 Finding::OtherUser(username)
             } else {

@@ -62,10 +62,10 @@ impl RoleSecret {
     }
 
     /// Why it is neither a JSON object nor a password, by the look of it.
-    pub(crate) fn problem(&self) -> Option<&'static str> {
+    pub(crate) fn problem(&self, role: &str) -> Option<&'static str> {
         match self {
             RoleSecret::Object(document) => document.text("password").err().map(|_| NOT_A_PASSWORD),
-            RoleSecret::Plain(_) => None,
+            RoleSecret::Plain(text) => names(text, role).then_some(NAME_AND_MORE),
             RoleSecret::Unclear { problem, .. } => Some(problem),
         }
     }
@@ -87,9 +87,10 @@ impl RoleSecret {
     ///
     /// # Errors
     /// Why nobody could say afterwards what the secret held before, or holds now. `is_known` tells whether
-    /// a text is a password of the role.
+    /// a text is a password of the role of this name.
     pub(crate) fn set_password(
         &mut self,
+        role: &str,
         password: &Secret,
         is_known: impl Fn(&Secret) -> bool,
     ) -> Result<(), &'static str> {
@@ -101,6 +102,9 @@ impl RoleSecret {
                 return Ok(());
             }
             RoleSecret::Unclear { text, problem } if !is_known(text) => return Err(problem),
+            RoleSecret::Plain(text) if names(text, role) && !is_known(text) => {
+                return Err(NAME_AND_MORE);
+            }
             RoleSecret::Plain(_) | RoleSecret::Unclear { .. } => {}
         }
         *self = RoleSecret::Plain(password.clone());
@@ -129,6 +133,7 @@ impl RoleSecret {
 }
 
 const NOT_A_PASSWORD: &str = "Its \"password\" is not a text.";
+const NAME_AND_MORE: &str = "It has the role's name in it, and something else.";
 
 /// What a text that is not a JSON object looks like, if not like a password. Nobody would get back what
 /// else it says once it was replaced.
@@ -140,6 +145,10 @@ fn looks_like(text: &str, why: NotADocument) -> Option<&'static str> {
             Err(_) => "It begins with a byte order mark.",
         });
     }
+    // Joiners, marks of direction and the like, which editors and web pages leave.
+    if trimmed.starts_with(|c| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}')) {
+        return Some("It begins with a character that is not to be seen.");
+    }
     if trimmed.starts_with(['{', '[', '"']) {
         return Some(match why {
             NotADocument::NotJson { .. } => "It begins like JSON, and is not valid JSON.",
@@ -149,8 +158,23 @@ fn looks_like(text: &str, why: NotADocument) -> Option<&'static str> {
     if trimmed.contains(['\n', '\r']) {
         return Some("It has several lines.");
     }
+    if trimmed.contains('\t') {
+        return Some("It has several columns.");
+    }
     if is_uri(trimmed) {
         return Some("It is a URI.");
+    }
+    if is_of_password_file(trimmed) {
+        return Some("It is a line of a password file.");
+    }
+    if trimmed.starts_with('<')
+        && trimmed.ends_with('>')
+        && (trimmed.contains("</") || trimmed.contains("/>"))
+    {
+        return Some("It is XML.");
+    }
+    if is_encoded_json(trimmed) {
+        return Some("It is JSON that was encoded.");
     }
     if has_pairs(trimmed) { Some("It consists of names and values.") } else { None }
 }
@@ -161,6 +185,36 @@ fn is_uri(text: &str) -> bool {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-:".contains(&b))
     })
+}
+
+/// `host:port:database:user:password`, as in `.pgpass`.
+fn is_of_password_file(text: &str) -> bool {
+    let mut fields = text.split(':');
+    let is_host = fields.next().is_some_and(|host| !host.is_empty());
+    let is_port = fields
+        .next()
+        .is_some_and(|port| port == "*" || (!port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())));
+    is_host && is_port && fields.count() >= 3
+}
+
+/// JSON in base64 or in percent encoding: an object, or an array of texts or objects. Of base64 the first
+/// three characters tell: `{"`, `{` and a blank or a line's end, `["`, `[{`.
+fn is_encoded_json(text: &str) -> bool {
+    const BASE64: [&str; 7] = ["eyJ", "eyA", "ewo", "ewk", "ew0", "WyJ", "W3s"];
+    let is_base64 = text.len() >= 12
+        && BASE64.iter().any(|begin| text.starts_with(begin))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b));
+    let begins = |begin: &str| text.get(..3).is_some_and(|first| first.eq_ignore_ascii_case(begin));
+    is_base64 || begins("%7b") || begins("%5b")
+}
+
+/// Whether a text has this name in it, and something else: `app:hunter2`, `app/hunter2@db`, `(app, hunter2)`.
+fn names(text: &Secret, name: &str) -> bool {
+    let is_between = |c: char| c.is_whitespace() || ":,;|/@()'\"".contains(c);
+    let mut pieces =
+        text.expose_str().unwrap_or_default().split(is_between).filter(|piece| !piece.is_empty());
+    let mut others = pieces.clone().filter(|piece| *piece != name);
+    pieces.any(|piece| piece == name) && others.next().is_some()
 }
 
 /// `host=… password=…`, `PASSWORD=…`, `user=…&password=…`, `password: …`. A password may have an equals
@@ -198,7 +252,8 @@ mod tests {
 
     fn set(text: &str, password: &str) -> Result<String, &'static str> {
         let mut secret = RoleSecret::parse(text);
-        secret.set_password(&Secret::new(password), |known| known.expose() == b"\"known\"")?;
+        let is_known = |known: &Secret| [&b"\"known\""[..], b"app:known"].contains(&known.expose());
+        secret.set_password("app", &Secret::new(password), is_known)?;
         Ok(secret.to_secret().expose_str().unwrap().to_owned())
     }
 
@@ -238,6 +293,13 @@ mod tests {
             "//not a uri",
             "it's}{",
             "a:b:c",
+            "a:1:2:3",
+            "app",
+            "apple:pie",
+            "<3",
+            "eyJ",
+            "eyJhb!Gci",
+            "100%7b",
         ] {
             assert_eq!(changed(text, "new"), "new", "{text}");
             assert_eq!(RoleSecret::parse(text).password(), Some(Secret::new(text)), "{text}");
@@ -276,6 +338,22 @@ mod tests {
             "u\np",
             "u\r\np\r\n",
             "-----BEGIN KEY-----\nx\n-----END KEY-----\n",
+            "db.example.com:5432:d:u:p",
+            "*:*:*:u:p",
+            "db:5432:*:u:p:w",
+            "u\tp",
+            "<db><user>u</user></db>",
+            "<db user='u'/>",
+            "\u{200b}{\"password\":\"p\"}",
+            "eyJ1c2VybmFtZSI6ICJ1IiwgInBhc3N3b3JkIjogInAifQ==",
+            "ewogICJwYXNzd29yZCI6ICJwIgp9Cg",
+            "%7B%22password%22%3A%22p%22%7D",
+            "app:p",
+            "app/p@db",
+            "p,app",
+            "(app, p)",
+            "app p",
+            "db|app|p",
             r#"{"password":{"value":"p"}}"#,
             r#"{"password":["p"]}"#,
             r#"{"password":123456}"#,
@@ -285,6 +363,7 @@ mod tests {
         }
         // But for what is known to be the password, however it looks.
         assert_eq!(changed("\"known\"", "[new"), "[new");
+        assert_eq!(changed("app:known", "app:new"), "app:new");
         // A new password that nobody could tell from JSON afterwards.
         assert!(set("old", "{}").is_err());
         assert_eq!(changed("old", "{"), "{");
@@ -323,7 +402,7 @@ mod tests {
     fn a_new_one_has_all_fields() {
         let fields = NewFields { host: "db".into(), port: 5432, dbname: "d\"".into() };
         let mut secret = RoleSecret::new(&fields, "app");
-        secret.set_password(&Secret::new("p"), |_| false).unwrap();
+        secret.set_password("app", &Secret::new("p"), |_| false).unwrap();
         assert_eq!(
             secret.to_secret().expose_str(),
             Some(

@@ -56,8 +56,8 @@ impl Versions {
     }
 
     /// Why the current version is neither a JSON object nor a password, by the look of it.
-    pub fn problem(&self) -> Option<&'static str> {
-        self.current.as_ref()?.secret().ok()?.problem()
+    pub fn problem(&self, role: &str) -> Option<&'static str> {
+        self.current.as_ref()?.secret().ok()?.problem(role)
     }
 
     /// Whether a version is the current one.

@@ -169,7 +169,7 @@ pub fn plan(
     let before = secret.to_secret();
     match &change.password {
         Some(password) => secret
-            .set_password(password, |known| known == password || was_right(known))
+            .set_password(&change.role, password, |known| known == password || was_right(known))
             .map_err(|problem| Obstacle::NotUnderstood { secret: name(change), problem })?,
         None if secret.password().is_some_and(|password| was_right(&password)) => {}
         None => return Err(Obstacle::Drifted { secret: name(change) }),
@@ -245,7 +245,7 @@ fn is_left_over(current: &Version, versions: &Versions, fields: &NewFields, chan
     let Some(password) = &change.password else { return false };
     let same_but_for_the_password = || {
         let mut secret = current.secret().ok()?;
-        secret.set_password(password, |_| false).ok()?;
+        secret.set_password(&change.role, password, |_| false).ok()?;
         Some(secret.to_secret() == new_value(fields, change, password).ok()?)
     };
     current.origin() == Origin::Sync
@@ -272,7 +272,7 @@ fn name(change: &Change) -> String {
 
 fn new_value(fields: &NewFields, change: &Change, password: &Secret) -> Result<Secret, Obstacle> {
     let mut secret = RoleSecret::new(fields, &change.role);
-    match secret.set_password(password, |_| false) {
+    match secret.set_password(&change.role, password, |_| false) {
         Ok(()) => Ok(secret.to_secret()),
         Err(problem) => Err(Obstacle::NotUnderstood { secret: name(change), problem }),
     }

@@ -63,7 +63,12 @@ const TYPES: &str = "
     CREATE DOMAIN given AS int NOT NULL;
     CREATE DOMAIN short AS varchar(3);
     CREATE TYPE composite AS (a int, d checked);
-    CREATE TYPE span AS RANGE (SUBTYPE = checked);";
+    CREATE TYPE span AS RANGE (SUBTYPE = checked);
+    CREATE DOMAIN of_array AS checked[] CHECK (refuse(coalesce(VALUE[2], 0)));
+    CREATE DOMAIN of_composite AS composite CHECK ((VALUE).a > 1);
+    CREATE TYPE castable AS (x int);
+    CREATE FUNCTION cast_it(int) RETURNS castable LANGUAGE plpgsql AS $$ BEGIN RAISE 'cast' USING ERRCODE = 'P0077'; END $$;
+    CREATE CAST (int AS castable) WITH FUNCTION cast_it(int) AS ASSIGNMENT;";
 
 fn errors_cluster() -> Cluster {
     let cluster = cluster();
@@ -72,13 +77,19 @@ fn errors_cluster() -> Cluster {
         .batch_execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
         .unwrap();
     cluster
-        .connect("postgres", "ascii")
-        .batch_execute(
-            "CREATE SCHEMA contrib; CREATE EXTENSION dblink SCHEMA contrib;
-             CREATE SCHEMA secretlink; CREATE EXTENSION secretlink SCHEMA secretlink;",
-        )
+        .connect("postgres", "postgres")
+        .batch_execute("CREATE DATABASE euc_jp ENCODING 'EUC_JP' LOCALE 'C' TEMPLATE template0")
         .unwrap();
-    for database in ["local", "latin1", "ascii"] {
+    for database in ["ascii", "euc_jp"] {
+        cluster
+            .connect("postgres", database)
+            .batch_execute(
+                "CREATE SCHEMA contrib; CREATE EXTENSION dblink SCHEMA contrib;
+                 CREATE SCHEMA secretlink; CREATE EXTENSION secretlink SCHEMA secretlink;",
+            )
+            .unwrap();
+    }
+    for database in ["local", "latin1", "ascii", "euc_jp"] {
         cluster.connect("postgres", database).batch_execute(TYPES).unwrap();
     }
     cluster
@@ -112,6 +123,39 @@ fn values() -> Vec<(String, &'static str)> {
         ("SELECT ''[3,1]''", "int4range"),
         ("SELECT ''2026-02-30''", "date"),
         ("SELECT ''1.5''", "numeric(1,1)"),
+        ("SELECT 99999999999::numeric", "numeric(3,1)"),
+        ("SELECT B''101''", "bit(2)"),
+        ("SELECT ''1021''", "varbit"),
+        ("SELECT ''10000-01-01 25:00''", "timestamp(3)"),
+        ("SELECT ''1 fort\u{ed}n''", "interval"),
+        ("SELECT ''1.2.3.400''", "inet"),
+        ("SELECT ''1.2.3.4/24''", "cidr"),
+        ("SELECT ''08:00:2b:01:02''", "macaddr"),
+        ("SELECT ''a & ''", "tsquery"),
+        ("SELECT ''<a>\u{e9}''", "xml"),
+        ("SELECT ''0000-x''", "uuid"),
+        ("SELECT ''$x''", "money"),
+        ("SELECT ''(1,2''", "point"),
+        ("SELECT ''$.\u{e9}[''", "jsonpath"),
+        ("SELECT ''0/0/0''", "pg_lsn"),
+        ("SELECT ''{[3,1]}''", "int4multirange"),
+        ("SELECT ''9999999999''", "oid"),
+        ("SELECT ''1e999''", "float4"),
+        ("SELECT ''1e999''", "float8"),
+        ("SELECT ''tr\u{fc}e''", "bool"),
+        ("SELECT ''\\\\xzz''", "bytea"),
+        ("SELECT ''\u{e9}\u{e9}''", "\"char\""),
+        ("SELECT ''{{1,2},{3}}''", "int[]"),
+        ("SELECT ''{NULL}''", "given[]"),
+        ("SELECT ''(,-1)''", "composite"),
+        ("SELECT ''{(,-4)}''", "composite[]"),
+        ("SELECT ''[1,-10)''", "span"),
+        ("SELECT ''-1''", "of_array"),
+        ("SELECT ''{1,-3}''", "of_array"),
+        ("SELECT ''(1,-1)''", "of_composite"),
+        ("SELECT 1", "castable"),
+        ("SELECT ''no such dictionary''", "regdictionary"),
+        ("SELECT ''nowh\u{e9}re.x''", "regcollation"),
     ] {
         values.push((value.to_owned(), local));
     }
@@ -121,7 +165,7 @@ fn values() -> Vec<(String, &'static str)> {
 #[test]
 fn errors_of_types_arrive_as_they_were_raised() {
     let cluster = errors_cluster();
-    for database in ["local", "latin1", "ascii"] {
+    for database in ["local", "latin1", "ascii", "euc_jp"] {
         let mut pair = Pair::connected(&cluster, database);
         for (remote, local) in values() {
             pair.same(&format!("SELECT * FROM dblink('c', '{remote}') AS t(a {local})"));

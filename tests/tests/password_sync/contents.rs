@@ -80,6 +80,12 @@ fn what_was_not_written_by_a_machine_is_not_replaced() {
         "host=db.example.com user=ROLE password=PASSWORD",
         "postgresql://ROLE:PASSWORD@db.example.com/app",
         "ROLE\nPASSWORD",
+        "ROLE:PASSWORD",
+        "ROLE\tPASSWORD",
+        "db.example.com:5432:app:ROLE:PASSWORD",
+        "<db user='ROLE' password='PASSWORD'/>",
+        "eyJ1c2VybmFtZSI6ICJ1IiwgInBhc3N3b3JkIjogInAifQ==",
+        "\u{200b}{\"username\":\"ROLE\",\"password\":\"PASSWORD\"}",
         "{\"username\":\"ROLE\",\"password\":[\"PASSWORD\"]}",
         "{\"username\":[\"ROLE\"],\"password\":\"PASSWORD\"}",
     ] {

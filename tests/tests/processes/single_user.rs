@@ -119,6 +119,12 @@ fn secrets_and_remote_servers_are_reached() {
                 "RESET statement_timeout",
                 "SELECT * FROM dblink('remote_conn', 'SELECT 42') AS t(after_timeout int)",
                 "SELECT refresh_secret('x')",
+                "DO $$ BEGIN PERFORM dblink_exec('remote_conn', 'SELECT 1/0');
+                 EXCEPTION WHEN division_by_zero THEN RAISE WARNING 'caught'; END $$".replace('\n', " ").as_str(),
+                "SELECT state FROM check_all_role_sync()",
+                // Nobody is there to do it.
+                &format!("SELECT rotate_secret('{name}')"),
+                &format!("SELECT schedule_rotation('{name}', 'rate(1 day)')"),
                 // Left as it is, in the middle of a query.
                 "SELECT dblink_send_query('remote_conn', 'SELECT pg_sleep(60)')",
             ],
@@ -131,13 +137,14 @@ fn secrets_and_remote_servers_are_reached() {
             "statistics",
             "canceling statement due to statement timeout",
             "after_timeout = \"42\"",
+            "caught",
         ] {
             assert!(done.output.contains(expected), "{expected}: {done:?}");
         }
         assert_eq!(
             done.output.matches("ERROR").count(),
-            2,
-            "the timeout and a secret that is not there: {done:?}"
+            4,
+            "the timeout, a secret that is not there, and two without a worker: {done:?}"
         );
         assert!(!done.output.contains(remote.app_password()), "{done:?}");
         assert!(!done.output.contains("PANIC") && !done.output.contains("internal error"), "{done:?}");
