@@ -92,15 +92,20 @@ impl Process {
 
     /// End it and every process that it has started, with SIGKILL: of a postmaster, the whole server.
     pub fn kill_with_children(self) {
+        // It is to start no other.
+        self.pause();
         let all = fs::read_dir("/proc").into_iter().flatten();
         let processes = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let children: Vec<Self> =
             processes.map(|pid| Self { pid }).filter(|process| process.parent() == Some(self)).collect();
-        // The first, so that it starts no other.
-        self.kill();
-        for child in children {
+        for child in &children {
             child.kill();
         }
+        // Whoever starts the server again when it has gone finds none of them.
+        for child in children {
+            child.until_gone(Duration::from_secs(60));
+        }
+        self.kill();
     }
 
     fn signal(self, signal: libc::c_int) {

@@ -13,5 +13,6 @@ mod managed;
 mod oracle;
 mod refusals;
 mod schedules;
+mod secrecy;
 mod single_user;
 mod storm;
