@@ -36,6 +36,17 @@ pub enum Wanted {
     },
 }
 
+/// What is wanted, when a value is too old, and who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// What is wanted.
+    pub wanted: &'a Wanted,
+    /// When a value is too old.
+    pub timing: &'a Timing,
+    /// Who asks.
+    pub asking: &'a Asking,
+}
+
 /// Who asks for a value, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking {
@@ -181,14 +192,8 @@ impl<'a> Store<'a> {
     }
 
     /// What to do about a value that is wanted at `now`.
-    pub fn look(
-        &mut self,
-        key: &[u8],
-        wanted: &Wanted,
-        timing: &Timing,
-        asking: &Asking,
-        now: Moment,
-    ) -> Look {
+    pub fn look(&mut self, key: &[u8], ask: &Ask<'_>, now: Moment) -> Look {
+        let Ask { wanted, timing, asking } = *ask;
         let Some(place) = self.table.find(key).or_else(|| self.table.insert(key)) else {
             return Look::Uncached;
         };
@@ -264,15 +269,8 @@ impl<'a> Store<'a> {
     }
 
     /// Ends a request with what came of it.
-    pub fn finish(
-        &mut self,
-        ticket: Ticket,
-        outcome: Outcome<'_>,
-        wanted: &Wanted,
-        timing: &Timing,
-        asking: &Asking,
-        now: Moment,
-    ) -> Finish {
+    pub fn finish(&mut self, ticket: Ticket, outcome: Outcome<'_>, ask: &Ask<'_>, now: Moment) -> Finish {
+        let Ask { wanted, timing, asking } = *ask;
         let Ticket { place, generation, began } = ticket;
         if self.table.peek(place).generation != generation {
             return Finish::Superseded;
@@ -383,11 +381,11 @@ impl<'a> Store<'a> {
     pub fn renew<T>(
         &mut self,
         request: impl Fn(&Key) -> Option<T>,
-        timing: &Timing,
-        asking: &Asking,
+        ask: &Ask<'_>,
         most: usize,
         now: Moment,
     ) -> Vec<(T, Ticket)> {
+        let Ask { timing, asking, .. } = *ask;
         let mut begun = Vec::new();
         for place in self.table.places() {
             let entry = *self.table.peek(place);

@@ -8,6 +8,10 @@ use crate::*;
 const TIMING: Timing = Timing { ttl: Duration::from_secs(100), max_stale: Duration::from_secs(1000) };
 const KEY: &str = "f\0\0\0\0secret\0x\0AWSCURRENT\0";
 
+fn ask<'a>(wanted: &'a Wanted, asking: &'a Asking) -> Ask<'a> {
+    Ask { wanted, timing: &TIMING, asking }
+}
+
 struct Bench {
     memory: Vec<u64>,
 }
@@ -69,7 +73,7 @@ impl Bench {
     }
 
     fn look_as(&mut self, wanted: &Wanted, asking: &Asking, now: Moment) -> Look {
-        self.store().look(KEY.as_bytes(), wanted, &TIMING, asking, now)
+        self.store().look(KEY.as_bytes(), &ask(wanted, asking), now)
     }
 
     fn ask(&mut self, wanted: &Wanted, now: Moment) -> Ticket {
@@ -80,7 +84,7 @@ impl Bench {
     }
 
     fn finish(&mut self, ticket: Ticket, outcome: &Came, wanted: &Wanted, now: Moment) -> Finish {
-        self.store().finish(ticket, outcome.as_ref().map_err(Failure::clone), wanted, &TIMING, &me(now), now)
+        self.store().finish(ticket, outcome.as_ref().map_err(Failure::clone), &ask(wanted, &me(now)), now)
     }
 
     /// Asks and answers at once.
@@ -154,14 +158,13 @@ fn who_hardly_tries_does_not_speak_for_others() {
         let finish = bench.store().finish(
             ticket,
             unreachable().as_ref().map_err(Failure::clone),
-            &Wanted::Fresh,
-            &TIMING,
-            &lazy(at(100))[i],
+            &ask(&Wanted::Fresh, &lazy(at(100))[i]),
             at(100),
         );
         assert!(matches!(finish, Finish::Stale { .. }));
         assert!(matches!(bench.look_as(&Wanted::Fresh, &lazy(at(100))[i], at(100)), Look::Stale(_)));
-        let renewed = bench.store().renew(|key| Some(key.clone()), &TIMING, &waiting, 16, at(100));
+        let renewed =
+            bench.store().renew(|key| Some(key.clone()), &ask(&Wanted::Fresh, &waiting), 16, at(100));
         assert_eq!(renewed.len(), 1, "nor does it keep the value from being renewed");
         bench.store().abandon(renewed[0].1);
         assert!(matches!(bench.look_as(&Wanted::Fresh, &waiting, at(100)), Look::Ask(_)));
@@ -340,8 +343,9 @@ fn refresh_asks_anew() {
 fn renewal() {
     let mut bench = Bench::new();
     bench.fill(&version("a"), at(0));
-    let renew =
-        |bench: &mut Bench, now| bench.store().renew(|key| Some(key.clone()), &TIMING, &me(now), 16, now);
+    let renew = |bench: &mut Bench, now| {
+        bench.store().renew(|key| Some(key.clone()), &ask(&Wanted::Fresh, &me(now)), 16, now)
+    };
     assert!(renew(&mut bench, at(79)).is_empty());
     let begun = renew(&mut bench, at(80));
     assert_eq!(begun[0].0, Key::from_bytes(KEY.as_bytes()).unwrap());
@@ -363,7 +367,7 @@ fn what_does_not_fit_is_not_kept() {
     assert!(matches!(bench.fill(&big, at(1)), Finish::Kept { .. }));
     assert_eq!(bench.look(&Wanted::Fresh, at(2)), Look::Uncached);
     let other = b"f\0\0\0\0secret\0other\0AWSCURRENT\0";
-    let look = bench.store().look(other, &Wanted::Fresh, &TIMING, &me(at(2)), at(2));
+    let look = bench.store().look(other, &ask(&Wanted::Fresh, &me(at(2))), at(2));
     assert!(matches!(look, Look::Ask(_)));
     bench.fill(&big, at(120));
     assert_eq!(bench.store().list().len(), 2, "nor does it push out anything");
@@ -413,7 +417,7 @@ fn a_first_answer_that_came_late_does_not_undo_a_change() {
     {
         let mut bench = Bench::new();
         let key = secret_key(asked, "").to_bytes();
-        let look = |bench: &mut Bench, now| bench.store().look(&key, &Wanted::Fresh, &TIMING, &me(now), now);
+        let look = |bench: &mut Bench, now| bench.store().look(&key, &ask(&Wanted::Fresh, &me(now)), now);
         let Look::Ask(late) = look(&mut bench, at(1)) else { panic!() };
         bench.store().replace(|_, named| named.is(changed).then_some(None), at(2));
         let finish = bench.finish(late, &version("old"), &Wanted::Fresh, at(3));
@@ -441,7 +445,7 @@ impl TokenBench {
 
     fn look(&mut self, wanted: &Wanted, now: Moment) -> Look {
         let key = self.key.clone();
-        self.store().look(&key, wanted, &TIMING, &me(now), now)
+        self.store().look(&key, &ask(wanted, &me(now)), now)
     }
 
     /// Signs one if one is to be signed. Returns the version that is found then.
@@ -458,11 +462,11 @@ impl TokenBench {
 
     fn sign(&mut self, ticket: Ticket, version_id: &str, ends: Moment, now: Moment) -> Finish {
         let token = Contents { ends: Some(ends), ..version(version_id).unwrap() };
-        self.store().finish(ticket, Ok(&token), &Wanted::Fresh, &TIMING, &me(now), now)
+        self.store().finish(ticket, Ok(&token), &ask(&Wanted::Fresh, &me(now)), now)
     }
 
     fn renew(&mut self, now: Moment) -> Vec<Ticket> {
-        let begun = self.store().renew(|key| Some(key.clone()), &TIMING, &me(now), 10, now);
+        let begun = self.store().renew(|key| Some(key.clone()), &ask(&Wanted::Fresh, &me(now)), 10, now);
         begun.into_iter().map(|(_, ticket)| ticket).collect()
     }
 }
@@ -501,7 +505,7 @@ fn a_renewal_that_fails_leaves_a_token_to_its_end() {
     bench.log_in("-", at(0), at(1));
     let [ticket] = bench.renew(at(600))[..] else { panic!() };
     let failed = unreachable().unwrap_err();
-    bench.store().finish(ticket, Err(failed), &Wanted::Fresh, &TIMING, &me(at(600)), at(610));
+    bench.store().finish(ticket, Err(failed), &ask(&Wanted::Fresh, &me(at(600))), at(610));
     assert_eq!(bench.log_in("-", at(0), at(839)), "a");
     assert!(matches!(bench.look(&Wanted::Fresh, at(840)), Look::Ask(_)));
 }
@@ -571,13 +575,11 @@ fn at_random() {
                 let _ = store.finish(
                     ticket,
                     outcome.as_ref().map_err(Failure::clone),
-                    &Wanted::Fresh,
-                    &TIMING,
-                    &me(now),
+                    &ask(&Wanted::Fresh, &me(now)),
                     now,
                 );
             }
-            _ => match store.look(&key.to_bytes(), &Wanted::Fresh, &TIMING, &me(now), now) {
+            _ => match store.look(&key.to_bytes(), &ask(&Wanted::Fresh, &me(now)), now) {
                 Look::Hit(found) | Look::Stale(found) => {
                     // Every change goes through the cache here, so nothing older may ever be found.
                     assert_eq!(found.version_id, current.to_string());

@@ -2,7 +2,7 @@
 
 use secretlink_aws::{Identity, SecretId, SecretValue, Settings, TokenSubject, VersionSelector};
 use secretlink_cache::{
-    Asking, Contents, Finish, Found, Key, Look, Moment, SealError, SharedError, Subject, Wanted,
+    Ask, Asking, Contents, Finish, Found, Key, Look, Moment, SealError, SharedError, Subject, Wanted,
 };
 use secretlink_core::Secret;
 use std::time::Duration;
@@ -110,9 +110,10 @@ impl Entry {
         let key = self.key.to_bytes();
         let timing = settings::cache::timing();
         let asking = asking(&self.settings);
+        let ask = Ask { wanted, timing: &timing, asking: &asking };
         let mut has_waited = false;
         loop {
-            let look = memory::with(|store| store.look(&key, wanted, &timing, &asking, now()));
+            let look = memory::with(|store| store.look(&key, &ask, now()));
             if let Some(Look::Wait(until)) = look {
                 if !std::mem::replace(&mut has_waited, true) {
                     stats::count(Counter::CacheWaits);
@@ -140,7 +141,7 @@ impl Entry {
                     let flight = Flight::begin(ticket);
                     let asked = now();
                     let came = io::run(WaitEvent::SecretsManager, self.fetch(key.clone()))?;
-                    match (flight.land(&self.key, &came, wanted, &timing, &asking), came) {
+                    match (flight.land(&self.key, &came, &ask), came) {
                         (Some(Finish::Stale { found, .. }), _) => {
                             stats::count(Counter::CacheStaleServes);
                             found

@@ -1,7 +1,7 @@
 //! A request for a secret that is under way on behalf of all backends.
 
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
-use secretlink_cache::{Asking, Contents, Failure, Finish, Key, SharedError, Ticket, Timing, Wanted};
+use secretlink_cache::{Ask, Contents, Failure, Finish, Key, SharedError, Ticket};
 use std::cell::Cell;
 
 use super::memory;
@@ -28,23 +28,18 @@ impl Flight {
     }
 
     /// The request has ended. Tells those who wait, and the log what is new. `None` if there is no cache.
-    pub fn land(
-        self,
-        key: &Key,
-        came: &Result<Contents, SecretsError>,
-        wanted: &Wanted,
-        timing: &Timing,
-        asking: &Asking,
-    ) -> Option<Finish> {
+    pub fn land(self, key: &Key, came: &Result<Contents, SecretsError>, ask: &Ask<'_>) -> Option<Finish> {
         let ticket = self.0.take()?;
         let outcome = came.as_ref().map_err(|error| Failure {
             unreachable: matches!(error, SecretsError::Aws(error) if error.is_unreachable() || error.is_throttled()),
             report: SharedError::bytes_of(error),
         });
         let now = memory::now();
-        let finish = memory::with(|store| store.finish(ticket, outcome, wanted, timing, asking, now));
+        let finish = memory::with(|store| store.finish(ticket, outcome, ask, now));
         memory::wake_all();
-        if let Some(notice) = finish.as_ref().and_then(|finish| Notice::of(key, came, finish, timing, now)) {
+        if let Some(notice) =
+            finish.as_ref().and_then(|finish| Notice::of(key, came, finish, ask.timing, now))
+        {
             RawReport::new(&notice).emit(PgLogLevel::LOG);
         }
         finish

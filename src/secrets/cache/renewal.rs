@@ -1,6 +1,6 @@
 //! Values in use are read again shortly before they are too old, so that nobody has to wait for that.
 
-use secretlink_cache::Wanted;
+use secretlink_cache::{Ask, Wanted};
 use secretlink_core::side_by_side;
 
 use super::entry::{Entry, asking};
@@ -23,8 +23,9 @@ const AT_ONCE: usize = 16;
 pub fn renew() -> Result<bool, SecretsError> {
     let (settings, timing) = (settings::aws::current()?, settings::cache::timing());
     let asking = asking(&settings);
+    let ask = Ask { wanted: &Wanted::Fresh, timing: &timing, asking: &asking };
     let request = |key: &_| Entry::of_key(key, &settings);
-    let begun = memory::with(|store| store.renew(request, &timing, &asking, AT_ONCE, memory::now()));
+    let begun = memory::with(|store| store.renew(request, &ask, AT_ONCE, memory::now()));
     let begun: Vec<_> = begun
         .unwrap_or_default()
         .into_iter()
@@ -38,7 +39,7 @@ pub fn renew() -> Result<bool, SecretsError> {
     let came = io::run(WaitEvent::SecretsManager, side_by_side(fetches, |fetch| fetch))?;
     stats::add(Counter::CacheRefreshes, begun.len() as u64);
     for ((request, flight), came) in begun.into_iter().zip(came) {
-        flight.land(&request.key, &came, &Wanted::Fresh, &timing, &asking);
+        flight.land(&request.key, &came, &ask);
     }
     Ok(more)
 }
