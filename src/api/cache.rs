@@ -9,8 +9,7 @@ use crate::backend::process::report::OrRaise;
 use crate::backend::process::server;
 use crate::backend::text::Text;
 use crate::error::Error;
-use crate::secrets::cache::{self, SharedError, Subject};
-use crate::settings;
+use crate::secrets::cache;
 
 /// Reads a secret again, whatever is cached of it. Returns the version id now cached.
 #[pg_extern(volatile, parallel_restricted)]
@@ -55,40 +54,19 @@ fn secret_cache_entries() -> TableIterator<
         name!(kind, &'static str),
     ),
 > {
-    let (now, timing) = (cache::now(), settings::cache::timing());
-    let given = |text: String| (!text.is_empty()).then_some(Text(text));
-    TableIterator::new(cache::list().into_iter().map(move |entry| {
-        let has_value = entry.version_id.is_some();
-        let age = now - entry.asked;
-        let (lasts, usable) = match entry.ends {
-            Some(ends) => (ends - entry.asked, ends - entry.asked),
-            None => (timing.ttl, timing.ttl + timing.max_stale),
-        };
-        let state = match () {
-            () if entry.is_asked => "asking",
-            () if !has_value => "failed",
-            () if age < lasts => "fresh",
-            () if age < usable => "stale",
-            () => "expired",
-        };
-        let region = cache::region(&entry);
-        let key = entry.key;
-        let (kind, name, stage, version_id) = match key.subject {
-            Subject::Secret { id, stage, version_id } => ("secret", id, stage, version_id),
-            Subject::IamToken { login, .. } => ("iam_token", login, String::new(), String::new()),
-        };
+    TableIterator::new(cache::view().into_iter().map(|entry| {
         (
-            Text(name),
-            given(stage),
-            entry.version_id.or(Some(version_id)).and_then(given),
-            Text(state.to_owned()),
-            has_value.then(|| interval(age)).flatten(),
-            has_value.then(|| timestamp_in(lasts, age)).flatten(),
+            Text(entry.name),
+            entry.stage.map(Text),
+            entry.version_id.map(Text),
+            Text(entry.state.to_owned()),
+            entry.age.and_then(interval),
+            entry.age.and_then(|age| timestamp_in(entry.lifetime, age)),
             bigint(entry.hits),
-            region.map(Text),
-            given(key.role_arn),
-            entry.error.map(|report| Text(SharedError::from_bytes(&report).to_string())),
-            kind,
+            entry.region.map(Text),
+            entry.role_arn.map(Text),
+            entry.last_error.map(Text),
+            entry.kind,
         )
     }))
 }

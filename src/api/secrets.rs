@@ -2,7 +2,7 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use secretlink_aws::{Identity, NewSecret, SecretBody, SecretId, VersionSelector};
+use secretlink_aws::{NewSecret, SecretBody, VersionSelector};
 use secretlink_core::Secret;
 use std::time::{Duration, SystemTime};
 
@@ -11,14 +11,13 @@ use super::{optional, required};
 use crate::backend::process::report::{HiddenStatement, OrRaise};
 use crate::backend::text::{JsonText, Text};
 use crate::error::Error;
-use crate::secrets::cache::{ForgetAtEnd, SecretRequest, Wanted};
-use crate::secrets::client;
 use crate::secrets::error::SecretsError;
+use crate::secrets::{client, read, write};
 
 /// Postgres counts time from 2000-01-01 (timestamp.h).
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
-fn read(
+fn secret_value(
     secret_id: Option<Text>,
     version_stage: Option<Text>,
     version_id: Option<Text>,
@@ -28,7 +27,7 @@ fn read(
         stage: optional(version_stage, "version_stage")?,
         version_id: optional(version_id, "version_id")?,
     };
-    Ok(SecretRequest::new(&secret_id, selector, &Identity::default())?.get(&Wanted::Fresh)?.open()?)
+    Ok(read::value(&secret_id, selector)?)
 }
 
 /// The secret as JSON, as it is stored.
@@ -38,7 +37,9 @@ fn get_secret_value(
     version_stage: default!(Option<Text>, "NULL"),
     version_id: default!(Option<Text>, "NULL"),
 ) -> JsonText {
-    read(secret_id, version_stage, version_id).and_then(|v| Ok(JsonText(v.json()?.to_owned()))).or_raise()
+    secret_value(secret_id, version_stage, version_id)
+        .and_then(|v| Ok(JsonText(v.json()?.to_owned())))
+        .or_raise()
 }
 
 /// The secret as text, whatever it holds.
@@ -48,7 +49,7 @@ fn get_secret_string(
     version_stage: default!(Option<Text>, "NULL"),
     version_id: default!(Option<Text>, "NULL"),
 ) -> Text {
-    read(secret_id, version_stage, version_id).and_then(|v| Ok(Text(v.text()?.to_owned()))).or_raise()
+    secret_value(secret_id, version_stage, version_id).and_then(|v| Ok(Text(v.text()?.to_owned()))).or_raise()
 }
 
 /// The bytes of a binary secret.
@@ -58,7 +59,7 @@ fn get_secret_binary(
     version_stage: default!(Option<Text>, "NULL"),
     version_id: default!(Option<Text>, "NULL"),
 ) -> Vec<u8> {
-    read(secret_id, version_stage, version_id).and_then(|v| Ok(v.bytes()?.to_vec())).or_raise()
+    secret_value(secret_id, version_stage, version_id).and_then(|v| Ok(v.bytes()?.to_vec())).or_raise()
 }
 
 /// One field of a secret that is a JSON object, as text: of a string what it says, of anything else its JSON.
@@ -71,7 +72,8 @@ fn get_secret_field(
 ) -> Option<Text> {
     let get = || -> Result<Option<Text>, Error> {
         let field = required(field, "field")?;
-        let value = read(secret_id, version_stage, version_id)?.field(&field).map_err(SecretsError::from)?;
+        let value =
+            secret_value(secret_id, version_stage, version_id)?.field(&field).map_err(SecretsError::from)?;
         Ok(value.and_then(|value| Some(Text(value.expose_str()?.to_owned()))))
     };
     get().or_raise()
@@ -102,10 +104,7 @@ fn describe_secret(
         name!(description, Option<Text>),
     ),
 > {
-    let describe = || -> Result<_, Error> {
-        let id = SecretId::parse(&required(secret_id, "secret_id")?)?;
-        Ok(client::call(|client| async move { client.describe_secret(&id).await })?)
-    };
+    let describe = || -> Result<_, Error> { Ok(read::description(&required(secret_id, "secret_id")?)?) };
     let secret = describe().or_raise();
     TableIterator::new(secret.versions.into_iter().map(move |version| {
         (
@@ -144,9 +143,7 @@ fn create_secret(
             kms_key_id: optional(kms_key_id, "kms_key_id")?,
             version_id: None,
         };
-        // That there was none may have been told to somebody.
-        let _forget = ForgetAtEnd(new.name.clone());
-        Ok(client::call(|client| async move { client.create_secret(new).await })?)
+        Ok(write::create(new)?)
     };
     let _hidden = HiddenStatement::begin();
     Text(create().or_raise())
@@ -186,11 +183,10 @@ fn put_secret_binary(
 #[pg_extern(volatile, parallel_unsafe)]
 fn put_secret_field(secret_id: Option<Text>, field: Option<Text>, value: Option<Text>) -> Text {
     let put = || -> Result<String, Error> {
-        let id = SecretId::parse(&required(secret_id, "secret_id")?).map_err(SecretsError::from)?;
+        let secret_id = required(secret_id, "secret_id")?;
         let field = required(field, "field")?;
         let value = Secret::new(value.ok_or(ArgumentError::Null("value"))?.0);
-        let _forget = ForgetAtEnd(id.as_str().to_owned());
-        Ok(client::call(|client| async move { client.put_secret_field(&id, &field, &value).await })?)
+        Ok(write::put_field(&secret_id, field, value)?)
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())
@@ -202,18 +198,12 @@ fn put(
     version_stages: Option<Vec<Option<String>>>,
 ) -> Text {
     let put = || -> Result<String, Error> {
-        let id = SecretId::parse(&required(secret_id, "secret_id")?)?;
+        let secret_id = required(secret_id, "secret_id")?;
         let body = secret.ok_or(ArgumentError::Null("secret"))?;
         let stages = version_stages.ok_or(ArgumentError::Null("version_stages"))?;
         let stages =
             stages.into_iter().collect::<Option<Vec<_>>>().ok_or(ArgumentError::Null("version_stages"))?;
-        let _forget = ForgetAtEnd(id.as_str().to_owned());
-        Ok(client::call(|client| async move {
-            match body {
-                SecretBody::String(text) => client.put_secret_value(&id, text, stages, None).await,
-                SecretBody::Binary(bytes) => client.put_secret_binary(&id, bytes, stages).await,
-            }
-        })?)
+        Ok(write::put(&secret_id, body, stages)?)
     };
     let _hidden = HiddenStatement::begin();
     Text(put().or_raise())

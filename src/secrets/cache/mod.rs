@@ -3,7 +3,7 @@
 //!
 //! | what ends early | what then holds |
 //! |---|---|
-//! | whoever asks is cancelled, or gets an ERROR | its `Flight` gives the request up, and one of those who wait asks instead |
+//! | the session that asks is cancelled, or gets an ERROR | its `Flight` gives the request up, and one of those who wait asks instead |
 //! | it is terminated (FATAL) | its exit callback does |
 //! | it is killed | the server starts anew, with an empty cache |
 //! | it hangs | its request counts for its own time limit, half a minute at most, and a second more; what comes later is not kept |
@@ -15,6 +15,7 @@ mod memory;
 mod notice;
 mod renewal;
 mod token;
+mod view;
 
 use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, VersionSelector, stage};
 use secretlink_core::Secret;
@@ -25,9 +26,10 @@ use self::entry::{Asked, Entry, contents};
 pub use self::memory::{init, now};
 pub use self::renewal::renew;
 pub use self::token::TokenRequest;
+pub use self::view::view;
 use crate::secrets::error::SecretsError;
-use crate::settings;
-pub use secretlink_cache::{Listed, Moment, SharedError, Subject, Wanted};
+use secretlink_cache::Subject;
+pub use secretlink_cache::{Moment, Wanted};
 
 /// One version of a secret, and where and as whom it is read.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ impl SecretRequest {
         Ok(SecretRequest(Entry::new(subject, Asked::Secret { id, version }, identity)?))
     }
 
-    /// The same for the version with this staging label.
+    /// A request for the version with another staging label.
     pub fn at_stage(&self, stage: &str) -> SecretRequest {
         let mut entry = self.0.clone();
         if let Subject::Secret { stage: of_key, version_id, .. } = &mut entry.key.subject {
@@ -123,29 +125,9 @@ pub fn forget_all() -> usize {
     forgotten
 }
 
-/// What is cached, but for the values, those used last at the end.
-pub fn list() -> Vec<Listed> {
-    memory::with(|store| store.list()).unwrap_or_default()
-}
-
 /// Counts the uses of each entry from zero again.
 pub fn reset_hits() {
     memory::with(|store| store.reset_hits());
-}
-
-/// The region in which an entry's secret is asked for: that of its ARN, else the one of its foreign server,
-/// of the settings or of the environment. `None` if it takes a profile or the instance to tell.
-pub fn region(entry: &Listed) -> Option<String> {
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let of_arn = |arn: &str| SecretId::parse(arn).ok()?.region().map(str::to_owned);
-    of_arn(&entry.arn)
-        .or_else(|| match &entry.key.subject {
-            Subject::Secret { id, .. } => of_arn(id),
-            Subject::IamToken { region, .. } => given(region),
-        })
-        .or_else(|| given(&entry.key.region))
-        .or_else(|| settings::aws::current().ok()?.region)
-        .or_else(secretlink_aws::region::of_environment)
 }
 
 /// A number that has changed if anything cached has.
