@@ -1217,23 +1217,23 @@ COMMENT ON FUNCTION remote_connection() IS
     'connections of this session to other PostgreSQL servers: see the view remote_connections';
 COMMENT ON VIEW remote_connections IS
     'connections of this session to other PostgreSQL servers';
-COMMENT ON COLUMN remote_connections.name IS 'name of the connection, NULL for the unnamed one';
+COMMENT ON COLUMN remote_connections.name IS 'name of the connection; NULL if it has no name';
 COMMENT ON COLUMN remote_connections.host IS 'host, or directory of the socket, as it was asked for';
-COMMENT ON COLUMN remote_connections.port IS 'port';
+COMMENT ON COLUMN remote_connections.port IS 'port of the remote server';
 COMMENT ON COLUMN remote_connections.database IS 'remote database';
 COMMENT ON COLUMN remote_connections.username IS 'remote role';
-COMMENT ON COLUMN remote_connections.secret IS 'secret with which it was made, if any';
-COMMENT ON COLUMN remote_connections.tls_version IS 'version of TLS, NULL if it is not encrypted';
-COMMENT ON COLUMN remote_connections.tls_cipher IS 'cipher suite, NULL if it is not encrypted';
-COMMENT ON COLUMN remote_connections.backend_pid IS 'process at the remote server that serves it';
+COMMENT ON COLUMN remote_connections.secret IS 'secret with which the connection was made; NULL if there was none';
+COMMENT ON COLUMN remote_connections.tls_version IS 'version of TLS; NULL if the connection is not encrypted';
+COMMENT ON COLUMN remote_connections.tls_cipher IS 'cipher suite of TLS; NULL if the connection is not encrypted';
+COMMENT ON COLUMN remote_connections.backend_pid IS 'process id at the remote server of the backend that serves the connection';
 COMMENT ON COLUMN remote_connections.state IS
     'idle; active, with a query; pending, with results of dblink_send_query to be read; or lost';
 COMMENT ON COLUMN remote_connections.in_transaction IS
-    'whether it was in a transaction, be it a failed one, after its last query';
-COMMENT ON COLUMN remote_connections.connected_at IS 'when it was made';
-COMMENT ON COLUMN remote_connections.queries IS 'query strings sent';
-COMMENT ON COLUMN remote_connections.rows IS 'rows received';
-COMMENT ON COLUMN remote_connections.bytes IS 'bytes that these rows came as, before encryption';
+    'whether the connection was in a transaction, or in a failed one, after its last query';
+COMMENT ON COLUMN remote_connections.connected_at IS 'when the connection was made';
+COMMENT ON COLUMN remote_connections.queries IS 'number of query strings sent on the connection';
+COMMENT ON COLUMN remote_connections.rows IS 'number of rows received on the connection';
+COMMENT ON COLUMN remote_connections.bytes IS 'bytes of the rows received on the connection, not counting encryption';
 
 COMMENT ON FUNCTION dblink_connect(text) IS
     'opens the unnamed connection to another PostgreSQL server';
@@ -1342,7 +1342,7 @@ GRANT SELECT ON role_sync TO pg_monitor;
 COMMENT ON FUNCTION sync_role(name, text) IS
     'keeps the password of a role in a secret of AWS Secrets Manager from now on';
 COMMENT ON FUNCTION unsync_role(name) IS
-    'ends sync_role; the secret is left alone';
+    'stops keeping the password of a role in a secret; the secret stays as it is';
 COMMENT ON FUNCTION check_role_sync(name) IS
     'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_password or unknown';
 COMMENT ON FUNCTION check_all_role_sync() IS
@@ -1352,12 +1352,12 @@ COMMENT ON FUNCTION create_role_with_secret(name, text, int) IS
 COMMENT ON FUNCTION role_sync_states() IS
     'rows of the view role_sync';
 COMMENT ON VIEW role_sync IS
-    'synced roles, their secrets, and how they stand to each other as the server last knew';
-COMMENT ON COLUMN role_sync.role IS 'the role';
-COMMENT ON COLUMN role_sync.secret_id IS 'its secret: from its security label, or from secretlink.sync_secret_template';
-COMMENT ON COLUMN role_sync.state IS 'in_sync, pending, drifted, no_password or unknown';
+    'synced roles, their secrets, and whether role and secret had the same password when the server last looked';
+COMMENT ON COLUMN role_sync.role IS 'name of the role';
+COMMENT ON COLUMN role_sync.secret_id IS 'secret of the role: from its security label, or from secretlink.sync_secret_template';
+COMMENT ON COLUMN role_sync.state IS 'whether the secret holds the role''s password: in_sync, pending, drifted, no_password or unknown';
 COMMENT ON COLUMN role_sync.version_id IS 'version of the secret that last held the role''s password';
-COMMENT ON COLUMN role_sync.synced_at IS 'when that was last known';
+COMMENT ON COLUMN role_sync.synced_at IS 'when the server last knew that the secret held the role''s password';
 COMMENT ON COLUMN role_sync.last_error IS 'why the role is not in sync';
 
 -- What has been done. As for PostgreSQL's own: pg_monitor reads, and a superuser, or whom he lets, resets.
@@ -1386,29 +1386,29 @@ COMMENT ON COLUMN secretlink_stats.cache_stale_serves IS
     'secrets given out after their time because AWS could not be asked';
 COMMENT ON COLUMN secretlink_stats.cache_refreshes IS
     'secrets that were asked for again before their time was over';
-COMMENT ON COLUMN secretlink_stats.aws_calls IS 'calls to AWS: see secretlink_aws_calls';
-COMMENT ON COLUMN secretlink_stats.aws_failures IS 'those that failed; cancelled ones do not count';
+COMMENT ON COLUMN secretlink_stats.aws_calls IS 'calls to AWS, which secretlink_aws_calls shows one by one';
+COMMENT ON COLUMN secretlink_stats.aws_failures IS 'calls to AWS that failed; cancelled calls do not count';
 COMMENT ON COLUMN secretlink_stats.connections_opened IS 'connections made to other servers';
 COMMENT ON COLUMN secretlink_stats.connections_failed IS
-    'connections that could not be made, cancelled ones included';
+    'connections to other servers that could not be made or were cancelled';
 COMMENT ON COLUMN secretlink_stats.connections_retried IS
     'connections tried again with another version of their secret, because a server did not accept the password';
 COMMENT ON COLUMN secretlink_stats.rows_received IS 'rows received from other servers';
-COMMENT ON COLUMN secretlink_stats.bytes_received IS 'bytes that these rows came as, before encryption';
+COMMENT ON COLUMN secretlink_stats.bytes_received IS 'bytes of the rows received from other servers, not counting encryption';
 COMMENT ON COLUMN secretlink_stats.iam_tokens_signed IS 'IAM tokens signed for logins at other servers';
 COMMENT ON COLUMN secretlink_stats.stats_reset IS
-    'when all of this was zero: at the start of the server, or at the last secretlink_stats_reset()';
+    'when all counters were zero: at the start of the server, or at the last secretlink_stats_reset()';
 COMMENT ON VIEW secretlink_aws_calls IS
     'calls to AWS since the last reset, by operation and outcome';
 COMMENT ON COLUMN secretlink_aws_calls.operation IS 'operation, as AWS calls it';
 COMMENT ON COLUMN secretlink_aws_calls.outcome IS
     'success, throttled, denied, not_found, unreachable, timed_out, server_fault, credentials, cancelled or error';
-COMMENT ON COLUMN secretlink_aws_calls.calls IS 'how many; attempts of the same call count as one';
-COMMENT ON COLUMN secretlink_aws_calls.total_ms IS 'how long they took together';
-COMMENT ON COLUMN secretlink_aws_calls.max_ms IS 'how long the longest took';
-COMMENT ON COLUMN secretlink_aws_calls.latency_ms_le IS 'limits of latency_ms_bucket; the last one is infinite';
+COMMENT ON COLUMN secretlink_aws_calls.calls IS 'number of calls; the attempts of one call count as one';
+COMMENT ON COLUMN secretlink_aws_calls.total_ms IS 'time that all these calls took together, in milliseconds';
+COMMENT ON COLUMN secretlink_aws_calls.max_ms IS 'time that the longest of these calls took, in milliseconds';
+COMMENT ON COLUMN secretlink_aws_calls.latency_ms_le IS 'limits in milliseconds that latency_ms_bucket counts by; the last limit is infinite';
 COMMENT ON COLUMN secretlink_aws_calls.latency_ms_bucket IS
-    'how many calls took as long as the limit at the same place, or less';
+    'number of calls that took no longer than the limit at the same place of latency_ms_le';
 
 -- Whether all is well is for pg_monitor to see. With a secret it is asked for, with the rights of this server.
 REVOKE ALL ON FUNCTION secretlink_check() FROM PUBLIC;
@@ -1432,15 +1432,15 @@ GRANT EXECUTE ON FUNCTION secret_cache_entries() TO pg_monitor;
 GRANT SELECT ON secret_cache TO pg_monitor;
 
 COMMENT ON FUNCTION refresh_secret(text) IS
-    'reads a secret again, whatever is cached of it, and returns the version id now cached';
+    'reads a secret again, even if its cached value is fresh, and returns the version id now cached';
 COMMENT ON FUNCTION forget_secret(text) IS
-    'wipes what is cached of a secret, and returns how many entries that were';
+    'wipes all cached values of a secret, and returns how many there were';
 COMMENT ON FUNCTION forget_all_secrets() IS
-    'wipes the cache of secrets, and returns how many entries that were';
+    'wipes the cache of secrets and IAM tokens, and returns how many values there were';
 COMMENT ON FUNCTION secret_cache_entries() IS
     'rows of the view secret_cache';
 COMMENT ON VIEW secret_cache IS
-    'secrets that the server has cached: never their values';
+    'secrets and IAM tokens that the server has cached, without their values';
 COMMENT ON COLUMN secret_cache.secret_id IS
     'the secret, as it was asked for; of an IAM token, who logs in where with it: user@host:port';
 COMMENT ON COLUMN secret_cache.stage IS 'the staging label asked for; NULL if a version was asked for by its id';
@@ -1465,19 +1465,19 @@ COMMENT ON TABLE rotation_run IS 'rotations under way and over: see the view rot
 COMMENT ON VIEW rotation_history IS 'rotations under way and over';
 COMMENT ON COLUMN rotation_history.run IS 'number of the rotation';
 COMMENT ON COLUMN rotation_history.secret_id IS 'the secret, as it was named';
-COMMENT ON COLUMN rotation_history.cause IS 'call, of rotate_secret, or schedule';
+COMMENT ON COLUMN rotation_history.cause IS 'what began the rotation: call, if somebody called rotate_secret, or schedule';
 COMMENT ON COLUMN rotation_history.strategy IS 'single_user, alternating_users or managed';
-COMMENT ON COLUMN rotation_history.step IS 'the step it came to, in AWS''s words';
-COMMENT ON COLUMN rotation_history.from_version_id IS 'version of the secret that was current before';
+COMMENT ON COLUMN rotation_history.step IS 'last step that the rotation came to: createSecret, setSecret, testSecret or finishSecret';
+COMMENT ON COLUMN rotation_history.from_version_id IS 'version of the secret that was current before the rotation';
 COMMENT ON COLUMN rotation_history.version_id IS 'version of the secret that holds the new password';
-COMMENT ON COLUMN rotation_history.attempts IS 'how often it was tried';
+COMMENT ON COLUMN rotation_history.attempts IS 'number of attempts of the rotation';
 COMMENT ON COLUMN rotation_history.outcome IS
-    'succeeded, failed, rolled_back, abandoned or managed; NULL if that is not clear yet';
-COMMENT ON COLUMN rotation_history.error IS 'why it did not succeed, or has to wait';
-COMMENT ON COLUMN rotation_history.started_at IS 'when it began';
-COMMENT ON COLUMN rotation_history.finished_at IS 'when it was over; NULL if it is not';
+    'how the rotation ended: succeeded, failed, rolled_back, abandoned or managed; NULL if it has not ended';
+COMMENT ON COLUMN rotation_history.error IS 'why the rotation did not succeed, or has to wait';
+COMMENT ON COLUMN rotation_history.started_at IS 'when the rotation began';
+COMMENT ON COLUMN rotation_history.finished_at IS 'when the rotation ended; NULL if it has not ended';
 COMMENT ON COLUMN secretlink_stats.rotations_succeeded IS 'rotations that gave a secret a new password';
-COMMENT ON COLUMN secretlink_stats.rotations_failed IS 'rotations that did not';
+COMMENT ON COLUMN secretlink_stats.rotations_failed IS 'rotations that did not give a secret a new password';
 
 REVOKE ALL ON FUNCTION check_rotation(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION schedule_rotation(text, text, text, text, text) FROM PUBLIC;
@@ -1500,12 +1500,12 @@ COMMENT ON COLUMN rotation_schedule.secret_id IS 'the secret, as it was named';
 COMMENT ON COLUMN rotation_schedule.strategy IS
     'single_user, alternating_users or managed; NULL if the secret decides';
 COMMENT ON COLUMN rotation_schedule.schedule IS 'the schedule, in AWS''s syntax';
-COMMENT ON COLUMN rotation_schedule.duration IS 'how long its windows are; NULL for the default';
-COMMENT ON COLUMN rotation_schedule."window" IS 'the window that is open, or next';
+COMMENT ON COLUMN rotation_schedule.duration IS 'length of the schedule''s windows; NULL for the default';
+COMMENT ON COLUMN rotation_schedule."window" IS 'window that is open, or else the next window';
 COMMENT ON COLUMN rotation_schedule.state IS
-    'waiting, due, running, aws if AWS carries it out, or inert if it is another server''s';
-COMMENT ON COLUMN rotation_schedule.step IS 'the step of the rotation under way';
-COMMENT ON COLUMN rotation_schedule.attempts IS 'how often it was tried in this window';
+    'waiting, due, running, aws if AWS carries the rotation out, or inert if the schedule is another server''s';
+COMMENT ON COLUMN rotation_schedule.step IS 'current step of the rotation, if one is under way';
+COMMENT ON COLUMN rotation_schedule.attempts IS 'number of attempts in the current window';
 COMMENT ON COLUMN rotation_schedule.last_error IS 'why the last rotation did not succeed';
 COMMENT ON COLUMN rotation_schedule.last_rotation IS 'when a rotation by this schedule last succeeded';
 /* </end connected objects> */
