@@ -14,7 +14,7 @@ use crate::secrets::error::SecretsError;
 use crate::session::error::SessionError;
 use crate::sync::error::SyncError;
 
-/// An error of a SQL function. Each room has an enum of its own, and this one only wraps them.
+/// An error of a SQL function. Each room has an enum of its own, and `Error` only wraps them.
 #[derive(Debug, Error)]
 pub enum Error {
     /// An argument that makes no sense.

@@ -32,7 +32,7 @@ fn check_role_sync(role: Option<RoleName>) -> Text {
     Text(check().or_raise().as_str().to_owned())
 }
 
-/// The same for every synced role, as rows.
+/// What `check_role_sync` says, for every synced role, as rows.
 #[allow(clippy::type_complexity, reason = "the columns")]
 #[pg_extern(volatile, parallel_unsafe)]
 fn check_all_role_sync() -> TableIterator<

@@ -29,7 +29,7 @@ pub struct ServerText(pub Vec<u8>);
 pub struct RoleName(pub CString);
 
 impl ServerText {
-    /// The same text as UTF-8.
+    /// The text as UTF-8.
     pub fn to_utf8(&self) -> String {
         from_server(self.0.clone())
     }

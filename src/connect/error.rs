@@ -31,7 +31,7 @@ pub enum ConnectionError {
     /// What was given is the name of nothing.
     #[error("there is no connection and no foreign server of that name")]
     NoSuchConnection,
-    /// The same, where a connection is to be made.
+    /// The name of nothing, where a connection is to be made.
     #[error("there is no foreign server of that name")]
     NoSuchServer,
     /// Servers of our wrapper have no tables.
@@ -217,7 +217,7 @@ impl Report for ConnectionError {
             }
             ConnectionError::TokenLogin { hint, .. } => hint.clone(),
             ConnectionError::TokenNeedsTls { .. } => {
-                "A token is a password in clear text to whoever answers. Leave sslmode out, for verify-full, or ask for verify-ca or require.".into()
+                "A token is a password in clear text to any server that answers. Leave sslmode out, for verify-full, or ask for verify-ca or require.".into()
             }
             ConnectionError::TokenOverSocket => "Set host to the database's name.".into(),
             ConnectionError::SecretAndToken => {

@@ -27,7 +27,7 @@ const EXTERNAL_ID: &str = "external_id";
 const IAM_AUTH: &str = "iam_auth";
 const IAM_HOST: &str = "iam_host";
 
-/// Those that only superusers set: whoever does decides which secret is read or as whom a token is signed, and
+/// Options that only superusers set: who sets them decides which secret is read or as whom a token is signed, and
 /// the server's owner where that goes.
 const OF_SUPERUSERS: [&str; 6] = [SECRET_ID, REGION, ROLE_ARN, EXTERNAL_ID, IAM_AUTH, IAM_HOST];
 
@@ -124,7 +124,7 @@ fn read(
 ) -> Result<ServerLogin, ConnectionError> {
     let is_ours = server.is_ours();
     let of_server = value(server.options(), SECRET_ID).filter(|_| is_ours);
-    // The mapping before USAGE, as in contrib dblink: whoever has neither is told of the mapping.
+    // The mapping before USAGE, as in contrib dblink: a role that has neither is told of the mapping.
     let mapping = match of_server.is_some() && !server.has_user_mapping(user) {
         true => None,
         false => Some(server.user_mapping(user)),
@@ -133,7 +133,7 @@ fn read(
 
     let (mapping, version) = mapping.map_or_else(Default::default, |m| (m.options, Some(m.version)));
     let secret_id = match value(&mapping, SECRET_ID).filter(|_| is_ours) {
-        // Whoever owns the server may set its host, and see the password there.
+        // The owner of the server may set its host, and see the password there.
         Some(_) if of_server.is_none() && !server.belongs_to_superuser() => {
             return Err(ConnectionError::SecretNotForServer { server: server.name() });
         }

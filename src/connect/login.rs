@@ -146,7 +146,7 @@ enum Connected {
     NeedsToken(Options),
 }
 
-/// The error for whoever asks. A superuser may know what is in the server's files; for others that goes to the
+/// The error for the role that asks. A superuser may know what is in the server's files; for others that goes to the
 /// log.
 pub(super) fn discreet(error: ConnectionError) -> ConnectionError {
     let private = match &error {

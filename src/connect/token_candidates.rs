@@ -1,7 +1,7 @@
 //! The IAM tokens of a login.
 //!
-//! A token is good for fifteen minutes for whoever has it. So it goes only to a server that has proven to be the
-//! database that it was signed for: `sslmode` is `verify-full` unless a weaker one is asked for by name, and
+//! Anybody who has a token can log in with it for fifteen minutes. So a token goes only to a server that has proven to be
+//! the database that it was signed for: `sslmode` is `verify-full` unless a weaker one is asked for by name, and
 //! never weaker than `require`.
 
 use secretlink_aws::{AwsError, TokenError, is_dsql_cluster_id};

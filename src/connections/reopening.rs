@@ -12,7 +12,7 @@ use crate::connect::error::ConnectionError;
 use crate::connect::recipe::{Made, Way};
 
 impl Entry {
-    /// Another session in place of this one, and why, if nobody would miss more than the session: it is
+    /// Another session in place of the one that is open, and why, if nobody would miss more than the session: it is
     /// idle, so there is no query of which one does not know what became of it, and not in a transaction,
     /// which includes every cursor of `dblink_open`.
     fn replacement(&self) -> Result<Option<(Made, Cause)>, ConnectionError> {

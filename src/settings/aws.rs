@@ -119,7 +119,7 @@ rules! {
     RoleSessionName = ROLE_SESSION_NAME;
 }
 
-/// The settings that are for superusers only: whoever decides where requests go or with which
+/// The settings that are for superusers only: who decides where requests go or with which
 /// identity could feed the server false secrets.
 pub(super) static FOR_SUPERUSERS: [&dyn Given; 9] = [
     &REGION,

@@ -13,7 +13,7 @@ settings! {
         c"secretlink.min_sslmode",
         Context::Superusers,
         c"Weakest sslmode with which a connection to a remote server is made.",
-        c"A weaker one is an error if it is asked for, and raised to this one if not. Only verify-ca and verify-full know a false server.",
+        c"A weaker mode that is asked for is an error; a weaker default is raised to the value of this setting. Only verify-ca and verify-full know a false server.",
         MinSslMode::Disable,
     ));
     MIN_ITERATIONS: Number = Number::new(

@@ -50,7 +50,7 @@ settings! {
         c"secretlink.rotation_min_age",
         Context::Reload,
         c"How old the current version of a secret must be before the next one is made.",
-        c"Whoever read the secret before the last rotation has so much time to log in.",
+        c"A client that read the secret before the last rotation has so much time to log in.",
         1_000,
         0..=3_600_000,
     )

@@ -16,7 +16,7 @@ pub fn init() {
     doorbell::init();
     // It changes secrets: on a standby only from its promotion on.
     worker::register("secretlink", "secretlink_reconcile", BgWorkerStartTime::RecoveryFinished);
-    // So does this one. It is connected to no database: its workers are, as long as they have to.
+    // The launcher of rotations does, too. It is connected to no database: its workers are, as long as they have to.
     worker::register("secretlink rotation", "secretlink_rotation", BgWorkerStartTime::RecoveryFinished);
     if settings::cache::size() > 0 {
         // It serves all who can connect.

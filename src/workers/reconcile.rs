@@ -29,7 +29,7 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     // Those of them that still have to wait for a place.
     let mut unseen = Vec::new();
     loop {
-        // Whoever wakes us up from here on is not forgotten while we wait for Secrets Manager.
+        // A ring of the doorbell from here on is not forgotten while we wait for Secrets Manager.
         doorbell::SYNC.take_rung();
         let mut next = settings::sync::reconcile_interval();
         if settings::sync::current().mode != PasswordSync::Off {

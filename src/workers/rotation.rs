@@ -61,7 +61,7 @@ fn launch() -> Duration {
         return if work.starting { SOON } else { idle };
     }
     if work.queued == 0 && work.workers > 0 && work.backlog <= work.workers {
-        // Whoever is there takes it.
+        // The worker that runs takes it.
         return SOON;
     }
     registry::note_start();

@@ -48,7 +48,7 @@ impl Call {
         }
     }
 
-    /// The same, for this version.
+    /// The call about one version of the secret.
     pub(crate) fn with_version(self, version: &VersionSelector) -> Call {
         Call { version: version.clone(), ..self }
     }

@@ -52,7 +52,7 @@ impl ProvideCredentials for RunToEnd {
 /// Keeps credentials and renews them in the background when their end is near, so that a call waits
 /// for them only if there are none.
 ///
-/// In place of the SDK's identity cache, which has whoever comes after the end wait for STS or instance
+/// In place of the SDK's identity cache, which has the first call after the end wait for STS or instance
 /// metadata.
 #[derive(Clone)]
 pub(crate) struct Renewed(Arc<Inner>);
@@ -122,7 +122,7 @@ impl Renewed {
             {
                 let inner = self.0.clone();
                 tokio::spawn(async move {
-                    // An error is told to whoever comes when these have ended.
+                    // An error is told to the calls that come when these have ended.
                     let _ = inner.ask().await;
                     drop(turn);
                 });

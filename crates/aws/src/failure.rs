@@ -13,7 +13,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use crate::AwsError;
 use crate::sts::NotAssumed;
 
-/// The codes of aws-runtime's `THROTTLING_ERRORS` that a service like this one can send.
+/// The codes of aws-runtime's `THROTTLING_ERRORS` that a service such as Secrets Manager can send.
 pub(crate) fn is_throttling(code: &str) -> bool {
     matches!(
         code,
@@ -93,7 +93,7 @@ fn no_credentials(error: &CredentialsError) -> AwsError {
     }
 }
 
-/// Whether a provider has no credentials since whoever gives them out was not reached, or failed.
+/// Whether a provider has no credentials since the service that gives them out was not reached, or failed.
 fn is_unreachable(error: &CredentialsError) -> bool {
     fn failed<E>(error: &(dyn Error + 'static)) -> bool
     where

@@ -286,8 +286,8 @@ impl Wire {
 /// comes so all the same is not unpacked.
 const MAX_ANSWER: usize = 768 * 1024;
 
-/// How long an answer may take to come. Each call has its own, shorter limit; this one ends an answer that drips to
-/// somebody who looks for credentials to the end (see `RunToEnd`).
+/// How long an answer may take to come. Each call has its own, shorter limit. This limit ends an answer that
+/// drips to a task that looks for credentials to the end (see `RunToEnd`).
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// A stream that ends with an error when more comes than any answer has, or when it takes too long.

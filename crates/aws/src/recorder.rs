@@ -1,4 +1,4 @@
-//! What is told of each call when it is over, for whoever keeps count.
+//! What is told of each call when it is over, for statistics.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ pub trait Recorder: Send + Sync {
     fn record(&self, operation: Operation, outcome: CallOutcome, took: Duration);
 }
 
-/// How a call ended, as far as it matters to whoever runs the server.
+/// How a call ended, as far as it matters to the administrator of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
     /// As it should.
@@ -31,7 +31,7 @@ pub enum CallOutcome {
     ServerFault,
     /// No credentials, or none that AWS accepts.
     Credentials,
-    /// Whoever waited for it no longer did.
+    /// The caller no longer waited for the answer.
     Cancelled,
     /// Anything else, such as a request that makes no sense for this secret.
     Error,

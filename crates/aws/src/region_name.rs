@@ -2,7 +2,7 @@
 
 /// Whether `text` looks like a region's code: words, and a number at the end, joined by hyphens.
 ///
-/// A region becomes part of a host name, and the one in an ARN comes from whoever calls: nothing
+/// A region becomes part of a host name, and the one in an ARN comes from the caller: nothing
 /// that could end the host name early, and so send a signed request elsewhere, may pass.
 pub(crate) fn is_region(text: &str) -> bool {
     let is_all = |part: &str, is: fn(&u8) -> bool| !part.is_empty() && part.as_bytes().iter().all(is);

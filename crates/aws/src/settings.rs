@@ -107,12 +107,12 @@ pub struct Identity {
     pub region: Option<String>,
     /// In place of `secretlink.role_arn`.
     pub role_arn: Option<String>,
-    /// In place of `secretlink.external_id`, which is another role's if this one has a role of its own.
+    /// In place of `secretlink.external_id`, which is another role's if the identity has a role of its own.
     pub external_id: Option<String>,
 }
 
 impl Settings {
-    /// The same, but as `identity` says.
+    /// The settings, with region and role as `identity` says.
     #[must_use]
     pub fn with(mut self, identity: &Identity) -> Settings {
         if identity.region.is_some() {

@@ -1,7 +1,7 @@
 //! The cache of secrets: what is kept and for how long, who fetches and who waits.
 //!
 //! All of it works on plain memory, which may be shared by the processes of a server, and knows neither
-//! Postgres nor AWS. Whoever owns the memory takes a lock around each call; no call blocks.
+//! Postgres nor AWS. The owner of the memory takes a lock around each call; no call blocks.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]

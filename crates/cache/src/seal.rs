@@ -1,7 +1,7 @@
 //! Values in shared memory are encrypted.
 //!
 //! The key is in the memory of each process, inherited from the one that made it, and never in shared
-//! memory. So a value is readable in the memory of whoever uses it, for that moment, and nowhere else:
+//! memory. So a value is readable in the memory of the process that uses it, for that moment, and nowhere else:
 //! not in an old page of shared memory that went to swap, nor in what a debugger or dump sees of it. It
 //! also means that the thread which copies a value out of the cache, under a lock and open to signals,
 //! never handles the plain text.

@@ -1,6 +1,6 @@
 //! What is kept, who asks for it and who waits.
 //!
-//! For each key at most one request is under way. Whoever wants the value meanwhile waits for its answer,
+//! For each key at most one request is under way. Others that want the value meanwhile wait for its answer,
 //! be it a value or an error. A request that never comes back, since its process hangs, counts for a
 //! limited time; what is answered later, or after the entry was changed or forgotten, is not kept.
 
@@ -25,7 +25,7 @@ pub enum Wanted {
     Since(Moment),
     /// With these versions logins failed: another version, or else the certainty that there was none at
     /// `since`. Somebody else may have asked for that in vain just now, and it is not asked for all the
-    /// time: then that will do, or whoever is `patient` waits until it may be asked for again.
+    /// time: then that will do, or who is `patient` waits until it may be asked for again.
     Other {
         /// Ids of versions.
         than: Vec<String>,
@@ -63,7 +63,7 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// Whether the last request failed although it was tried as hard as this one will be: how hard that is
+    /// Whether the last request failed although it was tried as hard as the next one will be: how hard that is
     /// anybody may choose, but not for others.
     fn may_believe_failure(&self, entry: &Entry) -> bool {
         entry.failed != 0
@@ -220,7 +220,7 @@ impl<'a> Store<'a> {
             self.table.at(place).hits += 1;
             return Look::Hit(self.found(place));
         }
-        // It came, and there was no room for it: whoever waits for the next one would do so in a queue.
+        // It came, and there was no room for it: sessions that wait for the next one would do so in a queue.
         let is_too_large = !has_value && entry.answered != 0 && entry.failed == 0 && is_fresh;
         if is_too_large {
             return Look::Uncached;
@@ -366,7 +366,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The same for all requests of a process that ends.
+    /// Gives up all requests of a process that ends.
     pub fn abandon_all(&mut self, owner: i32) {
         for place in self.table.places() {
             let entry = self.table.at(place);

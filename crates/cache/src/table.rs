@@ -113,7 +113,7 @@ impl<'a> Table<'a> {
         &mut self.entries[place.0 as usize - 1]
     }
 
-    /// The same, to look at.
+    /// An entry, to look at.
     pub(crate) fn peek(&self, place: Place) -> &Entry {
         &self.entries[place.0 as usize - 1]
     }
@@ -265,13 +265,13 @@ impl<'a> Table<'a> {
         self.blocks.wipe(&mut old);
     }
 
-    /// The same, for what is known of the value.
+    /// Keeps what is known of the value, in place of what was known.
     pub(crate) fn set_about(&mut self, place: Place, chain: Chain) {
         let mut old = std::mem::replace(&mut self.at(place).about, chain);
         self.blocks.wipe(&mut old);
     }
 
-    /// The same, for an error.
+    /// Keeps an error, in place of the one before.
     pub(crate) fn set_error(&mut self, place: Place, chain: Chain) {
         let mut old = std::mem::replace(&mut self.at(place).error, chain);
         self.blocks.wipe(&mut old);

@@ -15,7 +15,7 @@ use crate::waker::Waker;
 pub struct Sender<T> {
     inner: mpsc::Sender<T>,
     room: Option<Room<T>>,
-    // Dropped after the inner sender: whoever is woken by that finds the channel closed.
+    // Dropped after the inner sender: the thread that is woken by that finds the channel closed.
     waker: WakesWhenDropped,
 }
 

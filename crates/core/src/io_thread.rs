@@ -104,7 +104,7 @@ impl IoThread {
         Pending { answer, _cancel: cancel.drop_guard() }
     }
 
-    /// Runs `work` on the I/O thread to its end, whoever waits for it; [`IoThread::stop`] gives it
+    /// Runs `work` on the I/O thread to its end, even if nobody waits for it; [`IoThread::stop`] gives it
     /// its grace time. For what must not be left half done: cancelling a remote query, closing.
     pub fn spawn<F>(&self, work: F)
     where

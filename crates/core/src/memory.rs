@@ -6,7 +6,7 @@
 //! - **What others decide the size of** (rows, messages, query strings, files, answers of AWS) is allocated
 //!   by the functions of this module, which can fail, or is bounded first.
 //! - **What is small and bounded** is allocated as usual. Should that fail, [`Allocator`] gives up a
-//!   [reserve](prepare), so that it succeeds after all, and [`is_low`] tells whoever waits for the work to
+//!   [reserve](prepare), so that it succeeds after all, and [`is_low`] tells the thread that waits for the work to
 //!   raise the ERROR. Nothing is begun without a full reserve.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -86,7 +86,7 @@ enum Doer {
     Backend,
     /// The backend, which may come back soon.
     BackendLately,
-    /// The same, and it has been so for a while.
+    /// The backend, which may come back soon and has been away for a while.
     BackendOnce,
 }
 
@@ -282,7 +282,7 @@ impl Drive<'_> {
             // There is more to do at once; what else there is to wait for is looked at all the same.
             let more = self.task.waker.woken.load(Ordering::Acquire);
             if !more && near.get() && began.elapsed() < NEAR {
-                // Whoever else has something to do, the server perhaps, comes first.
+                // Another process that has something to do, the server perhaps, comes first.
                 std::thread::yield_now();
                 self.readable();
                 continue;

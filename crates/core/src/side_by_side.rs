@@ -19,7 +19,7 @@ where
     while let Some(joined) = tasks.join_next().await {
         match joined {
             Ok((place, result)) => results[place] = Some(result),
-            // A panic goes on in whoever waits, as if there were no task.
+            // A panic goes on in the thread that waits, as if there were no task.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }

@@ -54,7 +54,7 @@ impl Waker {
         unsafe { libc::poll(&mut poll, 1, milliseconds) };
     }
 
-    /// Until the guard is dropped, whoever wakes the backend finds that it is awake. What they wake it
+    /// Until the guard is dropped, a thread that wakes the backend finds that it is awake. What they wake it
     /// for has to be looked for after that.
     pub fn quiet(&self) -> Quiet<'_> {
         Quiet { waker: self, was_signalled: self.signalled.swap(true, Ordering::AcqRel) }

@@ -27,7 +27,7 @@ pub(crate) enum Address {
 #[derive(Clone)]
 pub(crate) struct CancelKey {
     pub address: Address,
-    /// As libpq 17: a request for an encrypted session is itself encrypted, since whoever reads the
+    /// As libpq 17: a request for an encrypted session is itself encrypted, since who reads the
     /// key can cancel too.
     pub tls: Option<TlsClient>,
     /// Whether TLS starts without asking (`sslnegotiation=direct`).

@@ -98,7 +98,7 @@ impl Connection {
     }
 }
 
-/// Whether the other hosts are not worth trying: this one spoke Postgres and turned us down for a
+/// Whether the other hosts are not worth trying: the last one spoke Postgres and turned us down for a
 /// reason that is ours. 57P03 (starting up, shutting down) is the server's.
 fn ends_search(reason: &AttemptError) -> bool {
     match reason {

@@ -310,7 +310,7 @@ impl Connection {
         {
             return;
         }
-        // Whoever has gone does not miss it.
+        // A receiver that has gone does not miss it.
         let _ = listener.tell(Event::Done).await;
     }
 

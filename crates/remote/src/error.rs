@@ -128,7 +128,7 @@ impl ConnectError {
         ConnectError { attempts: vec![FailedAttempt { target: String::new(), reason: reason.into() }] }
     }
 
-    /// The error for whoever may not know what is in the files that the server's user can read: libpq opens
+    /// The error for a role that may not know what is in the files that the server's user can read: libpq opens
     /// those that a connection string names as that user. Whether there is such a file is told, as libpq tells
     /// it. `None` if there is nothing to keep back.
     pub fn without_file_contents(&self) -> Option<ConnectError> {

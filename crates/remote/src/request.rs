@@ -57,7 +57,7 @@ impl Request {
         begins && !body.contains(&b';')
     }
 
-    /// The same for statements that differ in their numbers and strings only; by chance, and rarely,
+    /// A number that is equal for statements that differ in their numbers and strings only; by chance, and rarely,
     /// for others.
     pub(crate) fn fingerprint(&self) -> u64 {
         let mut quoted = false;

@@ -169,7 +169,7 @@ mod tests {
                 let value = v.bytes().to_vec();
                 let with_margins = v.with_margins();
                 assert_eq!(with_margins[1..], [&value[..], &[0]].concat());
-                // Whoever gets the next value must not see this.
+                // The reader of the next value must not see this.
                 with_margins.fill(0xee);
                 value
             }));

@@ -150,8 +150,8 @@ pub(crate) fn prepared(password: &Secret) -> Secret {
     prepared.map_or_else(|| password.clone(), |text| Secret::new(text.as_bytes()))
 }
 
-/// What RFC 5802 makes of a password, in turns: the server may ask for any number of iterations, and whoever
-/// has lost patience is to be heard.
+/// What RFC 5802 makes of a password, in turns: the server may ask for any number of iterations, and a
+/// cancel is to be heard in between.
 async fn keys_of(password: &Secret, salt: &[u8], iterations: u32) -> ScramKeys {
     let key = hmac::Key::new(hmac::HMAC_SHA256, prepared(password).expose());
     // `Hi`: PBKDF2 with one block of output.

@@ -20,7 +20,7 @@ pub(crate) struct Socket {
 /// Who waits for it.
 enum Waiting {
     Runtime(AsyncFd<Inner>),
-    /// Whoever [drives](shared_task) what is read from it.
+    /// Who [drives](shared_task) what is read from it.
     Driver(Inner),
     /// Nobody: it could not be changed from one to the other.
     Nobody,

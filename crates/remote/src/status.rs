@@ -62,7 +62,7 @@ impl Status {
 
     /// The notifications that have come.
     pub fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // Whoever panicked with it left it whole: it is changed in one step.
+        // A thread that panicked with it left it whole: it is changed in one step.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

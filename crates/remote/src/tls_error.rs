@@ -15,7 +15,7 @@ pub enum TlsError {
     NoRootLocation,
     #[error("could not read {what} \"{path}\": {reason}")]
     File { what: &'static str, path: String, reason: String },
-    /// What is in the file is not for whoever named it.
+    /// What is in the file is not for the role that named it.
     #[error("could not use {what} \"{path}\"")]
     PrivateFile { what: &'static str, path: String },
     #[error("private key file \"{0}\" has group or world access")]

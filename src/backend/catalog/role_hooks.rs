@@ -76,7 +76,7 @@ unsafe extern "C-unwind" fn on_password(
     valid_until: pg_sys::Datum,
     valid_for_ever: bool,
 ) {
-    // Whoever was there first, passwordcheck for example, may refuse the password.
+    // The hook that was there first, passwordcheck's for example, may refuse the password.
     if let Some(previous) = PREVIOUS_PASSWORD.get() {
         // SAFETY: the hook that was there before us, with the arguments it would have got.
         unsafe {

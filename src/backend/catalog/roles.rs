@@ -285,7 +285,7 @@ pub fn verifier_of(name: &RoleName, password: &Secret) -> Result<Secret, NoRando
 }
 
 /// `CREATE USER name PASSWORD '...'`, with a verifier in place of the password. It goes the way of a
-/// statement of a client, so that whoever looks at those, such as Citus, sees it; but its text does not have
+/// statement of a client, so that extensions that look at those, such as Citus, see it; but its text does not have
 /// the verifier, and no log, no statistics and no CONTEXT line can show it.
 ///
 /// Returns `None` if there is no such role afterwards.

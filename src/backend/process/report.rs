@@ -149,7 +149,7 @@ unsafe extern "C-unwind" {
 /// too (`log_min_error_statement`).
 ///
 /// Reports of core's are covered as well, such as that of a cancel. When an ERROR leaves, the entry stays
-/// on the stack until whoever catches it puts the stack back: a panic of Rust's becomes an ERROR only when it
+/// on the stack until the code that catches it puts the stack back: a panic of Rust's becomes an ERROR only when it
 /// has unwound. Where one lives already, another changes nothing.
 pub struct HiddenStatement {
     outermost: bool,

@@ -46,7 +46,7 @@ impl SharedBlock {
         size_of::<Area>() + self.words.load(Ordering::Relaxed) * size_of::<u64>()
     }
 
-    /// Finds the memory, which is zeroed by whoever comes first, and has the postmaster wipe it when the
+    /// Finds the memory, which the first process zeroes, and has the postmaster wipe it when the
     /// server ends. To be called when the server has its shared memory.
     pub fn attach(&'static self) {
         // SAFETY: called at the moment that these ask for; both were asked for by `request`. The memory that
@@ -112,7 +112,7 @@ impl SharedBlock {
         unsafe { pg_sys::ConditionVariableCancelSleep() };
     }
 
-    /// Wakes whoever waits. Cannot fail.
+    /// Wakes all processes that wait. Cannot fail.
     pub fn wake_all(&self) {
         if let Some(condition) = self.condition() {
             // SAFETY: a condition variable of this server; the lock is not held.
@@ -126,7 +126,7 @@ impl SharedBlock {
 #[pg_guard]
 unsafe extern "C-unwind" fn wipe(_code: i32, memory: pg_sys::Datum) {
     // SAFETY: as promised. The lock is not taken: when the postmaster ends, nobody is left to use the
-    // memory, and whoever was killed may have left the lock taken.
+    // memory, and a process that was killed may have left the lock taken.
     unsafe {
         let memory: &SharedBlock = &*(memory.value() as *const SharedBlock);
         let area = memory.area.load(Ordering::Relaxed);

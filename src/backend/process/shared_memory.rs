@@ -35,7 +35,7 @@ impl<T: SharedData> Shared<T> {
         request(self.name, size_of::<T>());
     }
 
-    /// Finds the memory, made and zeroed by whoever comes first. To be called when the server has its
+    /// Finds the memory, which the first process made and zeroed. To be called when the server has its
     /// shared memory, which is made anew, and empty, after a crash.
     pub fn attach(&self) {
         // SAFETY: called at the moment that these ask for; both were asked for by `request`.
@@ -90,7 +90,7 @@ impl Drop for Locked {
 ///
 /// # Safety
 /// All bits zero must be a valid value, and it may hold nothing but atomics: other processes, and other
-/// threads of this one, read and change it at any time.
+/// threads of this process, read and change it at any time.
 pub unsafe trait SharedAtomics: Sync + 'static {}
 
 /// A place for one `T` that takes no lock: the same for every process of the server, or this process's
@@ -142,7 +142,7 @@ pub(super) fn request(name: &'static CStr, size: usize) {
     }
 }
 
-/// So many bytes, the same for every process, made by whoever comes first: zeroed, and then given to
+/// So many bytes, which all processes share and the first one makes: zeroed, and then given to
 /// `init`, which may not fail.
 ///
 /// # Safety

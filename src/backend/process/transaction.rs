@@ -155,7 +155,7 @@ unsafe extern "C-unwind" {
 
 /// Keeps `statement_timeout` in force until dropped. Postgres ends it before it commits
 /// (finish_xact_command), since a commit is not expected to take long: but ours waits for AWS, and a deferred
-/// trigger may wait for a remote server, which may be this one and wait for this very transaction.
+/// trigger may wait for a remote server, which may be the trigger's own server and wait for this very transaction.
 pub struct StatementTimeout(());
 
 thread_local! {

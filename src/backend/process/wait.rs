@@ -30,7 +30,7 @@ pub enum WaitEvent {
     Query,
     /// The end of a connection.
     Disconnect,
-    /// A rotation, by whoever has asked for it.
+    /// A session waits for the rotation that it asked for.
     Rotation,
     /// A step of a rotation, by its worker.
     RotationStep,
@@ -193,7 +193,7 @@ impl Waiter {
     /// passed, or somebody has asked this backend to stop.
     ///
     /// Raises nothing and ends nothing, whatever happens: it calls no function of Postgres at all, and
-    /// leaves interrupts, latch and the postmaster's death to whoever waits next.
+    /// leaves interrupts, latch and the postmaster's death to the next wait.
     pub(super) fn recv_uninterrupted<T>(
         &self,
         from: &mut Receiver<T>,

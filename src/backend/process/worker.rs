@@ -67,7 +67,7 @@ pub fn latch() -> *mut pg_sys::Latch {
 
 /// Waits until somebody sets the latch or the time is over; reads the configuration again if asked to.
 pub fn wait(timeout: Duration) {
-    // Whoever waits for the I/O thread resets the latch, too: a reload may have been asked for meanwhile.
+    // A wait for the I/O thread resets the latch, too: a reload may have been asked for meanwhile.
     let timeout = if reload_pending() { Duration::ZERO } else { timeout };
     // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.
     unsafe {

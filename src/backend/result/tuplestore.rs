@@ -21,7 +21,7 @@ pub struct RowSink {
     store: *mut pg_sys::Tuplestorestate,
     /// What the caller expects, once it has been asked for; it lasts as long as the call.
     expected: pg_sys::TupleDesc,
-    /// The same in the query's memory, made once: an answer may have any number of results.
+    /// The row type in the query's memory, made once: an answer may have any number of results.
     announced: pg_sys::TupleDesc,
     /// That of the present result.
     desc: pg_sys::TupleDesc,

@@ -146,8 +146,8 @@ impl Entry {
                             stats::count(Counter::CacheStaleServes);
                             found
                         }
-                        // Even if it is not kept: there has been a change since, or no room. But whoever
-                        // asked before may be told what was.
+                        // Even if it is not kept: there has been a change since, or no room. But the
+                        // session that asked before may be told what was.
                         (_, came) => found(came?, asked),
                     }
                 }

@@ -62,7 +62,7 @@ pub fn end_wait() {
     SHARED.end_wait();
 }
 
-/// Wakes whoever waits.
+/// Wakes all processes that wait.
 pub fn wake_all() {
     SHARED.wake_all();
 }

@@ -5,7 +5,7 @@ use crate::{SecretId, SecretStages};
 /// Why a secret may not be given a new version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotWritable {
-    /// Another AWS service writes it: this one, such as `rds`.
+    /// Another AWS service writes the secret; its name, such as `rds`.
     Owned(String),
     /// Its deletion was asked for.
     Deleted,

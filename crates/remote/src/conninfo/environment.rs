@@ -22,7 +22,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The same where no connection is made with a weaker `sslmode`: what nobody has asked for by name is
+    /// The environment where no connection is made with a weaker `sslmode`: what nobody has asked for by name is
     /// raised to it.
     pub fn with_min_sslmode(self, min_sslmode: SslMode) -> Environment {
         Environment { min_sslmode: Some(min_sslmode), ..self }

@@ -239,7 +239,7 @@ pub enum ConnInfoError {
         /// Why.
         source: std::io::Error,
     },
-    /// What the service file says of a service is of no use, and not for whoever named it.
+    /// What the service file says of a service is of no use, and not for the role that named it.
     #[error("could not use service \"{service}\"")]
     ServicePrivate {
         /// Its name.
@@ -302,7 +302,7 @@ fn shown(lead: &str, text: &Option<impl fmt::Display>) -> String {
 }
 
 impl ConnInfoError {
-    /// The error for whoever may not know what is in the files that the server's user can read, and named a
+    /// The error for a role that may not know what is in the files that the server's user can read, and named a
     /// service: libpq opens service files as that user. Whether there is such a service is told. `None` if
     /// there is nothing to keep back.
     pub fn without_file_contents(&self, service: &str) -> Option<ConnInfoError> {

@@ -77,7 +77,7 @@ impl Options {
         self.has("password")
     }
 
-    /// Whether whoever gave these options gave what proves who they are: a password or its keys.
+    /// Whether the options prove who connects: a password or its keys.
     pub fn has_credentials(&self) -> bool {
         self.has_password() || self.insists_on_scram_keys()
     }

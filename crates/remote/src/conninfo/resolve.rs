@@ -119,7 +119,7 @@ impl Options {
     /// file. Never trouble with the password file, as in libpq: see [`ConnInfo::warnings`].
     pub fn resolve(mut self, environment: &Environment) -> Result<ConnInfo, ConnInfoError> {
         let mode_given = self.get("sslmode").is_some();
-        // Before the service file is read: keys in it would pass for those of whoever connects, and are
+        // Before the service file is read: keys in it would pass for those of the role that connects, and are
         // refused below.
         let scram_keys = self.take_scram_keys()?;
         self.add_defaults(environment)?;

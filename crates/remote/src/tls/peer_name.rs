@@ -59,7 +59,7 @@ impl Examined {
 
     fn name(&mut self, name: &[u8], host: &str) -> Result<bool, TlsError> {
         self.note(|| name.escape_ascii().to_string());
-        // What comes behind a zero byte would not be seen by whoever shows the name (CVE-2009-4034).
+        // What comes behind a zero byte would not be seen where the name is shown (CVE-2009-4034).
         if name.contains(&0) {
             return Err(TlsError::PeerNameWithNul);
         }
