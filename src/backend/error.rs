@@ -12,7 +12,7 @@ pub enum BackendError {
     /// The I/O thread has ended, or a panic there has ended the work.
     #[error("the I/O thread gave up on a request")]
     IoThreadPanicked,
-    /// There is no memory to begin with.
+    /// Memory to begin with is lacking.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
     /// This process may open no more files.

@@ -2,7 +2,7 @@
 
 use secretlink_aws::Identity;
 
-/// As whom to log in, and how that is proven.
+/// What proves to a remote server who logs in.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// What the options give themselves: a password, a certificate, or nothing.
@@ -11,7 +11,7 @@ pub enum Credential {
     Secret {
         /// The secret, as it was named.
         id: String,
-        /// Where and as whom it is read, where the settings do not say that.
+        /// Where and as whom the secret is read, where the settings do not say that.
         identity: Identity,
         /// What else to know if the secret asks for a token in place of a password.
         iam_host: Option<String>,
@@ -28,6 +28,6 @@ pub struct IamToken {
     pub iam_host: Option<String>,
     /// The region to sign for, where the host name does not say it.
     pub region: Option<String>,
-    /// As whom the token is signed, where the settings do not say that.
+    /// The identity that signs the token, where the settings do not say that.
     pub identity: Identity,
 }

@@ -12,7 +12,7 @@ pub enum DblinkError {
     /// An error of the session.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// There is a connection of this name already.
+    /// A connection has this name already.
     #[error("duplicate connection name")]
     DuplicateName,
     /// `dblink_fetch` found nothing to fetch from.

@@ -20,7 +20,7 @@ impl UsedSecret {
         UsedSecret { id: id.to_owned(), current, version_id, generation: Cell::new(generation) }
     }
 
-    /// As it was named.
+    /// The secret as it was named.
     pub fn id(&self) -> &str {
         &self.id
     }

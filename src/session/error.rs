@@ -11,10 +11,10 @@ pub enum SessionError {
     /// An error of the rooms below.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// There is no connection of this name.
+    /// No connection has this name.
     #[error("connection \"{0}\" not available")]
     NotAvailable(String),
-    /// There is no connection without a name.
+    /// The unnamed connection is not open.
     #[error("connection not available")]
     UnnamedNotAvailable,
     /// What stands for the name of a connection is none, and may have a password in it.

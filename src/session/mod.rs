@@ -46,7 +46,7 @@ pub struct Session {
 enum LastError {
     /// With this query.
     OfQuery(QueryError, QueryText),
-    /// It could not even be sent.
+    /// The query could not even be sent.
     NotSent(String),
 }
 
@@ -56,7 +56,7 @@ pub enum NextResult {
     Complete,
     /// An error in its place.
     Failed(QueryError),
-    /// There is no more.
+    /// The query has no more results.
     None,
 }
 

@@ -6,7 +6,7 @@ use crate::session::error::SessionError;
 /// A connection's name. The one connection without a name comes before all others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnectionName {
-    /// There is none.
+    /// The connection without a name.
     Unnamed,
     /// A name in the encoding of the database, cut to the length of an identifier as contrib dblink does.
     Named(Vec<u8>),
@@ -51,7 +51,7 @@ impl ConnectionName {
         }
     }
 
-    /// There is no such connection.
+    /// The error that a connection of this name is not open.
     pub fn not_available(&self) -> SessionError {
         match self.shown() {
             None => SessionError::UnnamedNotAvailable,

@@ -80,10 +80,10 @@ settings! {
 /// brought into the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
 pub enum PasswordSync {
-    /// It fails.
+    /// The change fails.
     #[name = c"strict"]
     Strict,
-    /// It is kept, with a WARNING, and the role is reported as drifted.
+    /// The password is kept, with a WARNING, and the role is reported as drifted.
     #[name = c"warn"]
     Warn,
     /// Secrets are not touched at all.
@@ -98,7 +98,7 @@ pub enum HashedPassword {
     /// The change fails.
     #[name = c"verify"]
     Verify,
-    /// It is kept, with a WARNING, and the role is reported as drifted.
+    /// The password is kept, with a WARNING, and the role is reported as drifted.
     #[name = c"warn"]
     Warn,
 }

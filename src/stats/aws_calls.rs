@@ -15,7 +15,7 @@ const BUCKETS: usize = LIMITS.len() + 1;
 /// All calls.
 pub struct Calls([[Latencies; OUTCOMES]; OPERATIONS]);
 
-/// Those of one operation with one outcome.
+/// The latencies of one operation with one outcome.
 struct Latencies {
     /// Each call is in one of them.
     buckets: [AtomicU64; BUCKETS],

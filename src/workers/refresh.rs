@@ -30,7 +30,7 @@ pub unsafe extern "C-unwind" fn secretlink_refresh(_arg: pg_sys::Datum) {
     }
 }
 
-/// As long as nothing can be due.
+/// The longest time for which nothing can be due.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// How long to wait between two looks: short beside the time that is left of a value when it is due.

@@ -43,12 +43,12 @@ pub struct Check {
 }
 
 impl Check {
-    /// It works.
+    /// A thing that works.
     pub fn good(item: &'static str, detail: impl Into<String>) -> Check {
         Check { item, ok: Some(true), detail: detail.into(), hint: None }
     }
 
-    /// It does not.
+    /// A thing that does not work, with what to do about it.
     pub fn bad(item: &'static str, detail: impl Into<String>, hint: &str) -> Check {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         Check { item, ok: Some(false), detail: detail.into(), hint }
@@ -59,7 +59,7 @@ impl Check {
         Check { item, ok: None, detail: detail.into(), hint: None }
     }
 
-    /// It does not work, for this reason.
+    /// A thing that does not work because of an error.
     pub fn failed(item: &'static str, error: &impl Report) -> Check {
         Check { item, ok: Some(false), detail: with_detail(error), hint: error.hint() }
     }

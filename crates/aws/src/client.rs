@@ -37,7 +37,7 @@ struct Inner {
     /// The region of the instance.
     instance_region: OnceCell<Option<Region>>,
     config: OnceCell<SdkConfig>,
-    /// Those of Secrets Manager, by region.
+    /// The clients of Secrets Manager, by region.
     secrets_manager: Mutex<HashMap<String, aws_sdk_secretsmanager::Client>>,
 }
 

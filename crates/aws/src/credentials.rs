@@ -143,7 +143,7 @@ impl Renewed {
 }
 
 impl Inner {
-    /// Those that are kept, if they can still be used.
+    /// The credentials that are kept, if they can still be used.
     fn kept(&self, now: SystemTime) -> Option<Kept> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clone().filter(|kept| now < kept.ends)

@@ -50,15 +50,15 @@ pub enum AwsError {
     #[error("a limit of Secrets Manager was exceeded for secret \"{secret}\"")]
     LimitExceeded { secret: String, message: Option<String> },
 
-    /// There is no such secret in this region.
+    /// The region has no such secret.
     #[error("secret \"{secret}\" not found in region {region}")]
     SecretNotFound { secret: String, region: String },
 
-    /// There is the secret, but not the version asked for.
+    /// The secret has no such version.
     #[error("secret \"{secret}\" has no version with {}", describe(version))]
     VersionNotFound { secret: String, region: String, version: VersionSelector },
 
-    /// There is a secret of this name already.
+    /// The name belongs to a secret already.
     #[error("secret \"{name}\" already exists")]
     AlreadyExists { name: String },
 
@@ -98,7 +98,7 @@ pub enum AwsError {
     #[error("could not assume role \"{role}\"")]
     RoleNotAssumed { role: String, reason: String },
 
-    /// There were credentials, and AWS did not accept them. `code` is AWS's error code.
+    /// AWS did not accept the credentials. `code` is AWS's error code.
     #[error("AWS refused the credentials: {code}")]
     CredentialsRefused { code: String },
 
@@ -106,7 +106,7 @@ pub enum AwsError {
     #[error("no AWS region is set")]
     NoRegion,
 
-    /// There is no memory for the call.
+    /// Memory for a call is lacking.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
 
@@ -159,7 +159,7 @@ pub enum AwsError {
     #[error("secret \"{secret}\" has no password field")]
     NoPasswordField { secret: String },
 
-    /// There is no token for a login at a database.
+    /// No token could be signed for a login at a database.
     #[error(transparent)]
     Token(#[from] TokenError),
 

@@ -82,7 +82,7 @@ fn lifetime(now: SystemTime, credentials_end: Option<SystemTime>) -> Duration {
     longest.min(left - CREDENTIALS_MARGIN.min(left / 8))
 }
 
-/// As SigV4 writes it.
+/// A time as SigV4 writes it.
 fn date_time(time: SystemTime) -> String {
     let time = DateTime::from(time);
     let text = DateTime::from_secs(time.secs()).fmt(Format::DateTime).unwrap_or_default();

@@ -112,7 +112,7 @@ pub enum TokenAction {
 }
 
 impl TokenAction {
-    /// As the token names it.
+    /// The name of the action in a token.
     pub fn as_str(self) -> &'static str {
         match self {
             TokenAction::Connect => "connect",
@@ -179,7 +179,7 @@ impl TokenSubject {
         Ok(TokenSubject { host, port, user: user.to_owned() })
     }
 
-    /// The other way round from its text.
+    /// The subject whose text this is: what `Display` wrote.
     pub fn parse(text: &str) -> Option<TokenSubject> {
         let (user, place) = text.rsplit_once('@')?;
         let (host, port) = place.rsplit_once(':')?;

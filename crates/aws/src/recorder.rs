@@ -15,17 +15,17 @@ pub trait Recorder: Send + Sync {
 /// How a call ended, as far as it matters to the administrator of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallOutcome {
-    /// As it should.
+    /// The call did what it was to do.
     Success,
     /// AWS asked to be called less often.
     Throttled,
     /// Not permitted, by Secrets Manager or KMS.
     Denied,
-    /// There is no such secret, or no such version of it.
+    /// AWS has no such secret, or no such version of it.
     NotFound,
     /// No connection, or none that lasted.
     Unreachable,
-    /// It took too long.
+    /// The call took too long.
     TimedOut,
     /// AWS failed, or its answer made no sense.
     ServerFault,
@@ -52,7 +52,7 @@ impl CallOutcome {
         CallOutcome::Error,
     ];
 
-    /// As views show it.
+    /// The word that views show.
     pub fn as_str(self) -> &'static str {
         match self {
             CallOutcome::Success => "success",

@@ -68,7 +68,7 @@ impl Error for NotAssumed {
     }
 }
 
-/// As whom AWS knows us (STS API reference, GetCallerIdentity).
+/// The identity that AWS knows us by (STS API reference, GetCallerIdentity).
 pub(crate) async fn caller_identity(
     config: &SdkConfig,
 ) -> Result<GetCallerIdentityOutput, SdkError<GetCallerIdentityError, HttpResponse>> {

@@ -52,7 +52,7 @@ impl Subject {
 const SEPARATOR: char = '\0';
 
 impl Key {
-    /// As it is kept. Keys are equal if and only if their bytes are.
+    /// The key as it is kept. Keys are equal if and only if their bytes are.
     pub fn to_bytes(&self) -> Vec<u8> {
         let Key { fingerprint, region, role_arn, external_id, subject } = self;
         let (kind, subject): (_, &[&str]) = match subject {

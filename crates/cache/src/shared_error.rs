@@ -16,7 +16,7 @@ pub struct SharedError {
 const SEPARATOR: &str = "\0";
 
 impl SharedError {
-    /// As it is kept in shared memory.
+    /// An error as it is kept in shared memory.
     pub fn bytes_of(error: &dyn Report) -> Vec<u8> {
         let parts = [
             error.sqlstate().as_str().to_owned(),

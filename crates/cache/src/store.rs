@@ -50,7 +50,7 @@ pub struct Ask<'a> {
 /// Who asks for a value, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking {
-    /// This process.
+    /// The process that asks.
     pub owner: i32,
     /// When it began to want the value.
     pub arrived: Moment,
@@ -93,7 +93,7 @@ pub enum Look {
     Hit(Found),
     /// Here is an old one. Nobody can be asked for a newer.
     Stale(Found),
-    /// It was asked for while we waited, and this came of it: what [`Failure::report`] was.
+    /// Another process asked while we waited, and failed: what [`Failure::report`] was.
     Failed(Vec<u8>),
     /// Somebody else is asking: wait for that, until then at most.
     Wait(Moment),
@@ -146,16 +146,16 @@ pub type Outcome<'a> = Result<&'a Contents, Failure>;
 pub enum Finish {
     /// The value is kept, or the error known to all.
     Kept {
-        /// It is the first value after failures, or the first failure after a value.
+        /// Whether this is the first value after failures, or the first failure after a value.
         news: bool,
-        /// There was a value before, and now there is another version or none.
+        /// Whether a value was kept before, and now there is another version or none.
         changed: bool,
     },
-    /// It failed, and an old value will have to do.
+    /// The request failed, and an old value will have to do.
     Stale {
         /// The value.
         found: Found,
-        /// It is the first failure.
+        /// Whether this is the first failure.
         news: bool,
     },
     /// The entry was changed meanwhile: what came may be older than what is there now.
@@ -527,7 +527,7 @@ fn parts(about: &str) -> (&str, &str, &str) {
 /// How a secret that is kept can be named.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
-    /// As it was asked for.
+    /// The secret as it was asked for.
     pub secret_id: &'a str,
     /// Its full ARN; empty if it was never read.
     pub arn: &'a str,

@@ -26,7 +26,7 @@ const RESERVE: usize = 16 << 20;
 /// way that can fail.
 const SMALL: usize = 8 << 20;
 
-/// There is no memory.
+/// Memory has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("out of memory")]
 pub struct OutOfMemory {
@@ -35,7 +35,7 @@ pub struct OutOfMemory {
 }
 
 impl OutOfMemory {
-    /// So many bytes were wanted.
+    /// An error for so many bytes that were wanted.
     pub fn of(bytes: usize) -> OutOfMemory {
         OutOfMemory { bytes: Some(bytes) }
     }

@@ -13,7 +13,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(text, steers)
 }
 
-/// As [`printable`] for a whole message, which may have several lines and tabs.
+/// A whole message as [`printable`] makes a line: it may have several lines and tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| steers(c) && c != '\n' && c != '\t')
 }

@@ -107,7 +107,7 @@ impl CurrentDoer {
 
 /// What wakes the backend for its part of the work.
 struct BackendWaker {
-    /// There is something to do. Set without waking by the backend itself while it polls.
+    /// Whether there is something to do. Set without waking by the backend itself while it polls.
     woken: AtomicBool,
     waker: Arc<Waker>,
 }

@@ -160,7 +160,7 @@ enum Stopped {
     Cancelled,
     /// The server wants to copy, which cannot be served.
     Copy,
-    /// There is no memory for what the server says.
+    /// Memory for what the server says has run out.
     OutOfMemory,
     /// The connection is unusable.
     Broken(String),
@@ -172,7 +172,7 @@ enum Described {
     InBinary(Vec<Column>),
     /// The query is to be sent as if it had not been asked about.
     AsText,
-    /// It is wrong, which was passed on. The server waits for a Sync.
+    /// The statement is wrong, which was passed on. The server waits for a Sync.
     Failed,
     /// The server has ended the session, which was passed on.
     SessionEnded,

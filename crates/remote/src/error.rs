@@ -265,13 +265,13 @@ pub enum QueryError {
     /// `COPY … TO STDOUT` or `COPY … FROM STDIN`.
     #[error("COPY to or from the client is not supported")]
     Copy,
-    /// There is no statement in the query string.
+    /// The query string has no statement in it.
     #[error("query is empty")]
     Empty,
     /// Longer than a message can be.
     #[error("query of {0} bytes is too long to send")]
     TooLong(usize),
-    /// There is no memory for what came back.
+    /// Memory for what came back has run out.
     #[error("out of memory")]
     OutOfMemory,
 }

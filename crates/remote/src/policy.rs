@@ -27,6 +27,6 @@ pub enum PasswordFrom {
     Given,
     /// From a secret: it is sent over TLS only, unless `sslmode=disable` was asked for by name.
     Secret,
-    /// It is an IAM token: it is sent over TLS only, and only where a password is asked for in clear text.
+    /// From a signature: an IAM token, which is sent over TLS only, and only where a password is asked for in clear text.
     IamToken,
 }

@@ -15,11 +15,11 @@ use crate::error::AttemptError;
 
 /// What the client says of channel binding (RFC 5802, section 7, `gs2-cbind-flag`).
 pub(crate) enum Binding {
-    /// It could bind, and sees that the server cannot.
+    /// The client could bind, and sees that the server cannot.
     NotOffered,
-    /// It cannot, or does not want to.
+    /// The client cannot bind, or does not want to.
     Unsupported,
-    /// It does, to this hash of the server's certificate.
+    /// The client binds to this hash of the server's certificate.
     ServerEndPoint(Vec<u8>),
 }
 

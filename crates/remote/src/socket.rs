@@ -35,7 +35,7 @@ impl Socket {
         Ok(Socket { waiting: Waiting::Driver(stream.into_std()?.into()), empty: None })
     }
 
-    /// As [`Socket::tcp`].
+    /// A socket over a Unix-domain stream, as [`Socket::tcp`] makes one over TCP.
     ///
     /// # Errors
     /// What the operating system says.

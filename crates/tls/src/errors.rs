@@ -35,9 +35,9 @@ pub enum Distrust {
     NotYetValid,
     /// One in the chain has been revoked.
     Revoked,
-    /// There is no list, in date and genuine, that says whether it has been revoked.
+    /// No list, in date and genuine, says whether the certificate has been revoked.
     NoRevocationList,
-    /// It comes from nobody who is trusted.
+    /// The certificate comes from nobody who is trusted.
     UnknownAuthority,
     /// Something else is wrong with one in the chain, such as what it may be used for.
     Unfit,

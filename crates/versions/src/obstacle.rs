@@ -34,7 +34,7 @@ pub enum Obstacle {
         /// The version that holds `AWSPENDING`.
         version_id: String,
     },
-    /// There is no such secret, and none is to be made.
+    /// The secret does not exist, and none is to be made.
     #[error("secret \"{secret}\" does not exist")]
     Missing {
         /// The secret.

@@ -43,7 +43,7 @@ pub enum Missing {
 /// How a change is brought into Secrets Manager.
 #[derive(Clone, Debug)]
 pub enum Plan {
-    /// This version, the current one, says it already.
+    /// The current version has the password already.
     Nothing {
         /// The version's id.
         version_id: String,

@@ -11,7 +11,7 @@ use crate::connections::{self, Target};
 use crate::session;
 use crate::session::name::ConnectionName;
 
-/// Those of the unnamed connection; none if it is not open, as in contrib.
+/// Notifications of the unnamed connection; none if it is not open, as in contrib.
 #[pg_extern(sql = r#"
 CREATE FUNCTION dblink_get_notify(OUT notify_name text, OUT be_pid int, OUT extra text) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';
@@ -23,7 +23,7 @@ fn dblink_get_notify_unnamed()
     )
 }
 
-/// Those of a named connection. The argument is called as in contrib.
+/// Notifications of a named connection. The argument is called as in contrib.
 #[pg_extern(sql = r#"
 CREATE FUNCTION dblink_get_notify(conname text, OUT notify_name text, OUT be_pid int, OUT extra text)
     RETURNS SETOF record

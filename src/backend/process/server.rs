@@ -129,7 +129,7 @@ pub fn has_postmaster() -> bool {
     unsafe { pg_sys::IsUnderPostmaster }
 }
 
-/// This process.
+/// The id of this process.
 pub fn process_id() -> i32 {
     // SAFETY: reads a global.
     unsafe { pg_sys::MyProcPid }

@@ -15,14 +15,14 @@ use crate::backend::process::server;
 /// transaction itself.
 #[derive(Clone, Copy)]
 pub struct Callbacks {
-    /// It is about to commit. An ERROR aborts it.
+    /// The transaction is about to commit. An ERROR aborts it.
     pub before_commit: fn(),
     /// It has committed. Nothing may fail any more: an ERROR would be a PANIC (xact.c,
     /// AbortTransaction). Interrupts are held off.
     pub after_commit: fn(),
-    /// It was rolled back.
+    /// The transaction was rolled back.
     pub after_abort: fn(),
-    /// It is about to be prepared for a two-phase commit. An ERROR aborts it.
+    /// The transaction is about to be prepared for a two-phase commit. An ERROR aborts it.
     pub before_prepare: fn(),
     /// The subtransaction at this level is about to become part of its parent.
     pub subtransaction_committed: fn(i32),

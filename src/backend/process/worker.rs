@@ -59,7 +59,7 @@ pub fn begin(database: Option<&CStr>) {
     }
 }
 
-/// This process's latch.
+/// The latch of this process.
 pub fn latch() -> *mut pg_sys::Latch {
     // SAFETY: reads a global, which was set when the worker began.
     unsafe { pg_sys::MyLatch }

@@ -23,7 +23,7 @@ pub struct RowSink {
     expected: pg_sys::TupleDesc,
     /// The row type in the query's memory, made once: an answer may have any number of results.
     announced: pg_sys::TupleDesc,
-    /// That of the present result.
+    /// The row type of the present result.
     desc: pg_sys::TupleDesc,
     columns: Vec<ColumnReader>,
     /// What the types' functions keep for themselves. Reset with each result.

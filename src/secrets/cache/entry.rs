@@ -197,7 +197,7 @@ impl Entry {
     }
 }
 
-/// This process, which begins to want a value now.
+/// A request by this process, which begins to want a value now.
 pub fn asking(settings: &Settings) -> Asking {
     Asking {
         owner: server::process_id(),

@@ -12,13 +12,13 @@ pub enum Notice {
     /// AWS cannot be asked, and the old value is used.
     #[error("secret \"{secret}\" could not be read again, and the value read before is used")]
     Stale { secret: String, reason: String, seconds_left: u64 },
-    /// It can again.
+    /// AWS can be asked for the secret again.
     #[error("secret \"{secret}\" can be read again")]
     Recovered { secret: String },
     /// A value that was there before is refused now.
     #[error("secret \"{secret}\" could not be read again")]
     Refused { secret: String, reason: String },
-    /// There is another version.
+    /// The secret has another version.
     #[error("secret \"{secret}\" has a new version")]
     Changed { secret: String, stage: String, version_id: String },
     /// A token could not be signed in time, and the one before is used.

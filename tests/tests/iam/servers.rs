@@ -2,6 +2,7 @@
 
 use crate::ground::{Ground, HOST, refusal, signed, text};
 use postgres::Client;
+use secretlink_e2e::Moto;
 
 fn server(ground: &Ground, client: &mut Client, host: &str, more: &str) {
     let (port, ca) = (ground.remote.port(), ground.remote.tls().ca.display());
@@ -114,4 +115,32 @@ fn what_a_mapping_leaves_open() {
     client.batch_execute("ALTER SERVER s OPTIONS (DROP host)").unwrap();
     let error = refusal(&mut client, WHO);
     assert_eq!(error.message(), "an IAM token needs the name of a host");
+}
+
+/// The token of a server with a role is signed with the credentials of that role, and is nobody else's.
+#[test]
+fn as_a_role_of_its_own() {
+    let moto = Moto::start();
+    let ground = Ground::with(|local| local.env("AWS_ENDPOINT_URL_STS", &moto.endpoint()), |remote| remote);
+    let mut client = ground.session();
+    let role = "arn:aws:iam::123456789012:role/orders";
+    server(
+        &ground,
+        &mut client,
+        HOST,
+        &format!(", hostaddr '127.0.0.1', role_arn '{role}', external_id 'x-1'"),
+    );
+    // The database knows the credentials of this server only, and not those that STS has made.
+    let error = refusal(&mut client, WHO);
+    assert!(error.hint().unwrap().contains("rds-db:connect"), "{error:?}");
+    let verdict = ground.verifier.take("app").remove(0);
+    assert_eq!(verdict.refusal.as_deref(), Some("nobody has that access key"));
+    assert!(verdict.token.contains("&X-Amz-Security-Token="), "{}", verdict.token);
+    let seen = "SELECT concat_ws(' ', kind, role_arn, region) FROM secret_cache";
+    assert_eq!(text(&mut client, seen), format!("iam_token {role} us-east-1"));
+    // Without the role it is another token.
+    client.batch_execute("ALTER SERVER s OPTIONS (DROP role_arn, DROP external_id)").unwrap();
+    assert_eq!(text(&mut client, WHO), "app");
+    assert!(!ground.verifier.take("app")[0].token.contains("X-Amz-Security-Token"));
+    assert_eq!(signed(&mut client), 2);
 }

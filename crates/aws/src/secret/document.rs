@@ -18,14 +18,14 @@ pub struct Document(Vec<(Box<RawValue>, Box<RawValue>)>);
 /// Why a text is no JSON object. What it holds is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotADocument {
-    /// It is no JSON; this is where that shows.
+    /// The text is no JSON; the fields say where that shows.
     NotJson {
         /// The line, from 1.
         line: usize,
         /// The column, from 1; 0 stands for the end of the line before.
         column: usize,
     },
-    /// It is JSON of another kind.
+    /// The text is JSON, but no object.
     NotAnObject,
 }
 

@@ -7,9 +7,9 @@ use crate::{SecretId, SecretStages};
 pub enum NotWritable {
     /// Another AWS service writes the secret; its name, such as `rds`.
     Owned(String),
-    /// Its deletion was asked for.
+    /// The deletion of the secret was asked for.
     Deleted,
-    /// It is a replica, which Secrets Manager alone writes; the original is in this region.
+    /// The secret is a replica, which Secrets Manager alone writes; the original is in the region named.
     Replica(String),
 }
 

@@ -42,7 +42,7 @@ pub enum ConnInfoError {
     /// A keyword that is none, and that reads like one.
     #[error("invalid connection option \"{name}\"")]
     UnknownKeyword {
-        /// As written.
+        /// The name as it was written.
         name: String,
     },
     /// A keyword that is none, and that may be a piece of a value.
@@ -84,7 +84,7 @@ pub enum ConnInfoError {
     /// A parameter of a URI that is none, and that reads like one.
     #[error("invalid URI query parameter: \"{name}\"")]
     UnknownParameter {
-        /// As written, percent-decoded.
+        /// The name as it was written, percent-decoded.
         name: String,
     },
     /// A value that is not UTF-8 where text is needed.
