@@ -1,6 +1,8 @@
 //! A remote server that says what a test wants it to say, message by message.
 
-use std::io::{ErrorKind, Read, Result, Write};
+use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslStream};
+use std::fmt;
+use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +10,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::server_messages;
+use crate::temp_dir::TempDir;
+use crate::tls::TlsFiles;
 
 /// How long a client may take to say something, or to take what is said.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,15 +26,44 @@ pub struct HostileServer {
 }
 
 /// One session of a [`HostileServer`], and its client's socket.
-#[derive(Debug)]
 pub struct HostileSession {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+}
+
+/// A socket, or TLS over one.
+trait Stream: Read + Write + Send {}
+impl Stream for TcpStream {}
+impl Stream for SslStream<TcpStream> {}
+
+impl fmt::Debug for HostileSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostileSession").finish_non_exhaustive()
+    }
 }
 
 impl HostileServer {
     /// Start one that plays `script` with each client, from the first byte on. An error ends the session:
     /// the client has gone.
     pub fn start(script: impl Fn(&mut HostileSession) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self::start_with(None, script)
+    }
+
+    /// As [`HostileServer::start`], behind TLS with a certificate that nobody trusts.
+    pub fn start_behind_tls(
+        script: impl Fn(&mut HostileSession) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let directory = TempDir::new();
+        let files = TlsFiles::generate(directory.path(), &["localhost".to_owned()], "nobody");
+        let mut context = SslContext::builder(SslMethod::tls_server()).expect("OpenSSL works");
+        context.set_certificate_chain_file(&files.server_cert).expect("a certificate of ours");
+        context.set_private_key_file(&files.server_key, SslFiletype::PEM).expect("a key of ours");
+        Self::start_with(Some(context.build()), script)
+    }
+
+    fn start_with(
+        tls: Option<SslContext>,
+        script: impl Fn(&mut HostileSession) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port on loopback");
         let address = listener.local_addr().expect("no local address");
         let stop = Arc::new(AtomicBool::new(false));
@@ -40,10 +73,14 @@ impl HostileServer {
                 if stopped.load(Ordering::SeqCst) {
                     break;
                 }
-                let script = Arc::clone(&script);
+                let (script, tls) = (Arc::clone(&script), tls.clone());
                 thread::spawn(move || {
                     stream.set_read_timeout(Some(PATIENCE))?;
                     stream.set_write_timeout(Some(PATIENCE))?;
+                    let stream: Box<dyn Stream> = match &tls {
+                        None => Box::new(stream),
+                        Some(tls) => Box::new(encrypted(stream, tls)?),
+                    };
                     script(&mut HostileSession { stream })
                 });
             }
@@ -73,10 +110,23 @@ impl HostileServer {
         format!("host=127.0.0.1 port={} user=u dbname=d sslmode=disable", self.address.port())
     }
 
+    /// A connection string for it, with TLS.
+    pub fn conninfo_with_tls(&self) -> String {
+        self.conninfo().replace("sslmode=disable", "sslmode=require")
+    }
+
     /// Its port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
+}
+
+/// Answers a request for TLS with it. What is no such request, as one to cancel, is an error.
+fn encrypted(mut stream: TcpStream, tls: &SslContext) -> Result<SslStream<TcpStream>> {
+    let mut request = [0; 8];
+    stream.read_exact(&mut request)?;
+    stream.write_all(b"S")?;
+    Ssl::new(tls)?.accept(stream).map_err(|error| Error::other(error.to_string()))
 }
 
 impl HostileSession {

@@ -161,6 +161,34 @@ pub struct StatementTimeout(());
 thread_local! {
     /// When the timer would have fired that was ended last, before it did.
     static UNFIRED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+    /// When the timer fires, or has fired, that was armed here last.
+    static ARMED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+}
+
+/// Where in a client's statement we are.
+#[derive(PartialEq)]
+enum Place {
+    /// It is being run.
+    Statement,
+    /// It has been run, and its transaction is being committed.
+    Commit,
+    /// A cursor is being read: at a commit, or in a statement of a client that names its portals.
+    Cursor,
+}
+
+impl Place {
+    fn here() -> Place {
+        // SAFETY: reads the portals of the session. The one without a name is that of the client's statement:
+        // cursors of functions have names. It is gone, or done, when its transaction is being committed.
+        unsafe {
+            let portal = pg_sys::GetPortalByName(c"".as_ptr());
+            match portal.as_ref() {
+                Some(portal) if portal.status == pg_sys::PortalStatus::PORTAL_ACTIVE => Place::Statement,
+                _ if pg_sys::ActivePortal.is_null() => Place::Commit,
+                _ => Place::Cursor,
+            }
+        }
+    }
 }
 
 impl StatementTimeout {
@@ -181,6 +209,7 @@ impl StatementTimeout {
             let spent = pg_sys::GetCurrentTimestamp() - pg_sys::GetCurrentStatementStartTimestamp();
             let left = (limit - spent / 1000).clamp(1, i64::from(i32::MAX));
             enable_timeout_after(STATEMENT_TIMEOUT, c_int::try_from(left).unwrap_or(c_int::MAX));
+            ARMED.set(get_timeout_finish_time(STATEMENT_TIMEOUT));
         }
         Some(StatementTimeout(()))
     }
@@ -193,11 +222,18 @@ impl StatementTimeout {
             if pg_sys::StatementTimeout == 0 || get_timeout_active(STATEMENT_TIMEOUT) {
                 return None;
             }
-            // In a commit no statement is being run. Otherwise the timer may be that of an earlier one.
-            let is_of_this_statement = pg_sys::ActivePortal.is_null()
+            let place = Place::here();
+            // Otherwise the timer may be that of an earlier statement.
+            let is_of_this_statement = place != Place::Statement
                 || get_timeout_start_time(STATEMENT_TIMEOUT) >= pg_sys::GetCurrentStatementStartTimestamp();
             let end = get_timeout_finish_time(STATEMENT_TIMEOUT);
-            let has_fired = end <= pg_sys::GetCurrentTimestamp() && UNFIRED.get() != end;
+            let is_over = end <= pg_sys::GetCurrentTimestamp();
+            let has_fired = match place {
+                // The statement's own timer was ended before the commit began: what has fired since is ours.
+                // (Or it has fired and was caught in the statement, which Postgres does not tell afterwards.)
+                Place::Commit => is_over && ARMED.get() == end,
+                Place::Statement | Place::Cursor => is_over && UNFIRED.get() != end,
+            };
             if !is_of_this_statement || has_fired {
                 return None;
             }
@@ -214,6 +250,7 @@ impl Drop for StatementTimeout {
         unsafe {
             if get_timeout_active(STATEMENT_TIMEOUT) {
                 UNFIRED.set(get_timeout_finish_time(STATEMENT_TIMEOUT));
+                ARMED.set(0);
             }
             disable_timeout(STATEMENT_TIMEOUT, true);
         }

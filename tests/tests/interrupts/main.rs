@@ -8,6 +8,7 @@ mod cancel_races;
 mod floods;
 mod limits;
 mod local_end;
+mod more_floods;
 mod notices;
 mod remote_gone;
 mod scene;

@@ -20,7 +20,33 @@ const TABLE: &str = "
         RETURN NULL;
     END $$;
     CREATE CONSTRAINT TRIGGER again AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW WHEN (NEW.a = 1) EXECUTE FUNCTION change_again()";
+        FOR EACH ROW WHEN (NEW.a = 1) EXECUTE FUNCTION change_again();
+    CREATE FUNCTION change_again_later() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_sleep(0.5);
+        PERFORM dblink_exec('me', 'UPDATE t SET a = 2');
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER again_later AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.a = 3) EXECUTE FUNCTION change_again_later();
+    CREATE FUNCTION change_again_in_a_loop() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE changed record;
+    BEGIN
+        FOR changed IN SELECT * FROM dblink('me', 'UPDATE t SET a = 2 RETURNING a') AS t(a int) LOOP END LOOP;
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER again_in_a_loop AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.a = 4) EXECUTE FUNCTION change_again_in_a_loop();
+    CREATE FUNCTION change_again_twice() RETURNS trigger LANGUAGE plpgsql AS $f$
+    BEGIN
+        PERFORM dblink_exec('me', 'UPDATE t SET a = 2');
+        RETURN NULL;
+    EXCEPTION WHEN query_canceled THEN
+        PERFORM dblink_exec('me', 'DO $d$ BEGIN PERFORM pg_sleep(1); END $d$');
+        RETURN NULL;
+    END $f$;
+    CREATE CONSTRAINT TRIGGER again_twice AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.a = 5) EXECUTE FUNCTION change_again_twice()";
 
 fn connect_to_itself(scene: &Scene) -> String {
     format!("SELECT dblink_connect('me', '{}')", scene.local.conninfo("postgres", "postgres"))
@@ -86,6 +112,42 @@ fn statement_timeout_ends_it() {
         client.batch_execute("SELECT dblink_exec('me', 'UPDATE t SET a = 0')").unwrap();
         late
     });
+    // What waits in a loop over a cursor, or has slept for longer than the limit before, which Postgres allows
+    // at that time.
+    for (value, slept) in [(3, Duration::from_millis(200)), (4, Duration::ZERO)] {
+        let commit = format!("BEGIN; UPDATE t SET a = {value}; COMMIT");
+        let statement = format!("UPDATE t SET a = {value}");
+        for statement in [&commit, &statement] {
+            at_once(&format!("statement_timeout of {statement}"), || {
+                let mut client = client(&scene);
+                client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+                let began = Instant::now();
+                let late = timed_out(statement, began, client.batch_execute(statement));
+                client.batch_execute("SELECT dblink_exec('me', 'UPDATE t SET a = 0')").unwrap();
+                late.saturating_sub(slept)
+            });
+        }
+        at_once(&format!("statement_timeout at Sync of {value}"), || {
+            let mut client = client(&scene);
+            client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+            let began = Instant::now();
+            let late = timed_out("at Sync", began, client.execute("UPDATE t SET a = $1", &[&value]));
+            client.batch_execute("BEGIN; SET LOCAL statement_timeout = 0").unwrap();
+            client.execute(&statement, &[]).unwrap();
+            client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+            let began = Instant::now();
+            let at_commit = timed_out("COMMIT", began, client.execute("COMMIT", &[]));
+            client.batch_execute("SELECT dblink_exec('me', 'UPDATE t SET a = 0')").unwrap();
+            late.max(at_commit).saturating_sub(slept)
+        });
+    }
+    // It fires once: who catches it may go on.
+    let mut catching = client(&scene);
+    catching.batch_execute("SET statement_timeout = '300ms'").unwrap();
+    let began = Instant::now();
+    catching.batch_execute("BEGIN; UPDATE t SET a = 5; COMMIT").unwrap();
+    assert!(began.elapsed() > Duration::from_secs(1), "{:?}", began.elapsed());
+    catching.batch_execute("UPDATE t SET a = 0").unwrap();
     // Without a limit there is none, whatever was set before.
     let mut unlimited = client(&scene);
     unlimited.batch_execute("SET statement_timeout = '300ms'; SET statement_timeout = 0").unwrap();
