@@ -57,14 +57,14 @@ settings! {
         c"secretlink.role_arn",
         Context::Superusers,
         c"ARN of the IAM role to assume for every call to AWS.",
-        c"Assumed by STS with the credentials that are found. Unset, those are used as they are.",
+        c"STS assumes the role with the credentials that are found. Unset, these credentials are used as they are.",
     )
     .obeying::<RoleArn>();
     EXTERNAL_ID: Text = Text::unset(
         c"secretlink.external_id",
         Context::Superusers,
         c"External id to assume secretlink.role_arn with.",
-        c"Some trust policies ask for one.",
+        c"Some trust policies ask for an external id.",
     )
     .hidden()
     .obeying::<ExternalId>();
@@ -72,7 +72,7 @@ settings! {
         c"secretlink.role_session_name",
         Context::Superusers,
         c"Name of the session when secretlink.role_arn is assumed, which CloudTrail shows.",
-        c"Unset, secretlink, with cluster_name if that is set.",
+        c"Unset, the name is secretlink, followed by cluster_name if that is set.",
     )
     .obeying::<RoleSessionName>();
     CA_BUNDLE: Text = Text::unset(

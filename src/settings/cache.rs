@@ -26,7 +26,7 @@ settings! {
     CACHE_MAX_STALE: Number = Number::new(
         c"secretlink.cache_max_stale",
         Context::Reload,
-        c"For how long after that it is used if AWS cannot be reached or throttles.",
+        c"For how long a cached secret is used after secretlink.cache_ttl if AWS cannot be reached or throttles.",
         c"0 never uses it then.",
         86_400,
         0..=2_592_000,

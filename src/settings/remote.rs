@@ -20,7 +20,7 @@ settings! {
         c"secretlink.min_scram_iterations",
         Context::Superusers,
         c"Lowest iteration count of SCRAM that is accepted of a remote server.",
-        c"With a lower one, the proof that a server gets makes the password easier to guess. RFC 7677 allows no less than the default.",
+        c"With a lower count, the proof that a server gets makes the password easier to guess. RFC 7677 allows no less than the default.",
         MIN_SCRAM_ITERATIONS as i32,
         1..=i32::MAX,
     );

@@ -10,7 +10,7 @@ settings! {
         c"secretlink.database",
         Context::Reload,
         c"Database that keeps the schedules and the history of rotations, and in which NOTIFY secretlink is sent.",
-        c"Empty, nothing is rotated by this server, and nothing is sent.",
+        c"If empty, this server rotates nothing and sends nothing.",
     )
     .or(c"postgres");
     ROTATION_WORKERS: Number = Number::new(
@@ -33,7 +33,7 @@ settings! {
         c"secretlink.rotation_exclude_characters",
         Context::Reload,
         c"Characters that are in no password that a rotation makes.",
-        c"Passwords are made of letters, digits, - and _, of which these are left out.",
+        c"Passwords are made of letters, digits, - and _, without the characters given here.",
     )
     .or(c"/@\"'\\")
     .obeying::<ExcludeCharacters>();
@@ -41,7 +41,7 @@ settings! {
         c"secretlink.rotation_timeout",
         Context::Reload,
         c"Longest time that a rotation may take until it changes the password.",
-        c"Once the password may have been changed, the rotation goes on until the secret logs in. One that AWS carries out is waited for as long as this.",
+        c"Once the password may have been changed, the rotation goes on until the secret logs in. A rotation that AWS carries out is waited for no longer than this setting says.",
         300,
         1..=86_400,
     )

@@ -26,7 +26,7 @@ settings! {
         c"secretlink.promote_timeout",
         Context::Superusers,
         c"Longest time a commit waits until AWSCURRENT has moved to the new password.",
-        c"If it has not by then, the background worker goes on.",
+        c"If AWSCURRENT has not moved by then, the background worker goes on.",
         5_000,
         1..=60_000,
     )
@@ -55,13 +55,13 @@ settings! {
         c"secretlink.cluster_name",
         Context::Reload,
         c"Name of this cluster, for {cluster} in secretlink.sync_secret_template.",
-        c"The same on every node, so that the secrets of the roles are the same after a failover. Unset, cluster_name.",
+        c"All nodes of a cluster have one value, so that the secrets of the roles are the same after a failover. Unset, cluster_name.",
     );
     MAX_SYNCED_ROLES: Number = Number::new(
         c"secretlink.max_synced_roles",
         Context::SharedMemory,
         c"Of how many synced roles the server keeps account in shared memory.",
-        c"Of more roles, those in doubt come first, and role_sync shows the others as unknown.",
+        c"If there are more roles, those in doubt come first, and role_sync shows the others as unknown.",
         8192,
         16..=262_144,
     );
