@@ -21,7 +21,7 @@ mod sync;
 mod workers;
 
 use pgrx::prelude::*;
-use secretlink_core::memory::Allocator;
+use secretlink_core::memory::{self, Allocator};
 
 use crate::backend::catalog::role_hooks;
 use crate::backend::process::{caught, log_text, panics, server};
@@ -41,6 +41,8 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 #[allow(non_snake_case)]
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // Where there is no room, each process tries again before it begins anything.
+    let _ = memory::grow_stack();
     panics::init();
     caught::init();
     log_text::init();

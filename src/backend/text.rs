@@ -8,7 +8,7 @@ use pgrx::callconv::{BoxRet, FcInfo};
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{FromDatum, IntoDatum, pg_sys};
-use secretlink_core::{Report, Secret, memory};
+use secretlink_core::{OutOfMemory, Report, Secret, memory};
 use std::ffi::{CStr, CString, c_char};
 
 /// `text`, as UTF-8.
@@ -68,12 +68,26 @@ pub fn make_room(bytes: usize) {
         0..=SHORT => Ok(()),
         _ => memory::look_for(COPIES * bytes),
     });
-    if let Err(none) = room {
-        // By pgrx's own report: ours needs this file.
-        ErrorReport::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory", "make_room")
-            .set_detail(none.detail().unwrap_or_default())
-            .report(pgrx::PgLogLevel::ERROR);
-    }
+    room.unwrap_or_else(|none| raise(none));
+}
+
+/// A copy of text of any length, or ERROR (53200) where there is no memory for it.
+pub fn copied(bytes: &[u8]) -> Vec<u8> {
+    memory::copy(bytes).unwrap_or_else(|none| raise(none))
+}
+
+/// As [`copied`], of a C string.
+pub fn copied_c_string(string: &CStr) -> CString {
+    CString::from_vec_with_nul(copied(string.to_bytes_with_nul())).unwrap_or_default()
+}
+
+#[expect(clippy::unreachable, reason = "a report at level ERROR does not return")]
+fn raise(none: OutOfMemory) -> ! {
+    // By pgrx's own report: ours needs this file.
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY, "out of memory", "make_room")
+        .set_detail(none.detail().unwrap_or_default())
+        .report(pgrx::PgLogLevel::ERROR);
+    unreachable!("a report at level ERROR does not return")
 }
 
 /// The bytes of a varlena, copied. Raises ERROR where there is no memory.

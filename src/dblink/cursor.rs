@@ -3,6 +3,8 @@
 //! A cursor needs a transaction: opening one begins it where there is none, and closing the last cursor in it
 //! commits it.
 
+use secretlink_core::memory::concat;
+
 use crate::backend::result::tuplestore::RowSink;
 use crate::backend::text::ServerText;
 use crate::connections::Target;
@@ -10,12 +12,21 @@ use crate::dblink::collect::{LastResult, collect};
 use crate::dblink::error::DblinkError;
 use crate::session::{self, Cursors};
 
+/// The name of a cursor as messages have it: cut as the server cuts it. An argument may have any length.
+fn shown(cursor: &ServerText) -> String {
+    let start = cursor.0.iter().copied().take(LONG_NAME).collect();
+    ServerText(ServerText(start).into_identifier(false).into_bytes()).to_utf8()
+}
+
+/// Longer than any identifier.
+const LONG_NAME: usize = 256;
+
 /// Opens a cursor. Returns whether it worked; if it did not and may, that has been reported.
 ///
 /// # Errors
 /// If the session cannot be asked.
 pub fn open(target: &Target, cursor: &ServerText, sql: &ServerText, fail: bool) -> Result<bool, DblinkError> {
-    let doing = format!("while opening cursor \"{}\"", cursor.to_utf8());
+    let doing = format!("while opening cursor \"{}\"", shown(cursor));
     // Before anything is counted.
     target.session().settle()?;
     let cursors = target.session().cursors();
@@ -28,7 +39,7 @@ pub fn open(target: &Target, cursor: &ServerText, sql: &ServerText, fail: bool) 
     // Counted before it is opened, as in contrib: who catches the error closes it all the same.
     let before = cursors.get();
     cursors.set(Cursors { open: before.open + u32::from(before.own_transaction), ..before });
-    let declare = [b"DECLARE ", cursor.0.as_slice(), b" CURSOR FOR ", &sql.0].concat();
+    let declare = concat(&[b"DECLARE ", &cursor.0, b" CURSOR FOR ", &sql.0])?;
     command(target, declare, &doing, fail)
 }
 
@@ -37,8 +48,8 @@ pub fn open(target: &Target, cursor: &ServerText, sql: &ServerText, fail: bool) 
 /// # Errors
 /// If the session cannot be asked.
 pub fn close(target: &Target, cursor: &ServerText, fail: bool) -> Result<bool, DblinkError> {
-    let doing = format!("while closing cursor \"{}\"", cursor.to_utf8());
-    if !command(target, [b"CLOSE ", cursor.0.as_slice()].concat(), &doing, fail)? {
+    let doing = format!("while closing cursor \"{}\"", shown(cursor));
+    if !command(target, concat(&[b"CLOSE ", &cursor.0])?, &doing, fail)? {
         return Ok(false);
     }
     let cursors = target.session().cursors();
@@ -64,12 +75,12 @@ pub fn fetch(
     sink: &mut RowSink,
     fail: bool,
 ) -> Result<(), DblinkError> {
-    let sql = [format!("FETCH {howmany} FROM ").as_bytes(), &cursor.0].concat();
+    let sql = concat(&[format!("FETCH {howmany} FROM ").as_bytes(), &cursor.0])?;
     match collect(target, sql, Some(sink))? {
         Ok(LastResult::Rows) => Ok(()),
-        Ok(LastResult::Command(_)) => Err(DblinkError::NoSuchCursor(cursor.to_utf8())),
+        Ok(LastResult::Command(_)) => Err(DblinkError::NoSuchCursor(shown(cursor))),
         Err(error) => {
-            let doing = format!("while fetching from cursor \"{}\"", cursor.to_utf8());
+            let doing = format!("while fetching from cursor \"{}\"", shown(cursor));
             session::report_failure(&error, &target.name, &doing, fail);
             Ok(())
         }

@@ -1,6 +1,6 @@
 //! What the functions of contrib dblink refuse.
 
-use secretlink_core::{Report, SqlState};
+use secretlink_core::{OutOfMemory, Report, SqlState};
 use thiserror::Error;
 
 use crate::backend::error::BackendError;
@@ -38,6 +38,12 @@ pub enum DblinkError {
 impl From<BackendError> for DblinkError {
     fn from(error: BackendError) -> DblinkError {
         DblinkError::Session(error.into())
+    }
+}
+
+impl From<OutOfMemory> for DblinkError {
+    fn from(none: OutOfMemory) -> DblinkError {
+        BackendError::from(none).into()
     }
 }
 

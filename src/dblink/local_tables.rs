@@ -1,7 +1,11 @@
 //! SQL about rows of local tables, for the functions of contrib dblink that write it.
 
+use secretlink_core::OutOfMemory;
+use secretlink_core::memory::{concat, join};
+use std::ffi::CString;
+
 use crate::backend::catalog::relation::{Column, KeyNumbers, KeyValues, Relation, literal};
-use crate::backend::text::{ServerText, make_room};
+use crate::backend::text::ServerText;
 use crate::dblink::error::DblinkError;
 
 /// An INSERT of the row found by the source key, with the target key in its place.
@@ -19,18 +23,15 @@ pub fn insert(
     let key = key(&relation, numbers, count)?;
     let values = new_values(&relation, &key, source, target)?;
     let columns: Vec<_> = relation.columns().iter().map(Column::quoted).collect();
-    Ok(ServerText(
-        [
-            b"INSERT INTO ",
-            &relation.name()[..],
-            b"(",
-            &columns.join(&b","[..]),
-            b") VALUES(",
-            &values.join(&b","[..]),
-            b")",
-        ]
-        .concat(),
-    ))
+    Ok(ServerText(concat(&[
+        b"INSERT INTO ",
+        &relation.name()[..],
+        b"(",
+        &columns.join(&b","[..]),
+        b") VALUES(",
+        &join(&values, b",")?,
+        b")",
+    ])?))
 }
 
 /// A DELETE of the row with the target key.
@@ -48,8 +49,8 @@ pub fn delete(
     if target.0.len() != key.len() {
         return Err(DblinkError::TargetKeyLength);
     }
-    let condition = condition(&relation, &key, target);
-    Ok(ServerText([b"DELETE FROM ", &relation.name()[..], b" WHERE ", &condition].concat()))
+    let condition = condition(&relation, &key, target)?;
+    Ok(ServerText(concat(&[b"DELETE FROM ", &relation.name()[..], b" WHERE ", &condition])?))
 }
 
 /// An UPDATE that makes the row with the target key what the row found by the source key is.
@@ -66,13 +67,20 @@ pub fn update(
     let relation = Relation::open(relname);
     let key = key(&relation, numbers, count)?;
     let values = new_values(&relation, &key, source, target)?;
-    let assign = |(column, value): (&Column, &Vec<u8>)| [&column.quoted()[..], b" = ", value].concat();
-    let assignments: Vec<_> = relation.columns().iter().zip(&values).map(assign).collect();
-    let condition = condition(&relation, &key, target);
-    Ok(ServerText(
-        [b"UPDATE ", &relation.name()[..], b" SET ", &assignments.join(&b", "[..]), b" WHERE ", &condition]
-            .concat(),
-    ))
+    let assign = |(column, value): (&Column, &Vec<u8>)| concat(&[&column.quoted()[..], b" = ", value]);
+    let assignments: Vec<_> = relation.columns().iter().zip(&values).map(assign).collect::<Result<_, _>>()?;
+    // A large value is there once at a time, and once in what it goes into.
+    drop(values);
+    let assignments = join(&{ assignments }, b", ")?;
+    let condition = condition(&relation, &key, target)?;
+    Ok(ServerText(concat(&[
+        b"UPDATE ",
+        &relation.name()[..],
+        b" SET ",
+        &assignments,
+        b" WHERE ",
+        &condition,
+    ])?))
 }
 
 /// The key's columns, as places in `relation.columns()`, of the numbers given: at most `count`.
@@ -102,24 +110,22 @@ fn new_values(
         return Err(DblinkError::TargetKeyLength);
     }
     let row = relation.row(key, source)?;
-    // Twice, since each value is quoted, and then put together with the others in two steps.
-    make_room(2 * row.iter().chain(&target.0).flatten().map(|value| value.count_bytes()).sum::<usize>());
     let value = |(column, value): (usize, &_)| {
         // Of a column given twice the first value counts.
         let replaced = key.iter().position(|&k| k == column).map(|n| &target.0[n]);
         literal(replaced.unwrap_or(value).as_deref())
     };
-    Ok(row.iter().enumerate().map(value).collect())
+    Ok(row.iter().enumerate().map(value).collect::<Result<_, _>>()?)
 }
 
 /// What finds the target row on the other side.
-fn condition(relation: &Relation, key: &[usize], target: &KeyValues) -> Vec<u8> {
-    let conditions = key.iter().zip(&target.0).map(|(&column, value)| {
+fn condition(relation: &Relation, key: &[usize], target: &KeyValues) -> Result<Vec<u8>, OutOfMemory> {
+    let condition = |(&column, value): (&usize, &Option<CString>)| {
         let name = relation.columns()[column].quoted();
         match value {
-            Some(value) => [&name[..], b" = ", &literal(Some(value))].concat(),
-            None => [&name[..], b" IS NULL"].concat(),
+            Some(value) => concat(&[&name[..], b" = ", &literal(Some(value))?]),
+            None => concat(&[&name[..], b" IS NULL"]),
         }
-    });
-    conditions.collect::<Vec<_>>().join(&b" AND "[..])
+    };
+    join(&key.iter().zip(&target.0).map(condition).collect::<Result<Vec<_>, _>>()?, b" AND ")
 }

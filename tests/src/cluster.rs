@@ -16,6 +16,7 @@ use crate::temp_dir::TempDir;
 use crate::tls::TlsFiles;
 use postgres::{Client, NoTls};
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -98,6 +99,18 @@ impl Cluster {
     pub fn log(&self) -> String {
         // A line may be cut inside a character if the server crashed: never a reason to fail here.
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// What the server has logged from this byte on.
+    pub fn log_from(&self, offset: u64) -> Vec<u8> {
+        let mut log = Vec::new();
+        if let Ok(mut file) = File::open(self.log_path())
+            && file.seek(SeekFrom::Start(offset)).is_ok()
+        {
+            // What could be read is what there is.
+            let _ = file.read_to_end(&mut log);
+        }
+        log
     }
 
     /// The process id of the postmaster.

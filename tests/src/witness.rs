@@ -9,6 +9,8 @@ pub struct Witness {
     /// To look around with, for example in `pg_stat_activity`.
     pub client: Client,
     before: (String, i32),
+    /// Up to where the log was seen.
+    log_read: u64,
 }
 
 /// What a server logs when one of its processes crashed.
@@ -24,13 +26,16 @@ impl Witness {
     pub fn of(cluster: &Cluster) -> Self {
         let mut client = cluster.connect("postgres", "postgres");
         let before = identity(&mut client).expect("no answer to the witness");
-        Self { client, before }
+        Self { client, before, log_read: 0 }
     }
 
     /// The same backend of the same server answers as at the beginning, and the log of `cluster`
     /// tells of no crash.
     pub fn confirm(&mut self, cluster: &Cluster) {
-        let log = cluster.log();
+        // Not all of it each time: where memory runs out it gets long.
+        let log = cluster.log_from(self.log_read);
+        self.log_read += log.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1);
+        let log = String::from_utf8_lossy(&log);
         if let Some(line) = log.lines().find(|line| CRASH.iter().any(|crash| line.contains(crash))) {
             panic!("the server log tells of a crash: {line}");
         }

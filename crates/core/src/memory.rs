@@ -10,7 +10,9 @@
 //!   raise the ERROR. Nothing is begun without a full reserve.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
 use std::io;
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -25,6 +27,10 @@ const RESERVE: usize = 16 << 20;
 /// The largest allocation that the reserve is given up for. What may be larger has to be allocated in a
 /// way that can fail.
 const SMALL: usize = 8 << 20;
+
+/// How much of the stack is had ahead, below whoever asks: more than our calls need. A stack that cannot grow
+/// ends the process. Less than what Postgres leaves below the deepest of its own calls (STACK_DEPTH_SLOP).
+const STACK: usize = 384 << 10;
 
 /// Memory has run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,6 +94,19 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
 pub fn concat(pieces: &[&[u8]]) -> Result<Vec<u8>, OutOfMemory> {
     let mut all = room(pieces.iter().map(|piece| piece.len()).sum())?;
     pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+    Ok(all)
+}
+
+/// A copy of the pieces with a separator between them, as `join` makes it.
+///
+/// # Errors
+/// If there is no memory for it.
+pub fn join(pieces: &[Vec<u8>], separator: &[u8]) -> Result<Vec<u8>, OutOfMemory> {
+    let mut all = room(pieces.iter().map(|piece| piece.len() + separator.len()).sum())?;
+    for (i, piece) in pieces.iter().enumerate() {
+        all.extend_from_slice(if i == 0 { b"" } else { separator });
+        all.extend_from_slice(piece);
+    }
     Ok(all)
 }
 
@@ -186,16 +205,38 @@ fn give_up_reserve(layout: Layout) -> bool {
     true
 }
 
-/// Makes the reserve if there is none. To be called before anything is begun.
+/// Makes the reserve if there is none. To be called before anything is begun, by the backend's own thread.
 ///
 /// # Errors
 /// If there is no room for it: then nothing is to be begun.
 pub fn prepare() -> Result<(), OutOfMemory> {
     if KEPT.load(Ordering::Acquire).is_null() {
+        grow_stack()?;
         let kept = map(RESERVE)?;
         KEPT.store(kept, Ordering::Release);
         LOW.store(false, Ordering::Release);
     }
+    Ok(())
+}
+
+/// Has the stack grow to where our calls may need it, and gives the memory back: what stays is address space,
+/// which a fork inherits.
+///
+/// # Errors
+/// If there is no room for it.
+#[inline(never)]
+pub fn grow_stack() -> Result<(), OutOfMemory> {
+    const PAGE: usize = 4096;
+    look_for(2 * STACK)?;
+    let mut below = MaybeUninit::<[u8; STACK]>::uninit();
+    let start = black_box(below.as_mut_ptr()).cast::<u8>();
+    for at in (0..STACK).step_by(PAGE).rev() {
+        // SAFETY: inside of the array. From the top down, as a stack grows.
+        unsafe { start.add(at).write_volatile(0) };
+    }
+    let inside = start.align_offset(PAGE);
+    // SAFETY: whole pages of the array, which holds nothing. A page size other than this is refused.
+    unsafe { libc::madvise(start.add(inside).cast(), STACK - PAGE, libc::MADV_DONTNEED) };
     Ok(())
 }
 
@@ -226,6 +267,8 @@ mod tests {
     fn what_fits_is_copied() {
         assert_eq!(copy(b"abc"), Ok(b"abc".to_vec()));
         assert_eq!(concat(&[b"a", b"", b"bc"]), Ok(b"abc".to_vec()));
+        assert_eq!(join(&[b"a".to_vec(), b"".to_vec(), b"bc".to_vec()], b", "), Ok(b"a, , bc".to_vec()));
+        assert_eq!(join(&[], b", "), Ok(Vec::new()));
         let mut bytes = b"a".to_vec();
         append(&mut bytes, b"bc").unwrap();
         assert_eq!(bytes, b"abc");

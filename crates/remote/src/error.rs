@@ -180,6 +180,11 @@ impl Report for ConnectError {
     fn sqlstate(&self) -> SqlState {
         match self.attempts.last().map(|attempt| &attempt.reason) {
             Some(AttemptError::OutOfMemory) => OUT_OF_MEMORY,
+            Some(AttemptError::Tls(TlsError::Setup(reason) | TlsError::Handshake(reason)))
+                if reason == secretlink_tls::NO_MEMORY =>
+            {
+                OUT_OF_MEMORY
+            }
             _ => SqlState::new("08001"),
         }
     }

@@ -15,10 +15,10 @@ use crate::connection::{CANCEL_GRACE, Connection, ConnectionFacts, Event};
 use crate::request::Request;
 use crate::status::Status;
 
-/// How many events may wait for a backend that reads them. With batches of about 64 kB this bounds
-/// what a slow consumer makes us hold; beyond it the I/O thread stops reading and TCP holds the server
-/// back.
-const EVENTS_IN_FLIGHT: usize = 8;
+/// How many bytes of an answer may wait for a backend that reads it: some batches of rows, or a single row
+/// that is longer. This bounds what a slow consumer makes us hold; beyond it the I/O thread stops reading and
+/// TCP holds the server back.
+const IN_FLIGHT: u32 = 512 * 1024;
 
 /// How long a server may take to stop the query of a session that is being closed. Less than for one
 /// that is to be used again: somebody waits for the close, and a server that does not stop in this
@@ -107,7 +107,8 @@ impl Remote {
     /// Starts a query. If another one is being cancelled, it begins when that is over. Whoever
     /// [drives](Remote::drive) the session has to go on with that, or give it back.
     pub fn query(&self, io: &IoThread, request: Request) -> Query {
-        self.order(request, channel::channel(EVENTS_IN_FLIGHT, io.waker().clone()), false)
+        let channel = channel::channel_of_sizes(IN_FLIGHT, Event::size, io.waker().clone());
+        self.order(request, channel, false)
     }
 
     /// Starts a query whose answer is not read at once: it waits for that in `room` bytes. If the session

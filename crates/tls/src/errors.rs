@@ -74,6 +74,9 @@ impl Distrust {
     }
 }
 
+/// The reason if there was no memory.
+pub const NO_MEMORY: &str = "malloc failure";
+
 /// The reason that OpenSSL gives first, as libpq shows it.
 pub fn reason(errors: &ErrorStack) -> String {
     let first = errors.errors().first();

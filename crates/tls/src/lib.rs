@@ -12,7 +12,7 @@ mod more;
 mod own_errors;
 mod stream;
 
-pub use errors::{Distrust, Error, reason};
+pub use errors::{Distrust, Error, NO_MEMORY, reason};
 pub use more::{
     AlternativeName, alternative_name, certificate_was_requested, default_certificate_directory,
     note_requests_for_certificate, server_end_point,

@@ -1,13 +1,19 @@
 //! Relations of the local database, and rows of theirs, for the functions that write SQL about them.
 
 use pgrx::{FromDatum, PgTupleDesc, pg_sys};
+use secretlink_core::OutOfMemory;
+use secretlink_core::memory::{append, concat, copy};
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
 use crate::backend::error::BackendError;
-use crate::backend::text::{ServerText, argument, make_room};
+use crate::backend::text::{self, ServerText, argument};
 
 const LOCK: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+
+/// More columns than any key has (htup_details.h, MaxTupleAttributeNumber). Numbers beyond are left out, and so
+/// are values but for one, which makes them too many.
+const MAX_KEY: usize = 1664;
 
 /// `int2vector`: numbers of columns, counted from 1 without those dropped.
 #[derive(Default)]
@@ -137,17 +143,19 @@ impl Relation {
                 sql.extend_from_slice(b" AND ");
             }
             match value {
-                Some(value) => sql.extend(equals(&names[column], self.columns[column].type_oid, value)?),
+                Some(value) => {
+                    append(&mut sql, &equals(&names[column], self.columns[column].type_oid, value)?)?;
+                }
                 None => sql.extend([&names[column][..], b" IS NULL"].concat()),
             }
         }
-        let Ok(sql) = CString::new(sql) else { return Err(BackendError::SourceRowNotFound) };
-        // SAFETY: a C string. What SPI returned is read before SPI_finish, which frees it; an ERROR
-        // ends SPI's level too.
+        append(&mut sql, b"\0")?;
+        // SAFETY: a C string, put together from others. What SPI returned is read before SPI_finish, which
+        // frees it; an ERROR ends SPI's level too.
         unsafe {
             pg_sys::SPI_connect();
             // Two are as good as more. Not read-only: what this very statement has written counts.
-            let status = pg_sys::SPI_execute(sql.as_ptr(), false, 2);
+            let status = pg_sys::SPI_execute(sql.as_ptr().cast(), false, 2);
             let found = if status == pg_sys::SPI_OK_SELECT as i32 { pg_sys::SPI_processed } else { 0 };
             let row = match found {
                 0 => Err(BackendError::SourceRowNotFound),
@@ -175,13 +183,16 @@ impl Drop for Relation {
 }
 
 /// A value as a SQL literal, or NULL.
-pub fn literal(value: Option<&CStr>) -> Vec<u8> {
+///
+/// # Errors
+/// If there is no memory for it.
+pub fn literal(value: Option<&CStr>) -> Result<Vec<u8>, OutOfMemory> {
     // SAFETY: a C string in, a palloc'd one out.
     value.map_or_else(
-        || b"NULL".to_vec(),
+        || Ok(b"NULL".to_vec()),
         |v| unsafe {
             let quoted = pg_sys::quote_literal_cstr(v.as_ptr());
-            let literal = CStr::from_ptr(quoted).to_bytes().to_vec();
+            let literal = copy(CStr::from_ptr(quoted).to_bytes());
             // It has room for twice the value.
             pg_sys::pfree(quoted.cast());
             literal
@@ -197,7 +208,7 @@ pub fn current_query() -> Option<ServerText> {
 
 /// A comparison by the equality of the column's type, whatever operators `search_path` leads to.
 fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>, BackendError> {
-    let value = literal(Some(value));
+    let value = literal(Some(value))?;
     // SAFETY: looks into the catalogs, as a running function may. Names are palloc'd C strings; the
     // operator's entry is read between finding and releasing it.
     unsafe {
@@ -215,7 +226,7 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
                     let schema = bytes(pg_sys::quote_identifier(schema).cast_mut());
                     let name = CStr::from_ptr(form.oprname.data.as_ptr()).to_bytes();
                     let cast = bytes(pg_sys::format_type_be_qualified(form.oprleft));
-                    return Ok([
+                    return Ok(concat(&[
                         b"CAST(",
                         column,
                         b" AS ",
@@ -229,8 +240,7 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
                         b" AS ",
                         &cast,
                         b")",
-                    ]
-                    .concat());
+                    ])?);
                 }
             }
         }
@@ -250,20 +260,16 @@ fn equals(column: &[u8], type_oid: pg_sys::Oid, value: &CStr) -> Result<Vec<u8>,
             return Err(BackendError::NotComparable(name.to_utf8()));
         }
     }
-    Ok([column, b" OPERATOR(pg_catalog.=) ", &value].concat())
+    Ok(concat(&[column, b" OPERATOR(pg_catalog.=) ", &value])?)
 }
 
-/// A copy, if there is room for it and what is made of it; else ERROR.
+/// A copy, or ERROR if there is no room for it.
 ///
 /// # Safety
 /// `string` must be null or a C string.
 unsafe fn copied(string: *const c_char) -> Option<CString> {
-    (!string.is_null()).then(|| {
-        // SAFETY: as the caller promised.
-        let string = unsafe { CStr::from_ptr(string) };
-        make_room(string.count_bytes());
-        string.to_owned()
-    })
+    // SAFETY: as the caller promised.
+    (!string.is_null()).then(|| text::copied_c_string(unsafe { CStr::from_ptr(string) }))
 }
 
 impl FromDatum for KeyNumbers {
@@ -279,7 +285,7 @@ impl FromDatum for KeyNumbers {
             let vector = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::int2vector>();
             let count = if (*vector).ndim == 1 { (*vector).dim1 } else { 0 };
             let numbers = (&raw const (*vector).values).cast::<i16>();
-            KeyNumbers((0..count as usize).map(|i| *numbers.add(i)).collect())
+            KeyNumbers((0..(count as usize).min(MAX_KEY)).map(|i| *numbers.add(i)).collect())
         })
     }
 }
@@ -297,12 +303,16 @@ impl FromDatum for KeyValues {
             let (mut values, mut nulls, mut count) = (ptr::null_mut(), ptr::null_mut(), 0);
             let (text, align) = (pg_sys::TEXTOID, pg_sys::TYPALIGN_INT as c_char);
             pg_sys::deconstruct_array(array, text, -1, false, align, &mut values, &mut nulls, &mut count);
-            make_room(pgrx::varsize_any_exhdr(array.cast()));
             let value = |i| {
                 let text = (*values.add(i)).cast_mut_ptr::<pg_sys::text>();
-                (!*nulls.add(i)).then(|| CStr::from_ptr(pg_sys::text_to_cstring(text)).to_owned())
+                (!*nulls.add(i)).then(|| {
+                    let string = pg_sys::text_to_cstring(text);
+                    let value = text::copied_c_string(CStr::from_ptr(string));
+                    pg_sys::pfree(string.cast());
+                    value
+                })
             };
-            KeyValues((0..count as usize).map(value).collect())
+            KeyValues((0..(count as usize).min(MAX_KEY + 1)).map(value).collect())
         })
     }
 }

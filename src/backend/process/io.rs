@@ -23,7 +23,7 @@ use crate::backend::process::wait::{WaitEvent, Waiter};
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// What a thread needs: its stack above all.
-const THREAD: usize = 4 << 20;
+const THREAD: usize = 12 << 20;
 
 /// The thread and what it takes to wait for it.
 struct Io {

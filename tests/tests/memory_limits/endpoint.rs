@@ -1,7 +1,11 @@
 //! What stands in AWS's place and answers without end.
 
-use secretlink_e2e::{Cluster, HostileServer, HostileSession, Witness, backend_pid, db_error};
+use secretlink_e2e::{
+    Cluster, ClusterBuilder, HostileServer, HostileSession, Witness, backend_pid, db_error,
+};
 use std::io::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,7 +24,7 @@ fn drip(session: &mut HostileSession, bytes: &[u8]) -> Result<()> {
 }
 
 /// What is answered, and whether only time ends it.
-const ANSWERS: [(&str, Answer, bool); 11] = [
+const ANSWERS: [(&str, Answer, bool); 16] = [
     (
         "chunks",
         |s| {
@@ -94,6 +98,22 @@ const ANSWERS: [(&str, Answer, bool); 11] = [
         false,
     ),
     (
+        "answers before the answer",
+        |s| s.say_for_ever(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"),
+        false,
+    ),
+    ("a first line", |s| s.say_for_ever(b"HTTP/1.1 200 OK "), false),
+    (
+        "another protocol",
+        |s| {
+            s.say(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")?;
+            s.say_for_ever(b"xxxxxxxxxxxxxxxx")
+        },
+        false,
+    ),
+    ("nothing that is meant", |s| drip(s, b"HTTP/1.1 100 Continue\r\n\r\n"), true),
+    ("silence", HostileSession::be_silent, true),
+    (
         "headers in drips",
         |s| {
             s.say(HEAD.as_bytes())?;
@@ -113,14 +133,14 @@ const ANSWERS: [(&str, Answer, bool); 11] = [
 
 #[test]
 fn an_answer_without_end_is_an_error_in_time() {
-    let limit = Duration::from_secs(4);
+    let limit = Duration::from_secs(2);
     for (what, answer, until_timeout) in ANSWERS {
         let server = HostileServer::start(move |session| {
             session.hear_some()?;
             answer(session)
         });
         let cluster = Cluster::local_with_endpoint(&format!("http://127.0.0.1:{}", server.port()))
-            .conf("secretlink.request_timeout = '4s'")
+            .conf("secretlink.request_timeout = '2s'")
             .conf("secretlink.max_attempts = 2")
             .start();
         let mut witness = Witness::of(&cluster);
@@ -140,6 +160,69 @@ fn an_answer_without_end_is_an_error_in_time() {
         assert!(peak < (40 << 20) + GROWTH, "{what}: {peak} bytes at most");
         witness.confirm(&cluster);
     }
+}
+
+/// The same in front of whoever is asked for credentials.
+#[test]
+fn an_answer_without_end_to_who_asks_for_credentials_is_an_error_in_time() {
+    type Ask = fn(ClusterBuilder, &str) -> ClusterBuilder;
+    let sources: [(&str, Ask); 4] = [
+        ("STS", |local, url| {
+            local
+                .env("AWS_ENDPOINT_URL_STS", url)
+                .conf("secretlink.role_arn = 'arn:aws:iam::123456789012:role/r'")
+        }),
+        ("STS for a token", |local, url| {
+            without_keys(local)
+                .env("AWS_ENDPOINT_URL_STS", url)
+                .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r")
+                .env("AWS_WEB_IDENTITY_TOKEN_FILE", "/etc/hostname")
+        }),
+        ("instance metadata", |local, url| {
+            without_keys(local)
+                .env("AWS_EC2_METADATA_DISABLED", "false")
+                .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
+        }),
+        ("the container's credentials", |local, url| {
+            without_keys(local).env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{url}/credentials"))
+        }),
+    ];
+    let limit = Duration::from_secs(2);
+    for (source, ask) in sources {
+        let which = Arc::new(AtomicUsize::new(0));
+        let server = HostileServer::start({
+            let which = Arc::clone(&which);
+            move |session| {
+                session.hear_some()?;
+                ANSWERS[which.load(Ordering::SeqCst)].1(session)
+            }
+        });
+        let local = Cluster::local_with_endpoint("http://127.0.0.1:1")
+            .conf("secretlink.request_timeout = '2s'")
+            .conf("secretlink.max_attempts = 2");
+        let cluster = ask(local, &format!("http://127.0.0.1:{}", server.port())).start();
+        let mut witness = Witness::of(&cluster);
+        for (number, (answer, ..)) in ANSWERS.iter().enumerate() {
+            which.store(number, Ordering::SeqCst);
+            let what = format!("{source}: {answer}");
+            let mut client = cluster.connect("postgres", "postgres");
+            let backend = backend_pid(&mut client);
+            let began = Instant::now();
+            let error = db_error(client.batch_execute("SELECT get_secret_value('x')"));
+            let took = began.elapsed();
+            println!("{what}: {took:?} {} {}", error.code().code(), error.message());
+            assert!(["58000", "08001", "28000"].contains(&error.code().code()), "{what}: {error:?}");
+            assert!(took < limit + Duration::from_secs(2), "{what}: took {took:?}");
+            let peak = backend.peak_resident_bytes();
+            assert!(peak < (40 << 20) + GROWTH, "{what}: {peak} bytes at most");
+            client.batch_execute("SELECT 1").unwrap();
+        }
+        witness.confirm(&cluster);
+    }
+}
+
+fn without_keys(local: ClusterBuilder) -> ClusterBuilder {
+    local.without_env("AWS_ACCESS_KEY_ID").without_env("AWS_SECRET_ACCESS_KEY")
 }
 
 #[test]

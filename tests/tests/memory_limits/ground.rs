@@ -2,6 +2,7 @@
 
 use postgres::Client;
 use secretlink_e2e::{Cluster, Witness};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Address space of each process, in MB. A backend that has done nothing yet has some 250.
@@ -49,13 +50,25 @@ impl Ground {
         let what = format!("{what} with {} MB", self.megabytes);
         assert!(took < PATIENCE, "{what}: took {took:?}");
         let outcome = outcome.map_err(|error| match error.as_db_error() {
-            Some(error) => error.code().code().to_owned(),
-            None => panic!("{what}: the session ended: {error:?}\n{}", self.cluster.log()),
+            Some(error) => {
+                println!("{what}: {} {}", error.code().code(), error.message());
+                error.code().code().to_owned()
+            }
+            None => panic!("{what}: the session ended: {error:?}\n{}", self.end_of_log()),
         });
         client
             .batch_execute("SELECT 1")
             .unwrap_or_else(|error| panic!("{what}: the session is lost: {error:?}"));
         self.witness.confirm(&self.cluster);
         outcome
+    }
+
+    /// What the server logged last, without its accounts of memory.
+    fn end_of_log(&self) -> String {
+        // The end of a process is logged after it.
+        sleep(Duration::from_secs(1));
+        let log = self.cluster.log();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains(" total in ")).collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 }

@@ -4,4 +4,6 @@ mod arguments;
 mod endpoint;
 mod first_error;
 mod ground;
+mod local_rows;
 mod messages;
+mod squeeze;
