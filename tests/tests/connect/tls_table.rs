@@ -579,3 +579,144 @@ fn tls_is_not_given_up_in_silence() {
     private_file(dot.join("root.crt"), "hello");
     said(&mut lab, "could not read root certificate file");
 }
+
+/// What no table of ours foresaw: whatever libpq makes of it, we do.
+#[test]
+fn odd_servers_are_judged_as_libpq_judges_them() {
+    let Some(workshop) = Workshop::open() else { return };
+    let mut changing = Changing::new(&workshop);
+    let mut lab = Lab::new();
+    let name = "subjectAltName=DNS:localhost";
+    let authority = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign";
+    let only_12 = "ssl_max_protocol_version = 'TLSv1.2'";
+    let root = workshop.read("root.crt");
+    workshop.intermediate("short", "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=keyCertSign");
+    workshop.intermediate("ordinary", authority);
+    for (file, issuer) in [("below_short", "short"), ("below_ordinary", "ordinary")] {
+        let (cert, key) = workshop.signed_by(issuer, "RSA", &format!("/CN={file}"), authority, "");
+        private_file(workshop.path(&format!("{file}.crt")), &cert);
+        private_file(workshop.path(&format!("{file}.key")), &key);
+    }
+    workshop.root("ec", "EC -pkeyopt ec_paramgen_curve:P-256", authority);
+    let read = |name: &str| workshop.read(&format!("{name}.crt"));
+    let many: String = (0..400).map(|n| format!(",DNS:h{n}.example.com")).collect();
+    let rows: Vec<(&str, &str, &str, String, Vec<&str>, &str)> = vec![
+        ("secp256k1", "root", "EC -pkeyopt ec_paramgen_curve:secp256k1", name.into(), vec![], only_12),
+        ("P-224", "root", "EC -pkeyopt ec_paramgen_curve:P-224", name.into(), vec![], only_12),
+        (
+            "brainpoolP384r1",
+            "root",
+            "EC -pkeyopt ec_paramgen_curve:brainpoolP384r1",
+            name.into(),
+            vec![],
+            only_12,
+        ),
+        ("a path that is too long", "below_short", "RSA", name.into(), vec!["below_short", "short"], ""),
+        ("two intermediates", "below_ordinary", "RSA", name.into(), vec!["below_ordinary", "ordinary"], ""),
+        ("in the wrong order", "below_ordinary", "RSA", name.into(), vec!["ordinary", "below_ordinary"], ""),
+        ("with its root", "ordinary", "RSA", name.into(), vec!["ordinary", "root"], ""),
+        ("with somebody else's", "ordinary", "RSA", name.into(), vec!["ec", "ordinary"], ""),
+        ("twice the same", "ordinary", "RSA", name.into(), vec!["ordinary", "ordinary"], ""),
+        ("a gap", "below_ordinary", "RSA", name.into(), vec!["below_ordinary"], ""),
+        ("many names", "root", "RSA", format!("{name}{many}"), vec![], ""),
+        ("a critical name", "root", "RSA", "subjectAltName=critical,DNS:localhost".into(), vec![], ""),
+        ("an address of a mailbox", "root", "RSA", "subjectAltName=email:a@b".into(), vec![], ""),
+        ("a URI", "root", "RSA", "subjectAltName=URI:postgresql://localhost".into(), vec![], ""),
+        ("a name with a dot behind", "root", "RSA", "subjectAltName=DNS:localhost.".into(), vec![], ""),
+        ("a name in capitals", "root", "RSA", "subjectAltName=DNS:LOCALHOST".into(), vec![], ""),
+        ("a lone star", "root", "RSA", "subjectAltName=DNS:*".into(), vec![], ""),
+        ("a star within", "root", "RSA", "subjectAltName=DNS:local*".into(), vec![], ""),
+        (
+            "an international name",
+            "root",
+            "RSA",
+            "subjectAltName=DNS:xn--bcher-kva.example".into(),
+            vec![],
+            "",
+        ),
+        ("only an address", "root", "RSA", "subjectAltName=IP:127.0.0.1".into(), vec![], ""),
+        ("an address as a name", "root", "RSA", "subjectAltName=DNS:127.0.0.1".into(), vec![], ""),
+        (
+            "critical usage",
+            "root",
+            "RSA",
+            format!("{name}\nextendedKeyUsage=critical,serverAuth"),
+            vec![],
+            "",
+        ),
+        ("both usages", "root", "RSA", format!("{name}\nextendedKeyUsage=clientAuth,serverAuth"), vec![], ""),
+        ("to sign code", "root", "RSA", format!("{name}\nextendedKeyUsage=codeSigning"), vec![], ""),
+        ("to be stapled", "root", "RSA", format!("{name}\ntlsfeature=status_request"), vec![], ""),
+        (
+            "no authority, critical",
+            "root",
+            "RSA",
+            format!("{name}\nbasicConstraints=critical,CA:FALSE"),
+            vec![],
+            "",
+        ),
+        ("an unknown extension", "root", "RSA", format!("{name}\n1.2.3.4.5=critical,DER:0500"), vec![], ""),
+    ];
+    for (what, issuer, algorithm, extensions, between, settings) in rows {
+        let (cert, key) = workshop.signed_by(issuer, algorithm, "/CN=localhost", &extensions, "");
+        let chain: String = std::iter::once(cert).chain(between.iter().map(|name| read(name))).collect();
+        changing.show(&workshop, &chain, &key, &[settings]);
+        let roots = private_file(workshop.path("odd_roots.pem"), &root);
+        for host in ["localhost", "127.0.0.1", "xn--bcher-kva.example", "bücher.example"] {
+            for mode in ["sslmode=prefer", "sslmode=verify-ca", "sslmode=verify-full"] {
+                let more = format!("host={host} {mode} sslrootcert={}", roots.display());
+                let conninfo = changing.conninfo(&more);
+                let (ours, libpq) = (lab.ours(&conninfo), lab.libpq(&conninfo));
+                // Under prefer libpq goes on in the clear where we say why there is no TLS.
+                let expected = match outcome(&libpq) {
+                    Outcome::Unencrypted => Outcome::Refused,
+                    other => other,
+                };
+                assert_eq!(outcome(&ours), expected, "{what}: {conninfo}\nours:  {ours:?}\nlibpq: {libpq:?}");
+                if let Err(error) = ours {
+                    readable(error.detail().unwrap_or_default());
+                }
+            }
+        }
+    }
+}
+
+/// Lists of revoked certificates in a directory, by OpenSSL's names for them.
+#[test]
+fn directories_of_revocation_lists() {
+    let Some(workshop) = Workshop::open() else { return };
+    let mut changing = Changing::new(&workshop);
+    let mut lab = Lab::new();
+    let (cert, key) = workshop.leaf("RSA", "subjectAltName=DNS:localhost");
+    changing.show(&workshop, &cert, &key, &[]);
+    private_file(workshop.path("shown.pem"), &cert);
+    fs::write(
+        workshop.path("ca.conf"),
+        "[ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\ndefault_md = sha256\ndefault_crl_days = 10\n",
+    )
+    .unwrap();
+    fs::write(workshop.path("index.txt"), "").unwrap();
+    let root = workshop.path("root.crt").display().to_string();
+    for revoke in [false, true] {
+        if revoke {
+            workshop.run("ca -config ca.conf -keyfile root.key -cert root.crt -revoke shown.pem");
+        }
+        let directory = workshop.path(if revoke { "revoked" } else { "clean" });
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+        workshop.run("ca -config ca.conf -keyfile root.key -cert root.crt -gencrl -out list.pem");
+        workshop.run(&format!("crl -in list.pem -out {}/list.pem", directory.display()));
+        workshop.run(&format!("rehash {}", directory.display()));
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let conninfo = changing
+                .conninfo(&format!("sslmode={mode} sslrootcert={root} sslcrldir={}", directory.display()));
+            expect(&mut lab, mode, &conninfo, if revoke { Outcome::Refused } else { Outcome::Encrypted });
+        }
+    }
+    // A directory without a list of this authority.
+    let empty = workshop.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let conninfo =
+        changing.conninfo(&format!("sslmode=verify-full sslrootcert={root} sslcrldir={}", empty.display()));
+    expect(&mut lab, "an empty directory", &conninfo, Outcome::Refused);
+}
