@@ -600,7 +600,9 @@ fn odd_servers_are_judged_as_libpq_judges_them() {
     workshop.root("ec", "EC -pkeyopt ec_paramgen_curve:P-256", authority);
     let read = |name: &str| workshop.read(&format!("{name}.crt"));
     let many: String = (0..400).map(|n| format!(",DNS:h{n}.example.com")).collect();
-    let rows: Vec<(&str, &str, &str, String, Vec<&str>, &str)> = vec![
+    // What it is; its issuer, key and extensions; what is shown behind it; a setting of the server.
+    type Row<'a> = (&'a str, &'a str, &'a str, String, Vec<&'a str>, &'a str);
+    let rows: Vec<Row<'_>> = vec![
         ("secp256k1", "root", "EC -pkeyopt ec_paramgen_curve:secp256k1", name.into(), vec![], only_12),
         ("P-224", "root", "EC -pkeyopt ec_paramgen_curve:P-224", name.into(), vec![], only_12),
         (
