@@ -13,7 +13,7 @@ endif
 # What every recipe that needs Postgres or pgrx begins with.
 SETUP := . scripts/env.sh; use_postgres; use_cargo_pgrx
 
-.PHONY: help deps build install install-dev demo sandbox test test-18 test-majors check-19 storm bench package schema fmt lint clean
+.PHONY: help deps build install install-dev demo sandbox test test-18 test-majors check-19 storm sync-storm bench package schema fmt lint clean
 
 help: ## Show this list
 	@echo "Usage: make <target> [PG_CONFIG=/path/to/pg_config]"; echo
@@ -51,6 +51,10 @@ check-19: deps ## Compile the code for PostgreSQL 19, with the pgrx that knows i
 
 storm: install-dev ## Rotate a thousand secrets, with something going wrong in each; takes a quarter of an hour
 	@$(SETUP); ROTATIONS=$${ROTATIONS:-1000} cargo test --workspace $$FEATURES,pg_test --test rotation -- --nocapture whatever_goes_wrong
+
+sync-storm: install-dev ## Change synced passwords 20 times 2,000 times, with faults, crashes and failovers; takes an hour
+	@$(SETUP); for run in $$(seq $${RUNS:-20}); do \
+	  cargo test --workspace $$FEATURES,pg_test --test password_sync -- --nocapture whatever_happens; done
 
 bench: ## Measure against contrib dblink and boto3, side by side
 	@scripts/deps.sh bench

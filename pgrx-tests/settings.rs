@@ -16,6 +16,7 @@ mod tests {
             found,
             [
                 "secretlink.advertised_host string sighup NULL - - -",
+                "secretlink.audit_interval integer sighup 3600 s 0 604800",
                 "secretlink.ca_bundle string superuser NULL - - -",
                 "secretlink.cache_max_stale integer sighup 86400 s 0 2592000",
                 "secretlink.cache_size integer sighup 1024 kB 0 1048576",

@@ -1344,7 +1344,7 @@ COMMENT ON FUNCTION sync_role(name, text) IS
 COMMENT ON FUNCTION unsync_role(name) IS
     'stops keeping the password of a role in a secret; the secret stays as it is';
 COMMENT ON FUNCTION check_role_sync(name) IS
-    'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_password or unknown';
+    'asks AWS Secrets Manager whether the secret of a role holds its password: in_sync, pending, drifted, no_secret, never_set, no_password, tied or unknown';
 COMMENT ON FUNCTION check_all_role_sync() IS
     'asks AWS Secrets Manager of every synced role whether its secret holds its password';
 COMMENT ON FUNCTION create_role_with_secret(name, text, int) IS
@@ -1355,7 +1355,7 @@ COMMENT ON VIEW role_sync IS
     'synced roles, their secrets, and whether role and secret had the same password when the server last looked';
 COMMENT ON COLUMN role_sync.role IS 'name of the role';
 COMMENT ON COLUMN role_sync.secret_id IS 'secret of the role: from its security label, or from secretlink.sync_secret_template';
-COMMENT ON COLUMN role_sync.state IS 'whether the secret holds the role''s password: in_sync, pending, drifted, no_password or unknown';
+COMMENT ON COLUMN role_sync.state IS 'whether the secret holds the role''s password: in_sync, pending, drifted, no_secret, never_set, no_password, tied or unknown';
 COMMENT ON COLUMN role_sync.version_id IS 'version of the secret that last held the role''s password';
 COMMENT ON COLUMN role_sync.synced_at IS 'when the server last knew that the secret held the role''s password';
 COMMENT ON COLUMN role_sync.last_error IS 'why the role is not in sync';

@@ -9,6 +9,9 @@
 - UpdateSecretVersionStage does everything or nothing; moto first removes the label and then looks
   whether the version exists that is to have it.
 - No label of a secret that was marked for deletion can be moved.
+- A version keeps labels of one's own when another becomes AWSCURRENT; moto takes them away.
+- RotateSecret is refused while AWSPENDING is at another version than AWSCURRENT; moto refuses it while it
+  is at the same.
 - A version can be put twice with one token only if its value is the same, whatever its labels.
 - One request at a time: moto changes a secret in several steps and has no locks.
 """
@@ -109,6 +112,41 @@ def put_secret_value_once(self, secret_id, secret_string, secret_binary, client_
 
 
 Backend.put_secret_value = put_secret_value_once
+
+reset_default_version = FakeSecret.reset_default_version
+
+
+def reset_default_version_with_labels(self, secret_version, version_id):
+    before = self.versions.get(self.default_version_id)
+    kept = [label for label in before["version_stages"] if not label.startswith("AWS")] if before else []
+    reset_default_version(self, secret_version, version_id)
+    if before:
+        before["version_stages"] += [label for label in kept if label not in secret_version["version_stages"]]
+    # A label that comes with the new version leaves every other.
+    for name, version in self.versions.items():
+        if name != version_id:
+            version["version_stages"] = [
+                label for label in version["version_stages"] if label not in secret_version["version_stages"]
+            ]
+
+
+FakeSecret.reset_default_version = reset_default_version_with_labels
+
+rotate_secret = Backend.rotate_secret
+
+
+def rotate_secret_if_at_rest(self, secret_id, *args, **kwargs):
+    if self._is_valid_identifier(secret_id):
+        for version in self.secrets[secret_id].versions.values():
+            stages = version["version_stages"]
+            if "AWSPENDING" in stages:
+                if "AWSCURRENT" not in stages:
+                    raise InvalidRequestException("Previous rotation request is still in progress.")
+                stages.remove("AWSPENDING")
+    return rotate_secret(self, secret_id, *args, **kwargs)
+
+
+Backend.rotate_secret = rotate_secret_if_at_rest
 
 call_action = Responses.call_action
 lock = threading.Lock()

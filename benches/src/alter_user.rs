@@ -1,7 +1,9 @@
 //! `ALTER USER ... PASSWORD`: what password sync adds to it.
 
-use secretlink_e2e::Cluster;
+use secretlink_e2e::{Cluster, Gateway, Mode, Moto, Proxy};
 use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
 
 use crate::measure::{Candidate, Ratio, Subject, Unit, timed};
 use crate::{SECRET, Setting};
@@ -85,6 +87,60 @@ pub fn synced<'a>(setting: &'a Setting<'a>) -> Subject<'a> {
     }
 }
 
+/// How long a message takes to AWS, or back.
+const WAY: Duration = Duration::from_millis(10);
+
+/// A synced role, with AWS as far away as it often is, in round trips. The TCP connection itself is made at
+/// once here; in a network it takes one more round trip.
+pub fn synced_over_tls<'a>(moto: &Moto) -> Subject<'a> {
+    let gateway = Gateway::to(moto, &["localhost"]);
+    let far = Proxy::to(gateway.port());
+    far.set(Mode::Delay(WAY));
+    let local = Cluster::local(moto)
+        .preload(true)
+        .conf(&format!("secretlink.endpoint_url = 'https://localhost:{}'", far.port()))
+        .conf(&format!("secretlink.ca_bundle = '{}'", gateway.ca().display()))
+        .start();
+    let world = Rc::new((gateway, far, local));
+    let alter = |name, role: &'static str| {
+        let world = Rc::clone(&world);
+        let mut client = world.2.connect("postgres", "postgres");
+        client.batch_execute(&format!("CREATE ROLE {role}")).expect("there is no such role");
+        if role == "synced" {
+            client
+                .batch_execute("SELECT sync_role('synced', 'bench/far')")
+                .expect("the library is preloaded");
+            // The first password makes the secret.
+            client.batch_execute("ALTER USER synced PASSWORD 'first'").expect("moto is there");
+        }
+        let number = Cell::new(0);
+        Candidate {
+            name,
+            once: Box::new(move || {
+                let _ = &world;
+                number.set(number.get() + 1);
+                let sql = format!("ALTER USER {role} PASSWORD 'number {}'", number.get());
+                timed(|| client.batch_execute(&sql).expect("moto is there"))
+            }),
+        }
+    };
+    let round_trip = Candidate { name: ROUND_TRIP, once: Box::new(|| 2.0 * WAY.as_secs_f64()) };
+    Subject {
+        title: "ALTER USER of a synced role, over TLS, 20 ms from AWS".into(),
+        unit: Unit::Seconds,
+        repeats: 5,
+        candidates: vec![alter(NOT_SYNCED, "unsynced"), alter(SYNCED, "synced"), round_trip],
+        ratios: vec![Ratio {
+            title: "(synced - not synced) / round trip",
+            over: SYNCED,
+            less: Some(NOT_SYNCED),
+            under: ROUND_TRIP,
+        }],
+        differences: Vec::new(),
+    }
+}
+
+const ROUND_TRIP: &str = "a round trip";
 const WITHOUT: &str = "without the library";
 const WITH: &str = "library preloaded";
 const NOT_SYNCED: &str = "role not synced";

@@ -68,6 +68,7 @@ fn main() {
             measure(memory::subject(&setting), FEWEST_ROUNDS);
             measure(alter_user::not_synced(&setting, &without), rounds);
             measure(alter_user::synced(&setting), rounds);
+            measure(alter_user::synced_over_tls(&moto), FEWEST_ROUNDS);
         }
     }
     let mut local = Cluster::local(&moto).preload(true);

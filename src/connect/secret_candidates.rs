@@ -1,7 +1,8 @@
 //! The passwords of a secret, also while it is being rotated.
 //!
 //! A rotation stages the new password as `AWSPENDING`, sets it in the database, and makes it `AWSCURRENT`
-//! (Secrets Manager user guide, "Rotation by Lambda function"; password sync does the same). So a password
+//! (Secrets Manager user guide, "Rotation by Lambda function"); password sync does the same under a label of
+//! its own, and the release before did under `AWSPENDING`. So a password
 //! that is refused may be one that was current when it was cached, or still is but will not be for long. A
 //! refusal by the remote server is what counts: an error of the network says nothing about the password.
 
@@ -13,7 +14,7 @@ use crate::connect::error::ConnectionError;
 use crate::secrets::cache::{self, Moment, Sealed, SecretRequest, Wanted};
 use crate::secrets::watch::UsedSecret;
 
-/// Yields the current version of a secret, then one that is newer, then the pending one.
+/// Yields the current version of a secret, then one that is newer, then those that are staged.
 pub struct SecretCandidates {
     id: String,
     current: SecretRequest,
@@ -53,8 +54,14 @@ struct Others {
 /// without delay, which all sessions that a rotation has surprised get along with, asking AWS as good as
 /// once. Then, lest the rotation has just gone on, or somebody else's failures keep us from asking, once
 /// more when that is allowed.
-const OTHERS: [(bool, &str); 4] =
-    [(false, stage::CURRENT), (false, stage::PENDING), (true, stage::CURRENT), (true, stage::PENDING)];
+const OTHERS: [(bool, &str); 6] = [
+    (false, stage::CURRENT),
+    (false, stage::STAGED),
+    (false, stage::PENDING),
+    (true, stage::CURRENT),
+    (true, stage::STAGED),
+    (true, stage::PENDING),
+];
 
 impl SecretCandidates {
     /// The candidates of a secret, read as `identity` says and otherwise the settings; and the first.
@@ -99,6 +106,17 @@ impl SecretCandidates {
                 self.current_version.clone_from(&sealed.version_id);
                 Ok(self.candidate(sealed))
             }
+            // The database may have moved, and the secret with it: AWS is asked once, if the value is not new.
+            Step::Current { cached_before: true } if self.is_nobody_there(&error) => {
+                let wanted = Wanted::Other { than: self.tried.clone(), since: self.began, patient: false };
+                match self.current.get(&wanted) {
+                    Ok(sealed) if !self.tried.contains(&sealed.version_id) => {
+                        self.current_version.clone_from(&sealed.version_id);
+                        Ok(self.candidate(sealed))
+                    }
+                    _ => Err(error),
+                }
+            }
             Step::Current { .. } | Step::Renewed if is_refused => self.other(Others {
                 refusal: error,
                 left: OTHERS.iter(),
@@ -132,16 +150,25 @@ impl SecretCandidates {
                 if error.is_authentication_failure())
     }
 
+    /// Whether nobody is where the secret says that the database is.
+    fn is_nobody_there(&self, error: &ConnectionError) -> bool {
+        matches!(error, ConnectionError::Remote(error) if error.is_nobody_there())
+    }
+
     fn other(&mut self, mut others: Others) -> Result<Candidate, ConnectionError> {
-        let pending = self.current.at_stage(stage::PENDING);
+        let [staged, pending] = [stage::STAGED, stage::PENDING].map(|label| self.current.at_stage(label));
         while let Some(&(patient, label)) = others.left.next() {
             let is_current = label == stage::CURRENT;
             if is_current {
                 others.since = cache::now();
             }
-            let lookup = if is_current { &self.current } else { &pending };
+            let lookup = match label {
+                stage::CURRENT => &self.current,
+                stage::STAGED => &staged,
+                _ => &pending,
+            };
             let is_another = |version| !self.tried.contains(&version);
-            // An AWS that does not answer is not waited for four times.
+            // An AWS that does not answer is not waited for six times.
             if others.waited >= lookup.patience() && !lookup.cached_version().is_some_and(is_another) {
                 continue;
             }

@@ -74,6 +74,15 @@ settings! {
         1..=86_400,
     )
     .in_seconds();
+    AUDIT_INTERVAL: Number = Number::new(
+        c"secretlink.audit_interval",
+        Context::Reload,
+        c"Time within which the background worker looks at every synced role.",
+        c"Spread evenly. DescribeSecret is called for each, and GetSecretValue if the version or the role's hash is another one. 0: only roles in doubt are looked at.",
+        3_600,
+        0..=604_800,
+    )
+    .in_seconds();
 }
 
 /// `secretlink.password_sync`: what a change of a synced role's password does when it cannot be
@@ -157,4 +166,9 @@ pub fn max_roles() -> usize {
 /// `secretlink.reconcile_interval`
 pub fn reconcile_interval() -> Duration {
     RECONCILE_INTERVAL.seconds()
+}
+
+/// `secretlink.audit_interval`; zero if there is to be none.
+pub fn audit_interval() -> Duration {
+    AUDIT_INTERVAL.seconds()
 }

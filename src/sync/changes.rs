@@ -31,8 +31,8 @@ enum Event {
     },
     /// Made by `create_role_with_secret`.
     SecretWanted { role: pg_sys::Oid },
-    /// Its label changed.
-    Labelled { role: pg_sys::Oid },
+    /// Its label changed. Whether the secret was looked at when that was done.
+    Labelled { role: pg_sys::Oid, is_seen: bool },
     /// Dropped.
     Dropped { role: pg_sys::Oid },
 }
@@ -42,7 +42,7 @@ impl Event {
         match self {
             Event::Changed { role, .. }
             | Event::SecretWanted { role }
-            | Event::Labelled { role }
+            | Event::Labelled { role, .. }
             | Event::Dropped { role } => *role,
         }
     }
@@ -59,6 +59,8 @@ pub struct RoleChange {
     pub passwords: Vec<Secret>,
     /// Whether its label changed.
     pub labelled: bool,
+    /// Whether the secret was looked at when that was done last.
+    pub is_seen: bool,
     /// Whether it must get a new secret.
     pub secret_wanted: bool,
     /// Whether it was dropped.
@@ -141,7 +143,7 @@ pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
         }
     };
     check().or_raise();
-    labelled(role);
+    labelled(role, false);
 }
 
 /// `SECURITY LABEL FOR secretlink` on anything else.
@@ -149,9 +151,9 @@ pub fn on_label_elsewhere() {
     RawReport::new(&SyncError::NotARole).raise();
 }
 
-/// A role's label has changed.
-pub fn labelled(role: pg_sys::Oid) {
-    remember(Event::Labelled { role });
+/// A role's label has changed, after a look at the secret or without.
+pub fn labelled(role: pg_sys::Oid, is_seen: bool) {
+    remember(Event::Labelled { role, is_seen });
 }
 
 /// A role is to get a new secret when the transaction commits.
@@ -203,7 +205,10 @@ pub fn take() -> Vec<(pg_sys::Oid, RoleChange)> {
                 }
             }
             Event::SecretWanted { .. } => change.secret_wanted = true,
-            Event::Labelled { .. } => change.labelled = true,
+            Event::Labelled { is_seen, .. } => {
+                change.labelled = true;
+                change.is_seen = is_seen;
+            }
             Event::Dropped { .. } => change.dropped = true,
         }
     }

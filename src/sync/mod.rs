@@ -1,6 +1,7 @@
 //! Password sync, the half that runs in the backend: hooks, the transaction's end, and settling what a
 //! crash or an outage left. The other half is the crate `secretlink-versions`.
 
+pub mod audit;
 mod changes;
 pub mod error;
 pub mod notice;

@@ -39,6 +39,8 @@ pub enum Notice {
     Reconciled { role: String, secret: String, version_id: String },
     #[error("role \"{role}\" and secret \"{secret}\" have drifted apart")]
     Drifted { role: String, secret: String, reason: String },
+    #[error("role \"{role}\" and secret \"{secret}\" drift apart again and again")]
+    Rewritten { role: String, secret: String, writer: String },
     #[error("{roles} roles are synced, and secretlink.max_synced_roles is {limit}")]
     TooManyRoles { roles: usize, limit: usize },
     #[error("could not reconcile role \"{role}\" and secret \"{secret}\"")]
@@ -56,6 +58,7 @@ impl Report for Notice {
             | Notice::NotStored { .. }
             | Notice::NotRenamed { .. }
             | Notice::Drifted { .. }
+            | Notice::Rewritten { .. }
             | Notice::NotReconciled { .. } => "01000",
             _ => "00000",
         })
@@ -69,6 +72,7 @@ impl Report for Notice {
             | Notice::NotSeen { reason, .. }
             | Notice::NotForRole { reason, .. }
             | Notice::Drifted { reason, .. }
+            | Notice::Rewritten { writer: reason, .. }
             | Notice::NotReconciled { reason, .. } => Some(reason.clone()),
             _ => None,
         }
@@ -77,7 +81,7 @@ impl Report for Notice {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Notice::NotPromoted { .. } => {
-                "The password is at AWSPENDING. The background worker moves AWSCURRENT.".into()
+                "The password is in that version. The background worker moves AWSCURRENT.".into()
             }
             Notice::NotStored { hint, .. }
             | Notice::NotRenamed { hint, .. }
@@ -88,6 +92,9 @@ impl Report for Notice {
             Notice::WillBeCreated { .. } => "It is made when the role's password is set.".into(),
             Notice::NotTheSame { .. } | Notice::Drifted { .. } => {
                 "Set the role's password again, or store the right one in the secret.".into()
+            }
+            Notice::Rewritten { .. } => {
+                "See to it that nobody else sets the role's password or writes the secret, or untie them with unsync_role. This is said once.".into()
             }
             _ => return None,
         })

@@ -13,6 +13,7 @@ use super::notice::Notice;
 use super::states::{self, State};
 use crate::backend::process::io;
 use crate::backend::process::report::{HiddenStatement, RawReport};
+use crate::backend::process::server;
 use crate::backend::process::wait::WaitEvent;
 use crate::secrets::cache;
 use crate::workers::doorbell;
@@ -26,6 +27,8 @@ pub struct Outcome {
     pub settled: Vec<Settled>,
     /// Roles for the worker to look at.
     pub doubted: Vec<pg_sys::Oid>,
+    /// Roles that were tied to a secret, and are for the worker to look at, too.
+    pub tied: Vec<pg_sys::Oid>,
     /// Roles that are gone or not synced any more.
     pub forgotten: Vec<pg_sys::Oid>,
     /// What promotes, made while failing was possible.
@@ -83,16 +86,19 @@ pub fn after_commit() {
     let Some(outcome) = OUTCOME.take() else { return };
     BEGUN.take();
     let _hidden = HiddenStatement::begin();
-    let mut for_worker = !outcome.doubted.is_empty();
+    let mut for_worker = !outcome.doubted.is_empty() || !outcome.tied.is_empty();
     for oid in outcome.forgotten {
         states::forget(oid);
     }
     for oid in outcome.doubted {
         states::doubt(oid);
     }
+    for oid in outcome.tied {
+        states::tied(oid);
+    }
     for settled in outcome.settled {
         states::settled(settled.oid, settled.state, settled.version_id.as_deref(), settled.error.as_deref());
-        for_worker |= settled.state == State::Drifted;
+        for_worker |= !settled.state.is_settled();
     }
     if let Some((client, timeout)) = outcome.with
         && !outcome.promotions.is_empty()
@@ -112,11 +118,12 @@ fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -
     }
     let deadline = Instant::now() + timeout;
     let aws = client.until(deadline);
+    let server = server::observer();
     let requests = promotions.iter().map(|p| (p.secret.clone(), p.staged.clone())).collect();
     let results = io::run_uninterrupted(WaitEvent::SecretsManager, deadline, async move {
         side_by_side(requests, |(secret, staged): (SecretId, Staged)| {
             let aws = aws.clone();
-            async move { promote(&aws, &secret, &staged.version_id, staged.current.as_deref()).await }
+            async move { promote(&aws, &secret, server, &staged.version_id, staged.current.as_deref()).await }
         })
         .await
     });

@@ -13,7 +13,7 @@ use super::target::{self, Owners};
 use super::{changes, settle, turn};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
-use crate::backend::process::{transaction, wait};
+use crate::backend::process::{server, transaction, wait};
 use crate::backend::text::{RoleName, to_server};
 use crate::secrets::client;
 use crate::secrets::error::SecretsError;
@@ -51,7 +51,7 @@ pub fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
         PasswordSync::Off => None,
         _ => check_secret(&role, &id)?,
     };
-    set_label(role.oid, Some(secret));
+    set_label(role.oid, Some(secret), look.is_some());
     if let Some(look) = look {
         // The view shows it at once. Whether the transaction commits or not, the worker looks again.
         states::seen(role.oid, generation, &known(look));
@@ -81,7 +81,7 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<Option<Look>, SyncErro
             return Err(SyncError::NotStaged { role: name, secret: shown, obstacle });
         }
     }
-    let look = settle::look(role, secret)?;
+    let look = settle::look(role, secret)?.of_tied();
     if let Some(obstacle) = look.obstacle.clone() {
         not_for_role(role, secret, obstacle);
     } else if will_be_made {
@@ -105,7 +105,8 @@ fn tell_not_for_role(role: &Role, secret: &SecretId, why: &dyn Report) {
 
 /// Asks Secrets Manager what stands in the way of a new version, if anything.
 fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
-    Ok(client::call(|aws| async move { Ok(check_versions(&aws, &secret).await) })?)
+    let server = server::observer();
+    Ok(client::call(|aws| async move { Ok(check_versions(&aws, &secret, server).await) })?)
 }
 
 /// Unties a role from its secret. Where a template would name one, an empty label says that none is
@@ -121,13 +122,13 @@ pub fn unsync(name: &RoleName) -> Result<(), SyncError> {
         return Ok(());
     }
     let templated = target::by_template(&role.name)?.is_some();
-    set_label(role.oid, templated.then_some(""));
+    set_label(role.oid, templated.then_some(""), false);
     Ok(())
 }
 
-fn set_label(role: pg_sys::Oid, label: Option<&str>) {
+fn set_label(role: pg_sys::Oid, label: Option<&str>, is_seen: bool) {
     roles::set_label(role, label.map(to_server).as_deref());
-    changes::labelled(role);
+    changes::labelled(role, is_seen);
 }
 
 /// How a role and its secret stand to each other, by asking Secrets Manager.
@@ -310,7 +311,7 @@ pub fn all() -> Vec<Row> {
         known.last_error = problem.or(known.last_error).or(unaccounted);
         rows.push(Row { role: RoleName(role.name), secret, known });
     }
-    let is_settled = |row: &Row| matches!(row.known.state, State::InSync | State::NoPassword);
+    let is_settled = |row: &Row| row.known.state.is_settled();
     rows.sort_by(|a, b| is_settled(a).cmp(&is_settled(b)).then_with(|| a.role.0.cmp(&b.role.0)));
     rows
 }
@@ -343,7 +344,7 @@ pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<
     changes::expect_password(password);
     let oid =
         roles::create_with_verifier(name, &verifier).ok_or_else(|| SyncError::NotCreated(name.display()))?;
-    set_label(oid, Some(secret));
+    set_label(oid, Some(secret), false);
     changes::secret_wanted(oid);
     Ok(())
 }

@@ -4,8 +4,8 @@
 //! | what ends early | what then holds |
 //! |---|---|
 //! | error, cancel or timeout while staging | the transaction is rolled back; `AWSCURRENT` was not touched |
-//! | the backend or the server dies before the commit is on disk | the same; a version left at `AWSPENDING` does not verify, and the worker takes the label away |
-//! | it dies after the commit, before or during promotion | `AWSPENDING` holds the committed password; the worker, which looks at every synced role when it starts, promotes it |
+//! | the backend or the server dies before the commit is on disk | the same; the version that was staged does not verify, and the worker takes its label away |
+//! | it dies after the commit, before or during promotion | the version that was staged holds the committed password; the worker, which looks at every synced role when it starts, promotes it |
 //! | promotion fails or takes too long | the same, with a WARNING; the role stays in doubt in shared memory |
 //! | a request arrives after its sender gave up | staging: a version that nobody takes for the password; promotion: see [`secretlink_versions::promote`] |
 
@@ -202,8 +202,10 @@ fn consider(
             }
         }
     } else if work.renamed_from.is_none() {
-        if change.labelled {
-            outcome.doubted.push(oid);
+        match change.labelled {
+            true if change.is_seen => outcome.doubted.push(oid),
+            true => outcome.tied.push(oid),
+            false => {}
         }
         return Ok(None);
     }
@@ -263,7 +265,8 @@ fn bring_in(
     outcome: &mut Outcome,
 ) -> Result<(), SyncError> {
     let strict = |work: &Work| is_strict(work, settings);
-    let client = client::current()?;
+    // All calls of the change, those after the commit too, go over the same few connections.
+    let client = client::current()?.in_conversation();
     let aws = client.until(Instant::now() + client.settings().request_timeout);
     outcome.with = Some((client, settings.promote_timeout));
 
@@ -310,10 +313,11 @@ fn bring_in(
     let (works, plans): (Vec<Work>, Vec<Plan>) = plans.into_iter().unzip();
     let values: Vec<_> = plans.iter().map(|plan| plan.value().cloned()).collect();
     let requests: Vec<_> = works.iter().map(|work| work.change.clone()).zip(plans).collect();
+    let server = server::observer();
     let written = io::run(WaitEvent::SecretsManager, async move {
         side_by_side(requests, |(change, plan)| {
             let aws = aws.clone();
-            async move { write(&aws, &change, plan).await }
+            async move { write(&aws, server, &change, plan).await }
         })
         .await
     })?;
@@ -342,7 +346,7 @@ fn bring_in(
 }
 
 fn read_all(aws: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
-    Ok(io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids))?)
+    Ok(io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids, server::observer()))?)
 }
 
 /// A renamed role whose secret goes by its name takes its password along to the new secret.
@@ -408,7 +412,7 @@ fn refuse_prepare() -> Result<(), SyncError> {
         let mut outcome = Outcome::default();
         let work = consider(oid, change, &settings, &mut outcome)?;
         // Nor can the worker be told of what else happened to a synced role.
-        let told = !outcome.settled.is_empty() || !outcome.doubted.is_empty();
+        let told = !outcome.settled.is_empty() || !outcome.doubted.is_empty() || !outcome.tied.is_empty();
         if work.is_some() || (told && settings.mode != PasswordSync::Off) {
             let role = roles::by_oid(oid).map(|role| role.display()).unwrap_or_default();
             return Err(SyncError::Prepared { role });

@@ -30,6 +30,12 @@ pub enum State {
     Drifted,
     /// The role has no password.
     NoPassword,
+    /// There is no secret.
+    NoSecret,
+    /// A template names a secret for the role, which nobody has made yet: the role's password was not set since.
+    NeverSet,
+    /// The role has just been tied to the secret, at which nobody has looked yet.
+    Tied,
 }
 
 impl State {
@@ -41,7 +47,20 @@ impl State {
             State::Pending => "pending",
             State::Drifted => "drifted",
             State::NoPassword => "no_password",
+            State::NoSecret => "no_secret",
+            State::NeverSet => "never_set",
+            State::Tied => "tied",
         }
+    }
+
+    /// Whether a role stays as it is until somebody does something; others are looked at again and again.
+    pub fn is_settled(self) -> bool {
+        matches!(self, State::InSync | State::NoPassword | State::NeverSet)
+    }
+
+    /// Whether the secret does not hold the password that it should hold.
+    fn is_drift(self) -> bool {
+        matches!(self, State::Drifted | State::NoSecret)
     }
 
     fn to_byte(self) -> u8 {
@@ -51,6 +70,9 @@ impl State {
             State::Pending => 2,
             State::Drifted => 3,
             State::NoPassword => 4,
+            State::NoSecret => 5,
+            State::NeverSet => 6,
+            State::Tied => 7,
         }
     }
 
@@ -60,6 +82,9 @@ impl State {
             2 => State::Pending,
             3 => State::Drifted,
             4 => State::NoPassword,
+            5 => State::NoSecret,
+            6 => State::NeverSet,
+            7 => State::Tied,
             _ => State::Unknown,
         }
     }
@@ -74,6 +99,12 @@ struct Slot {
     drift_told: bool,
     /// To be looked at once more after the next time.
     twice: bool,
+    /// How often somebody else has written the secret or the role's password, as far as this was noticed.
+    rewritten: u8,
+    /// A digest of the version that was last seen to be somebody else's; zero if none was.
+    other_version: u64,
+    /// A digest of the role's hash when the worker found the two in sync; zero if it did not yet.
+    hash: u64,
     /// Counts changes, so that who looked at the secret without a lock can tell whether that counts.
     generation: u32,
     synced_at: pg_sys::TimestampTz,
@@ -200,6 +231,9 @@ impl Slot {
         announce: false,
         drift_told: false,
         twice: false,
+        rewritten: 0,
+        other_version: 0,
+        hash: 0,
         generation: 0,
         synced_at: 0,
         version_id: ShortText::EMPTY,
@@ -257,23 +291,24 @@ pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
     });
 }
 
-/// It is known how a role stands. Only `in_sync` and `no_password` are beyond doubt: any other may have
+/// It is known how a role stands. Only a state that is settled is beyond doubt: with any other, much may have
 /// changed when the worker looks again. Returns whether drift had been told of, and not its end.
 ///
 /// What the DBA wants to hear of, drift and its end, is marked to be announced.
 pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> bool {
     let now = server::clock();
     with(|table| {
-        let is_settled = matches!(state, State::InSync | State::NoPassword);
+        let is_settled = state.is_settled();
         let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
         let Some(slot) = slot else { return false };
         let drift_told = slot.drift_told;
         let mut is_news = false;
-        if (state == State::Drifted && !slot.drift_told) || (state == State::InSync && slot.drift_told) {
+        if (state.is_drift() && !slot.drift_told) || (state == State::InSync && slot.drift_told) {
             slot.drift_told = !slot.drift_told;
             is_news = !std::mem::replace(&mut slot.announce, true);
         }
         slot.state = state.to_byte();
+        slot.hash = 0;
         let once_more = std::mem::take(&mut slot.twice);
         slot.in_doubt = once_more || !is_settled;
         slot.generation = slot.generation.wrapping_add(1);
@@ -300,7 +335,7 @@ pub fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState) -> bo
         if table.find(role).map(|slot| slot.generation) != generation {
             return false;
         }
-        let is_settled = matches!(known.state, State::InSync | State::NoPassword);
+        let is_settled = known.state.is_settled();
         let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
         let Some(slot) = slot else { return false };
         let is_news = slot.state != known.state.to_byte();
@@ -319,6 +354,67 @@ pub fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState) -> bo
         is_news
     })
     .unwrap_or_default()
+}
+
+/// A role has been tied to a secret.
+pub fn tied(role: pg_sys::Oid) {
+    with(|table| {
+        if let Some(slot) = table.slot(role) {
+            slot.doubt();
+            slot.state = State::Tied.to_byte();
+            slot.version_id = ShortText::EMPTY;
+            slot.last_error = ShortText::EMPTY;
+            slot.synced_at = 0;
+        }
+    });
+}
+
+/// The worker has found that the version which is known holds the password of this hash.
+pub fn verified(role: pg_sys::Oid, hash: u64) {
+    with(|table| {
+        if let Some(slot) = table.find(role) {
+            slot.hash = hash;
+        }
+    });
+}
+
+/// The version that holds the password of this hash, if the two are known to be in sync.
+pub fn verified_version(role: pg_sys::Oid, hash: u64) -> Option<String> {
+    with(|table| {
+        let slot = table.find(role)?;
+        let is_known = slot.state == State::InSync.to_byte() && !slot.in_doubt && slot.hash == hash;
+        is_known.then(|| slot.version_id.get()).flatten()
+    })
+    .flatten()
+}
+
+/// Whether a role is to be looked at by the worker.
+pub fn is_in_doubt(role: pg_sys::Oid) -> bool {
+    with(|table| table.find(role).is_some_and(|slot| slot.in_doubt)).unwrap_or_default()
+}
+
+/// How often somebody else has to write what belongs to a role before it is said that they do so again and again.
+const OFTEN: u8 = 3;
+
+/// A role has drifted, and this, a digest of its current version, is what the secret was found with; or, if it
+/// is the role's password that was changed, a digest of its hash. Returns whether it is time to say that somebody
+/// rewrites it again and again: once, until the worker is started again.
+pub fn rewritten(role: pg_sys::Oid, found: u64) -> bool {
+    with(|table| {
+        let Some(slot) = table.find(role) else { return false };
+        if slot.other_version == found {
+            return false;
+        }
+        slot.other_version = found;
+        slot.rewritten = slot.rewritten.saturating_add(1);
+        slot.rewritten == OFTEN
+    })
+    .unwrap_or_default()
+}
+
+/// Whether it was said of a role that it is rewritten again and again.
+pub fn is_rewritten_often(role: pg_sys::Oid) -> bool {
+    with(|table| table.find(role).is_some_and(|slot| slot.rewritten >= OFTEN)).unwrap_or_default()
 }
 
 /// A look at a role's secret failed. What was known stays. Returns whether that is news.

@@ -76,6 +76,11 @@ impl Doorbell {
         }
     }
 
+    /// Whether somebody rang. It stays so.
+    pub fn is_rung(&self) -> bool {
+        self.0.with(|bell| bell.rung).unwrap_or_default()
+    }
+
     /// Whether somebody rang since this was last asked. The latch alone does not tell: while the worker
     /// waits for the network, it resets that.
     pub fn take_rung(&self) -> bool {

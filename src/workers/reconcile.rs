@@ -1,14 +1,16 @@
 //! Settles the roles whose secret is in doubt: all synced ones when the server starts, and later those
-//! that a transaction could not settle itself.
+//! that a transaction could not settle itself, or that are not any more as they were.
 
 use pgrx::{PgLogLevel, pg_guard, pg_sys};
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use super::{doorbell, notify};
 use crate::backend::process::report::RawReport;
 use crate::backend::process::worker;
 use crate::settings;
 use crate::settings::sync::PasswordSync;
+use crate::sync::audit::Audit;
 use crate::sync::{settle, states};
 
 /// When to look again at a role that was being changed: most often by a transaction that woke us up, and
@@ -28,30 +30,51 @@ pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     let mut looked_with = None;
     // Those of them that still have to wait for a place.
     let mut unseen = Vec::new();
+    // Those whose secret had no answer the last time.
+    let mut silent = HashSet::new();
+    // Everybody is looked at when the worker starts, and by and by from then on.
+    let mut audit = None;
+    // When the roles in doubt were looked at last, and how soon again at the latest.
+    let mut looked = None::<Instant>;
+    let mut again = Duration::ZERO;
     loop {
         // A ring of the doorbell from here on is not forgotten while we wait for Secrets Manager.
-        doorbell::SYNC.take_rung();
+        let mut is_due = doorbell::SYNC.take_rung();
         let mut next = settings::sync::reconcile_interval();
+        is_due |= looked.is_none_or(|looked| looked.elapsed() >= again.min(next));
         if settings::sync::current().mode != PasswordSync::Off {
+            match audit.get_or_insert_with(Audit::begin).step() {
+                Ok(step) => {
+                    is_due |= step.found_doubts;
+                    next = next.min(step.pause);
+                }
+                Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
+            }
             let template = Some((settings::sync::secret_template(), settings::sync::cluster_name()));
             let is_first = looked_with != template;
             if states::take_overflowed() || is_first {
                 unseen = settle::synced_roles();
                 looked_with = template;
+                is_due = true;
             }
             if is_first {
                 settle::tell_of_too_many(unseen.len());
             }
-            let waiting = unseen.len();
-            states::doubt_as_many(&mut unseen);
-            if (1..waiting).contains(&unseen.len()) {
-                next = Duration::ZERO;
+            if is_due {
+                again = settings::sync::reconcile_interval();
+                let waiting = unseen.len();
+                states::doubt_as_many(&mut unseen);
+                if (1..waiting).contains(&unseen.len()) {
+                    again = Duration::ZERO;
+                }
+                match settle::settle_doubts(&mut silent) {
+                    Ok(settle::Pass::Done) => {}
+                    Ok(settle::Pass::SomeBusy) => again = again.min(SOON),
+                    Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
+                }
+                looked = Some(Instant::now());
             }
-            match settle::settle_doubts() {
-                Ok(settle::Pass::Done) => {}
-                Ok(settle::Pass::SomeBusy) => next = next.min(SOON),
-                Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
-            }
+            next = next.min(again);
         }
         notify::start_if_needed();
         worker::wait(if doorbell::SYNC.take_rung() { Duration::ZERO } else { next });

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -32,6 +32,8 @@ struct Shared {
     upstream: SocketAddr,
     tls: SslContext,
     seen: Mutex<Vec<(String, String)>>,
+    sessions: AtomicUsize,
+    open: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -66,6 +68,8 @@ impl Gateway {
             upstream: (Ipv4Addr::LOCALHOST, moto.port()).into(),
             tls: context.build(),
             seen: Mutex::default(),
+            sessions: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
         let acceptor = thread::spawn({
@@ -88,6 +92,11 @@ impl Gateway {
     /// The requests so far and their answers, heads and bodies. `CONNECT` is a request, too.
     pub fn seen(&self) -> Vec<(String, String)> {
         self.shared.seen.lock().expect("nobody panics under this lock").clone()
+    }
+
+    /// How many TLS sessions there have been, and how many of them are open.
+    pub fn sessions(&self) -> (usize, usize) {
+        (self.shared.sessions.load(Ordering::SeqCst), self.shared.open.load(Ordering::SeqCst))
     }
 
     /// The requests so far that contain `text`.
@@ -146,8 +155,13 @@ fn serve_tls(socket: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     let session = Ssl::new(&shared.tls)?;
     let accepted = session.accept(socket);
     let mut stream = accepted.map_err(|error| std::io::Error::other(error.to_string()))?;
-    let request = read_message(&mut stream)?;
-    answer(&mut stream, &request, shared)?;
+    shared.sessions.fetch_add(1, Ordering::SeqCst);
+    shared.open.fetch_add(1, Ordering::SeqCst);
+    // As long as the client has more to ask, as at AWS.
+    while let Ok(request) = read_message(&mut stream)
+        && answer(&mut stream, &request, shared).is_ok()
+    {}
+    shared.open.fetch_sub(1, Ordering::SeqCst);
     let _ = stream.shutdown();
     Ok(())
 }
@@ -156,10 +170,18 @@ fn answer(mut client: impl Write, request: &[u8], shared: &Shared) -> std::io::R
     let mut upstream = TcpStream::connect_timeout(&shared.upstream, PATIENCE)?;
     upstream.set_read_timeout(Some(PATIENCE))?;
     upstream.write_all(&with_bare_path(request))?;
-    let answer = read_message(&upstream)?;
+    let answer = without_close(read_message(&upstream)?);
     note(shared, request, &answer);
     client.write_all(&answer)?;
     client.flush()
+}
+
+/// moto closes each connection, and says so.
+fn without_close(answer: Vec<u8>) -> Vec<u8> {
+    match String::from_utf8(answer) {
+        Ok(text) => text.replacen("Connection: close\r\n", "", 1).into_bytes(),
+        Err(error) => error.into_bytes(),
+    }
 }
 
 /// A proxy is given the whole URL.

@@ -12,6 +12,8 @@ use secretlink_core::memory;
 use tokio::sync::OnceCell;
 
 use crate::call::Call;
+use crate::conversation::Conversation;
+use crate::http::HyperClient;
 use crate::recorder::Recorder;
 use crate::{AwsError, Settings, config, http, profile, region};
 
@@ -27,11 +29,13 @@ pub struct Client {
     deadline: Option<Instant>,
     /// Who is told of them.
     recorder: Option<&'static dyn Recorder>,
+    /// What its calls share beside that, if they follow each other.
+    conversation: Option<Arc<Conversation>>,
 }
 
 struct Inner {
     settings: Settings,
-    http: SharedHttpClient,
+    http: HyperClient,
     /// The region of the settings, the environment or the profile.
     configured_region: OnceCell<Option<Region>>,
     /// The region of the instance.
@@ -61,7 +65,16 @@ impl Client {
             config: OnceCell::new(),
             secrets_manager: Mutex::default(),
         };
-        Client { inner: Arc::new(inner), deadline: None, recorder: None }
+        Client { inner: Arc::new(inner), deadline: None, recorder: None, conversation: None }
+    }
+
+    /// The client for calls that follow each other: they use the same connections, which end when it and its
+    /// clones are gone. Its calls must do or say the same if they are sent twice.
+    #[must_use]
+    pub fn in_conversation(&self) -> Client {
+        let http = self.inner.http.keeping().shared();
+        let conversation = Arc::new(Conversation { http, secrets_manager: Mutex::default() });
+        Client { conversation: Some(conversation), ..self.clone() }
     }
 
     /// The client, with each of its calls told to `recorder` when it is over.
@@ -114,8 +127,8 @@ impl Client {
             (Some(region), _) => Region::new(region.to_owned()),
             (None, Some(region)) => region.clone(),
             (None, None) => {
-                let http = &self.inner.http;
-                let found = self.inner.instance_region.get_or_init(|| region::of_instance(http)).await;
+                let http = self.inner.http.shared();
+                let found = self.inner.instance_region.get_or_init(|| region::of_instance(&http)).await;
                 found.clone().ok_or(AwsError::NoRegion)?
             }
         };
@@ -146,7 +159,7 @@ impl Client {
     /// one, whichever secret happens to be read first.
     async fn config(&self, region: &Region) -> Result<&SdkConfig, AwsError> {
         let load = async || {
-            let (settings, http) = (&self.inner.settings, self.inner.http.clone());
+            let (settings, http) = (&self.inner.settings, self.inner.http.shared());
             Ok::<_, AwsError>(config::load(settings, profile::files()?, region.clone(), http).await)
         };
         self.inner.config.get_or_try_init(load).await
@@ -154,6 +167,11 @@ impl Client {
 
     /// The clients of Secrets Manager made so far, by region.
     pub(crate) fn secrets_manager_clients(&self) -> &Mutex<HashMap<String, aws_sdk_secretsmanager::Client>> {
-        &self.inner.secrets_manager
+        self.conversation.as_ref().map_or(&self.inner.secrets_manager, |kept| &kept.secrets_manager)
+    }
+
+    /// What keeps connections from one call to the next, if anything.
+    pub(crate) fn kept_http(&self) -> Option<SharedHttpClient> {
+        self.conversation.as_ref().map(|kept| kept.http.clone())
     }
 }

@@ -1,7 +1,8 @@
 //! The HTTP client under the SDK.
 //!
 //! The SDK's own client has rustls, which refuses certificates that boto3 and the AWS CLI take, such as those of
-//! proxies that look into TLS; and it keeps connections. This one has OpenSSL, and keeps nothing.
+//! proxies that look into TLS; and it keeps connections. This one has OpenSSL, and keeps nothing, but for calls
+//! that follow each other, see `conversation.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -12,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::http::Uri;
 use ::http::header::PROXY_AUTHORIZATION;
+use ::http::{Request, Response, Uri};
 use aws_smithy_runtime_api::client::connector_metadata::ConnectorMetadata;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
@@ -31,25 +32,50 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use openssl::ssl::SslContext;
 use secretlink_tls::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use crate::conversation::{self, BoxError, Kept, Open};
 use crate::proxy::{self, Proxies, Scheme};
 use crate::{AwsError, trust};
 
 /// The client for everything: Secrets Manager, STS, container and instance metadata. `ca_bundle` is
 /// `secretlink.ca_bundle`.
-pub(crate) fn client(ca_bundle: Option<String>) -> SharedHttpClient {
-    SharedHttpClient::new(HyperClient(Arc::new(Shared {
+pub(crate) fn client(ca_bundle: Option<String>) -> HyperClient {
+    let shared = Shared {
         ca_bundle,
         tls: OnceLock::new(),
         http_proxies: OnceLock::new(),
         https_proxies: OnceLock::new(),
-    })))
+    };
+    HyperClient { shared: Arc::new(shared), kept: None }
 }
 
-#[derive(Clone, Debug)]
-struct HyperClient(Arc<Shared>);
+/// The HTTP client. Its clones share what they have made.
+#[derive(Clone)]
+pub(crate) struct HyperClient {
+    shared: Arc<Shared>,
+    /// The connections that calls which follow each other share.
+    kept: Option<Kept>,
+}
+
+impl HyperClient {
+    /// A client that keeps its connections, until it and its clones are gone.
+    pub(crate) fn keeping(&self) -> HyperClient {
+        HyperClient { kept: Some(Kept::default()), ..self.clone() }
+    }
+
+    /// As the SDK has it.
+    pub(crate) fn shared(&self) -> SharedHttpClient {
+        SharedHttpClient::new(self.clone())
+    }
+}
+
+impl fmt::Debug for HyperClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HyperClient").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
 
 /// What is made at the first request that needs it. What fails is tried anew next time: a file may be
 /// there then.
@@ -98,7 +124,7 @@ fn get_or_try_init<T>(
 impl HttpClient for HyperClient {
     fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(Connector {
-            shared: Arc::clone(&self.0),
+            client: self.clone(),
             connect_timeout: settings.connect_timeout(),
             read_timeout: settings.read_timeout(),
         })
@@ -111,7 +137,7 @@ impl HttpClient for HyperClient {
 
 #[derive(Clone, Debug)]
 struct Connector {
-    shared: Arc<Shared>,
+    client: HyperClient,
     connect_timeout: Option<Duration>,
     read_timeout: Option<Duration>,
 }
@@ -124,7 +150,8 @@ impl HttpConnector for Connector {
 }
 
 impl Connector {
-    /// Sends a request over a connection of its own, which ends with the response.
+    /// Sends a request over a connection of its own, which ends with the response, or over one that a
+    /// conversation has kept.
     ///
     /// An idle connection keeps its read buffer, and with it the secret of the last response, for as
     /// long as it stays in a pool. Without one the connection is dropped once the body is read, and the
@@ -133,27 +160,73 @@ impl Connector {
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         // `Call` finds the error again among the sources of the SDK's.
-        let route = self.shared.route(request.uri()).map_err(|error| ConnectorError::user(error.into()))?;
+        let route =
+            self.client.shared.route(request.uri()).map_err(|error| ConnectorError::user(error.into()))?;
         if let (false, Some(proxy)) = (route.is_tls, &route.proxy)
             && let Some(authorization) = proxy.basic_auth()
         {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
         }
         let route = Route { connect_timeout: self.connect_timeout, ..route };
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(route);
-        let response = within(self.read_timeout, "HTTP read timeout", async {
-            client.request(request).await.map_err(BoxError::from)
-        });
-        let response = response.await.map_err(|error| match find_timeout(&*error) {
+        let response = match &self.client.kept {
+            // A proxy that reads requests itself would have to be told apart; nobody is in such a hurry there.
+            Some(kept) if route.is_tls || route.proxy.is_none() => {
+                self.exchange_kept(kept, route, request).await
+            }
+            _ => {
+                let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(route);
+                let response = within(self.read_timeout, READ_TIMEOUT, async {
+                    client.request(request).await.map_err(BoxError::from)
+                });
+                response.await.map(|response| response.map(SdkBody::from_body_1_x))
+            }
+        };
+        let response = response.map_err(|error| match find_timeout(&*error) {
             true => ConnectorError::timeout(error),
             false => ConnectorError::io(error),
         })?;
-        HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
-            .map_err(|error| ConnectorError::other(error.into(), None))
+        HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
+    }
+
+    /// Sends a request over a connection that was kept, else over a new one, which is then kept.
+    ///
+    /// A server may close a connection at the moment at which it is used again. Then the request is sent
+    /// once more, over a new one: all that are sent here say or do the same when they come twice.
+    async fn exchange_kept(
+        &self,
+        kept: &Kept,
+        route: Route,
+        request: Request<SdkBody>,
+    ) -> Result<Response<SdkBody>, BoxError> {
+        let uri = request.uri().clone();
+        if let Some(open) = kept.take(&uri).await
+            && let Some(copy) = conversation::copy(&request)
+        {
+            match self.exchange_over(kept, open, copy).await {
+                Err(error) if !find_timeout(&*error) => {}
+                result => return result,
+            }
+        }
+        // `Call` looks for these words.
+        let wire = within(route.connect_timeout, CONNECT_TIMEOUT, route.connect(uri.clone())).await?;
+        self.exchange_over(kept, Open::over(wire, &uri).await?, request).await
+    }
+
+    async fn exchange_over(
+        &self,
+        kept: &Kept,
+        mut open: Open,
+        request: Request<SdkBody>,
+    ) -> Result<Response<SdkBody>, BoxError> {
+        let response = within(self.read_timeout, READ_TIMEOUT, open.send(request)).await?;
+        let response = conversation::read(response).await?;
+        kept.put(open);
+        Ok(response)
     }
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+const CONNECT_TIMEOUT: &str = "HTTP connect timeout";
+const READ_TIMEOUT: &str = "HTTP read timeout";
 
 /// Something took too long.
 #[derive(Debug, thiserror::Error)]
@@ -242,7 +315,7 @@ impl Service<Uri> for Route {
     fn call(&mut self, endpoint: Uri) -> Connecting {
         let route = self.clone();
         // `Call` looks for these words.
-        Box::pin(within(self.connect_timeout, "HTTP connect timeout", route.connect(endpoint)))
+        Box::pin(within(self.connect_timeout, CONNECT_TIMEOUT, route.connect(endpoint)))
     }
 }
 
@@ -281,7 +354,7 @@ impl Wire {
     }
 }
 
-/// The most that is taken in over one connection, which is that of one answer. A secret has 65,536 bytes, each of
+/// The most that is taken in of one answer. A secret has 65,536 bytes, each of
 /// which JSON may write as six; a page of a list has far less. Nothing is asked for in a compressed form, and what
 /// comes so all the same is not unpacked.
 const MAX_ANSWER: usize = 768 * 1024;
@@ -290,7 +363,8 @@ const MAX_ANSWER: usize = 768 * 1024;
 /// drips to a task that looks for credentials to the end (see `RunToEnd`).
 const ANSWER_TIME: Duration = Duration::from_secs(60);
 
-/// A stream that ends with an error when more comes than any answer has, or when it takes too long.
+/// A stream that ends with an error when more comes than any answer has, or when it takes too long. What is
+/// written after that is the next request.
 struct Bounded<S> {
     stream: S,
     left: usize,
@@ -300,6 +374,13 @@ struct Bounded<S> {
 impl<S> Bounded<S> {
     fn new(stream: S) -> Bounded<S> {
         Bounded { stream, left: MAX_ANSWER, late: Box::pin(tokio::time::sleep(ANSWER_TIME)) }
+    }
+
+    fn begin_request(&mut self) {
+        if self.left < MAX_ANSWER {
+            self.left = MAX_ANSWER;
+            self.late.as_mut().reset(Instant::now() + ANSWER_TIME);
+        }
     }
 }
 
@@ -328,6 +409,7 @@ impl<S: Stream> AsyncWrite for Bounded<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.begin_request();
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -380,12 +462,7 @@ mod tests {
 
     #[test]
     fn tls_only_for_https() {
-        let HyperClient(shared) = HyperClient(Arc::new(Shared {
-            ca_bundle: None,
-            tls: OnceLock::new(),
-            http_proxies: OnceLock::new(),
-            https_proxies: OnceLock::new(),
-        }));
+        let shared = client(None).shared;
         shared.route(&Uri::from_static("http://https:443/")).unwrap();
         shared.route(&Uri::from_static("/")).unwrap();
         assert!(shared.tls.get().is_none());

@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod client;
 mod config;
+mod conversation;
 mod credentials;
 mod error;
 mod failure;

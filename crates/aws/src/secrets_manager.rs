@@ -344,7 +344,10 @@ impl Client {
         // Nothing can panic while the lock is held, and if it did, the map would still be whole.
         let mut clients = self.secrets_manager_clients().lock().unwrap_or_else(PoisonError::into_inner);
         let client = clients.entry(region.as_ref().to_owned()).or_insert_with(|| {
-            let builder = aws_sdk_secretsmanager::config::Builder::from(config);
+            let mut builder = aws_sdk_secretsmanager::config::Builder::from(config);
+            if let Some(http) = self.kept_http() {
+                builder = builder.http_client(http);
+            }
             Service::from_conf(self.with_endpoint(builder, region).build())
         });
         Ok(client.clone())

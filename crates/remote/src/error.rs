@@ -150,6 +150,22 @@ impl ConnectError {
         })
     }
 
+    /// Whether no server was reached, and this was known at once: every address refused the connection, or there is
+    /// none. A server that does not answer is not among these.
+    pub fn is_nobody_there(&self) -> bool {
+        self.attempts.iter().all(|attempt| match &attempt.reason {
+            AttemptError::Resolve(..) => true,
+            AttemptError::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::HostUnreachable
+                    | io::ErrorKind::NetworkUnreachable
+                    | io::ErrorKind::NotFound
+            ),
+            _ => false,
+        })
+    }
+
     /// Whether the server said that user or password are wrong (28P01, 28000). A network error is
     /// never taken for one.
     pub fn is_authentication_failure(&self) -> bool {

@@ -34,6 +34,14 @@ pub enum Obstacle {
         /// The version that holds `AWSPENDING`.
         version_id: String,
     },
+    /// A version of the secret is of a server that was promoted in place of this one.
+    #[error("this server has been superseded, and does not write secret \"{secret}\"")]
+    Superseded {
+        /// The secret.
+        secret: String,
+        /// The version.
+        version_id: String,
+    },
     /// The secret does not exist, and none is to be made.
     #[error("secret \"{secret}\" does not exist")]
     Missing {
@@ -104,6 +112,7 @@ impl Report for Obstacle {
             // object_not_in_prerequisite_state
             Obstacle::Owned { .. }
             | Obstacle::Replica { .. }
+            | Obstacle::Superseded { .. }
             | Obstacle::OtherUser { .. }
             | Obstacle::NotUnderstood { .. }
             | Obstacle::Drifted { .. }
@@ -123,6 +132,9 @@ impl Report for Obstacle {
             Obstacle::Rotating { version_id, .. } => {
                 Some(format!("AWSPENDING is at version {version_id}, which secretlink has not staged."))
             }
+            Obstacle::Superseded { version_id, .. } => Some(format!(
+                "Version {version_id} was made by a server that was promoted in place of this one."
+            )),
             Obstacle::NotUnderstood { problem, .. } => Some((*problem).to_owned()),
             _ => None,
         }
@@ -135,6 +147,9 @@ impl Report for Obstacle {
                 "Change the password by way of that service, or sync the role with another secret.".into()
             }
             Obstacle::Replica { .. } => "Sync the role with the original, by its ARN.".into(),
+            Obstacle::Superseded { .. } => {
+                "Shut this server down, or make it a standby of the other.".into()
+            }
             Obstacle::Rotating { .. } => {
                 "Wait until the rotation has ended, or remove AWSPENDING from that version.".into()
             }

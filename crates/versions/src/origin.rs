@@ -68,6 +68,21 @@ impl Issuer {
             && author.issuer.is_some_and(|by| by.system == self.system && by.timeline <= self.timeline)
     }
 
+    /// Whether a version is of password sync, and of this server, or of what it was before a promotion. Those of
+    /// the release before, which do not say of which server they are, count as its own.
+    pub fn staged(self, version_id: &str) -> bool {
+        let author = Author::of(version_id);
+        author.origin == Origin::Sync
+            && author.issuer.is_none_or(|by| by.system == self.system && by.timeline <= self.timeline)
+    }
+
+    /// Whether it is sure of a version of password sync that the transaction which staged it has committed, or
+    /// has not, as this server's catalogs tell it. If the version was staged before a promotion, they may lack
+    /// what the server before had committed.
+    pub fn knows_the_end_of(self, version_id: &str) -> bool {
+        Author::of(version_id).issuer.map_or(1, |by| by.timeline) == self.timeline
+    }
+
     /// Whether a version, of password sync or of a rotation, is of a server that was promoted in place of
     /// this one.
     pub fn is_superseded_by(self, version_id: &str) -> bool {
@@ -96,6 +111,27 @@ impl Author {
             None => Author { origin: Origin::Other, issuer: None },
         }
     }
+}
+
+/// Who has written a version, in words, for somebody who looks for the one that did.
+pub fn writer(version_id: &str, server: Issuer) -> String {
+    let author = Author::of(version_id);
+    let what = match author.origin {
+        Origin::Sync => "password sync",
+        Origin::Rotation => "a rotation of secretlink",
+        Origin::Other => {
+            return format!("Version {version_id} was written by somebody else than secretlink.");
+        }
+    };
+    let of = match author.issuer {
+        None => "of an earlier release".to_owned(),
+        Some(by) if by == server => "of this server".to_owned(),
+        Some(by) if by.system == server.system => {
+            format!("of this cluster on timeline {}", by.timeline)
+        }
+        Some(by) => format!("of the cluster with system identifier {}", by.system),
+    };
+    format!("Version {version_id} was written by {what} {of}.")
 }
 
 /// `SYSTEM-TIMELINE-RANDOM`.

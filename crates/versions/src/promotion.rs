@@ -2,6 +2,9 @@
 
 use secretlink_aws::{AwsError, Client, SecretId, stage};
 
+use crate::versions::check_server;
+use crate::{Issuer, Obstacle};
+
 /// How often somebody else may move `AWSCURRENT` while we are about to.
 const TRIES: usize = 4;
 
@@ -13,13 +16,14 @@ const TRIES: usize = 4;
 /// and does nothing.
 ///
 /// # Errors
-/// Those of the calls.
+/// Those of the calls, and that `server` was superseded meanwhile.
 pub async fn promote(
     aws: &Client,
     id: &SecretId,
+    server: Issuer,
     version_id: &str,
     expected: Option<&str>,
-) -> Result<(), AwsError> {
+) -> Result<(), Obstacle> {
     if expected == Some(version_id) {
         return Ok(());
     }
@@ -27,7 +31,9 @@ pub async fn promote(
     let mut moved = Ok(());
     for _ in 0..TRIES {
         if current.is_none() {
-            current = aws.stages(id).await?.holder(stage::CURRENT).map(str::to_owned);
+            let stages = aws.stages(id).await?;
+            check_server(&stages, server, id)?;
+            current = stages.holder(stage::CURRENT).map(str::to_owned);
             if current.as_deref() == Some(version_id) {
                 return Ok(());
             }
@@ -38,8 +44,8 @@ pub async fn promote(
             // The label is not where we thought: an earlier request of ours got through although its
             // answer did not, or somebody else moved it. The committed password is in our version.
             Err(AwsError::InvalidParameter { .. } | AwsError::InvalidRequest { .. }) => current = None,
-            _ => return moved,
+            _ => return Ok(moved?),
         }
     }
-    moved
+    Ok(moved?)
 }

@@ -1,11 +1,11 @@
-//! Before the commit: a new password is stored as `AWSPENDING`.
+//! Before the commit: a new password is stored as a version that is not current yet.
 
 use secretlink_aws::{AwsError, Client, NewSecret, SecretId, stage};
 use secretlink_core::Secret;
 
 use crate::role_secret::{NewFields, RoleSecret};
 use crate::versions::{Version, Versions, check, check_name, is_name_of};
-use crate::{Obstacle, Origin, promote};
+use crate::{Issuer, Obstacle, Origin, promote};
 
 /// What a transaction is about to do to a role whose password is kept in a secret.
 #[derive(Clone, Debug)]
@@ -58,8 +58,8 @@ pub enum Plan {
     },
     /// A new version, after making current what an earlier change has staged and could not promote.
     Put {
-        /// The version staged earlier, and the one it replaces.
-        first: Option<Staged>,
+        /// What an earlier change makes necessary.
+        first: Option<First>,
         /// The new value.
         value: Secret,
         /// The version that is current by then.
@@ -80,6 +80,22 @@ impl Plan {
             Plan::Nothing { .. } | Plan::Leave { .. } | Plan::Adopt(_) => None,
         }
     }
+}
+
+/// What is done before a new version is written, on account of one that an earlier change has staged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum First {
+    /// It is made current: that change was committed.
+    Promote(Staged),
+    /// This value is made current, as a new version of this server. It is the one that was staged, or, if nobody
+    /// can tell any more whether that change was committed, the current one again. The version that was
+    /// staged is then older than the current one, and no server that comes back makes it current.
+    Again {
+        /// The value.
+        value: Secret,
+        /// The version that it replaces.
+        current: Option<String>,
+    },
 }
 
 /// A version that holds the password to be committed.
@@ -115,7 +131,7 @@ pub fn plan(
             _ => Err(Obstacle::Missing { secret: name(change) }),
         };
     };
-    check(&versions.stages, &change.secret)?;
+    check(&versions.stages, &change.secret, versions.server)?;
     if let Missing::MustCreate(fields) = &change.missing
         && let Some(current) = &versions.current
         && !is_left_over(current, versions, fields, change)
@@ -146,13 +162,16 @@ pub fn plan(
             let version_id = pending.version_id.clone();
             return Err(Obstacle::Rotating { secret: name(change), version_id });
         }
-        // Left by a change that was not promoted in time, or by one that never committed. The role's
-        // hash and name tell which; the former is the version to go on from.
-        Some(pending) if versions.is_pending(change.name_before(), &was_right) => {
-            first = Some(staged(pending, current));
-            base = Some(pending);
-        }
         _ => {}
+    }
+    // Left by a change that was not promoted in time, or by one that never committed. The role's hash and name
+    // tell which; the former is the version to go on from.
+    if let Some(left) = &versions.staged {
+        let is_roles = versions.staged_of(change.name_before(), &was_right).is_some();
+        first = after(left, is_roles, current, versions.server)?;
+        if is_roles {
+            base = Some(left);
+        }
     }
 
     let Some(base) = base else {
@@ -178,36 +197,81 @@ pub fn plan(
         secret.rename(&change.role);
     }
     let value = secret.to_secret();
-    // With a pending version of ours about, a promotion of it may still be under way. It must find
-    // AWSCURRENT moved, so a new version is written even if the value is the current one.
-    if value == before && versions.pending.is_none() {
+    // With a staged version about, a promotion of it may still be under way. It must find AWSCURRENT moved,
+    // so a new version is written even if the value is the current one.
+    if value == before && versions.staged.is_none() {
         return Ok(Plan::Nothing { version_id: base.version_id.clone() });
     }
     Ok(Plan::Put { first, value, current: Some(base.version_id.clone()) })
 }
 
+/// What comes first, given that an earlier change has left a version that is the role's, or is not.
+fn after(
+    left: &Version,
+    is_roles: bool,
+    current: Option<&Version>,
+    server: Issuer,
+) -> Result<Option<First>, AwsError> {
+    let is_sure = server.knows_the_end_of(&left.version_id);
+    let value = match (is_roles, current) {
+        (true, _) if is_sure => return Ok(Some(First::Promote(staged(left, current)))),
+        (true, _) => left.value.text()?,
+        (false, Some(current)) if !is_sure => current.value.text()?,
+        (false, _) => return Ok(None),
+    };
+    let current = current.map(|current| current.version_id.clone());
+    Ok(Some(First::Again { value: Secret::new(value), current }))
+}
+
+/// Makes a value current, as a new version of this server, and returns that version.
+///
+/// # Errors
+/// Those of the calls, and that this server was superseded.
+pub(crate) async fn put_current(
+    aws: &Client,
+    id: &SecretId,
+    server: Issuer,
+    value: Secret,
+    current: Option<&str>,
+) -> Result<String, Obstacle> {
+    let version_id = put_staged(aws, id, server, value).await?;
+    promote(aws, id, server, &version_id, current).await?;
+    Ok(version_id)
+}
+
+/// Stores a value as a version that is not current yet, and returns that version.
+async fn put_staged(aws: &Client, id: &SecretId, server: Issuer, value: Secret) -> Result<String, Obstacle> {
+    let version_id = server.new_version_id(Origin::Sync)?;
+    Ok(aws.put_secret_value(id, value, vec![stage::STAGED.to_owned()], Some(version_id)).await?)
+}
+
 /// Carries out a plan. Returns the version that holds the password.
 ///
 /// # Errors
-/// Those of the calls. A version may have been written even so, if only the answer was lost; it is
-/// labelled `AWSPENDING`, and nobody takes it for the password.
-pub async fn write(aws: &Client, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
+/// Those of the calls. A version may have been written even so, if only the answer was lost; it has the label
+/// of password sync, and nobody takes it for the password.
+pub async fn write(aws: &Client, server: Issuer, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
     match plan {
         Plan::Nothing { version_id } | Plan::Leave { version_id } => {
             Ok(Staged { current: Some(version_id.clone()), version_id })
         }
         Plan::Adopt(staged) => Ok(staged),
-        Plan::Put { first, value, current } => {
-            if let Some(first) = first {
-                promote(aws, &change.secret, &first.version_id, first.current.as_deref()).await?;
+        Plan::Put { first, value, mut current } => {
+            match first {
+                Some(First::Promote(first)) => {
+                    let expected = first.current.as_deref();
+                    promote(aws, &change.secret, server, &first.version_id, expected).await?;
+                }
+                Some(First::Again { value, current: replaced }) => {
+                    let replaced = replaced.as_deref();
+                    current = Some(put_current(aws, &change.secret, server, value, replaced).await?);
+                }
+                None => {}
             }
-            let version_id = Origin::Sync.new_version_id()?;
-            let stages = vec![stage::PENDING.to_owned()];
-            let version_id = aws.put_secret_value(&change.secret, value, stages, Some(version_id)).await?;
-            Ok(Staged { version_id, current })
+            Ok(Staged { version_id: put_staged(aws, &change.secret, server, value).await?, current })
         }
         Plan::Create { value } => {
-            let version_id = Origin::Sync.new_version_id()?;
+            let version_id = server.new_version_id(Origin::Sync)?;
             let created = aws
                 .create_secret(NewSecret {
                     name: name(change),
@@ -248,8 +312,9 @@ fn is_left_over(current: &Version, versions: &Versions, fields: &NewFields, chan
         secret.set_password(&change.role, password, |_| false).ok()?;
         Some(secret.to_secret() == new_value(fields, change, password).ok()?)
     };
-    current.origin() == Origin::Sync
+    versions.server.staged(&current.version_id)
         && versions.stages.versions.len() == 1
+        && versions.staged.is_none()
         && versions.pending.is_none()
         && same_but_for_the_password().unwrap_or(false)
 }
@@ -290,6 +355,8 @@ mod tests {
     use super::*;
     use crate::versions::tests::versions;
 
+    /// A version that this server has staged.
+    const OURS: &str = "secretlink-0000000000000007-00000002-0000000000000001";
     const CURRENT: &str = r#"{"username":"app","password":"old","host":"h"}"#;
 
     fn change(password: Option<&str>) -> Change {
@@ -312,7 +379,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn put(plan: Result<Plan, Obstacle>) -> (Option<Staged>, String, Option<String>) {
+    fn put(plan: Result<Plan, Obstacle>) -> (Option<First>, String, Option<String>) {
         match plan {
             Ok(Plan::Put { first, value, current }) => {
                 (first, value.expose_str().unwrap_or_default().to_owned(), current)
@@ -331,7 +398,7 @@ mod tests {
 
     #[test]
     fn what_a_rolled_back_change_left_is_passed_over() {
-        let left = Some(("secretlink-1", r#"{"password":"never committed"}"#));
+        let left = Some((OURS, r#"{"password":"never committed"}"#));
         let (first, value, current) = put(planned(&change(Some("new")), Some(CURRENT), left));
         assert_eq!((first, current.as_deref()), (None, Some("current")));
         assert!(value.contains(r#""host":"h""#));
@@ -341,20 +408,59 @@ mod tests {
 
     #[test]
     fn a_rename_that_a_rolled_back_change_left_is_passed_over() {
-        let left = Some(("secretlink-1", r#"{"username":"app2","password":"old"}"#));
+        let left = Some((OURS, r#"{"username":"app2","password":"old"}"#));
         let (first, value, _) = put(planned(&change(Some("new")), Some(CURRENT), left));
         assert_eq!((first, value.as_str()), (None, r#"{"username":"app","password":"new","host":"h"}"#));
     }
 
     #[test]
     fn what_was_committed_and_not_promoted_comes_first() {
-        let committed = Some(("secretlink-1", r#"{"username":"app","password":"old"}"#));
+        let committed = Some((OURS, r#"{"username":"app","password":"old"}"#));
         let current = r#"{"username":"app0","password":"older"}"#;
         let (first, value, current) = put(planned(&change(Some("new")), Some(current), committed));
-        let first = first.unwrap();
-        assert_eq!((first.version_id.as_str(), first.current.as_deref()), ("secretlink-1", Some("current")));
+        let staged = Staged { version_id: OURS.into(), current: Some("current".into()) };
+        assert_eq!(first, Some(First::Promote(staged)));
         assert_eq!(value, r#"{"username":"app","password":"new"}"#);
-        assert_eq!(current.as_deref(), Some("secretlink-1"));
+        assert_eq!(current.as_deref(), Some(OURS));
+    }
+
+    #[test]
+    fn what_was_staged_before_a_promotion_is_made_older_than_the_current_version() {
+        let again = |text: &str| First::Again { value: Secret::new(text), current: Some("current".into()) };
+        for before in ["secretlink-0000000000000007-00000001-0000000000000001", "secretlink-5f0c"] {
+            // The server before may have committed it, and lost.
+            let never = Some((before, r#"{"password":"lost"}"#));
+            let (first, value, _) = put(planned(&change(Some("new")), Some(CURRENT), never));
+            assert_eq!(first, Some(again(CURRENT)));
+            assert_eq!(value, r#"{"username":"app","password":"new","host":"h"}"#);
+            // This one has it, too.
+            let committed = r#"{"username":"app","password":"old"}"#;
+            let older = Some(r#"{"password":"older"}"#);
+            let (first, ..) = put(planned(&change(Some("new")), older, Some((before, committed))));
+            assert_eq!(first, Some(again(committed)));
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_superseded_writes_nothing() {
+        for later in [
+            "secretlink-0000000000000007-00000003-0000000000000001",
+            "slrotate-0000000000000007-00000003-0000000000000001",
+        ] {
+            let mut versions = versions(Some(CURRENT), None);
+            versions.stages.versions.insert(later.into(), vec!["AWSPREVIOUS".into()]);
+            let refused = plan(&change(Some("new")), Some(&versions), |_| true);
+            assert!(matches!(refused, Err(Obstacle::Superseded { .. })), "{refused:?}");
+        }
+        // Another server's, or one from before.
+        for other in [
+            "secretlink-0000000000000008-00000003-0000000000000001",
+            "secretlink-0000000000000007-00000001-0000000000000001",
+        ] {
+            let mut versions = versions(Some(CURRENT), None);
+            versions.stages.versions.insert(other.into(), vec!["AWSPREVIOUS".into()]);
+            put(plan(&change(Some("new")), Some(&versions), |_| true));
+        }
     }
 
     #[test]

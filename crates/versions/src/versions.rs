@@ -1,11 +1,11 @@
-//! The versions of a role's secret that matter: current and pending.
+//! The versions of a role's secret that matter: current, staged and pending.
 
 use secretlink_aws::{AwsError, Client, SecretId, SecretStages, SecretValue, VersionSelector, stage};
 use secretlink_core::{Secret, side_by_side};
 use std::time::SystemTime;
 
 use crate::role_secret::RoleSecret;
-use crate::{Obstacle, Origin};
+use crate::{Author, Issuer, Obstacle, Origin};
 
 /// A secret as it stands.
 #[derive(Clone, Debug)]
@@ -13,8 +13,12 @@ pub struct Versions {
     pub(crate) stages: SecretStages,
     /// The version labelled `AWSCURRENT`. A secret just made may have none.
     pub(crate) current: Option<Version>,
-    /// The version labelled `AWSPENDING`, unless it is the current one.
+    /// The version that password sync has staged, if it never was the current one.
+    pub(crate) staged: Option<Version>,
+    /// The version of a rotation that is labelled `AWSPENDING`, unless it is the current one.
     pub(crate) pending: Option<Version>,
+    /// Who looks.
+    pub(crate) server: Issuer,
 }
 
 /// One version with its value.
@@ -22,7 +26,7 @@ pub struct Versions {
 pub(crate) struct Version {
     pub(crate) version_id: String,
     pub(crate) created: Option<SystemTime>,
-    value: SecretValue,
+    pub(crate) value: SecretValue,
 }
 
 /// The user that a version is for, if it says so, or what is wrong with what it says.
@@ -63,35 +67,93 @@ impl Version {
 }
 
 impl Versions {
-    /// The user name of the current version, if it is another one than the role's and the pending version is
-    /// not the role's either: then a rename of it may be in a version that has lost its label.
+    /// The user name of the current version, if it is another one than the role's and no other version with a
+    /// label is the role's either: then a rename of it may be in a version that has lost its label.
     pub fn other_name(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<String> {
         let username =
             self.current.as_ref()?.username().ok()?.filter(|username| !is_name_of(username, role))?;
-        (!self.is_pending(role, is_right)).then_some(username)
+        self.not_current(role, is_right).is_none().then_some(username)
     }
 
-    /// Whether the role's is the pending version rather than the current one. Of two that hold its
-    /// password one may be left by a rename, committed or not: then the name decides.
-    pub(crate) fn is_pending(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
+    /// The version that is the role's, if that is not the current one. Of two that hold its password one may
+    /// be left by a rename, committed or not: then the name decides.
+    pub(crate) fn not_current(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<&Version> {
         let holds = |version: &&Version| version.password().is_some_and(|password| is_right(&password));
         let names = |version: &Version| {
             version.username().is_ok_and(|name| name.is_some_and(|name| is_name_of(&name, role)))
         };
-        let pending = self.pending.as_ref().filter(holds);
-        pending.is_some_and(|pending| match self.current.as_ref().filter(holds) {
-            Some(current) => names(pending) && !names(current),
-            None => true,
-        })
+        let current_names = self.current.as_ref().filter(holds).map(names);
+        [&self.staged, &self.pending].into_iter().flatten().filter(holds).find(
+            |version| match current_names {
+                Some(current_names) => names(version) && !current_names,
+                None => true,
+            },
+        )
+    }
+
+    /// The version that password sync has staged, if it is the role's and the current one is not.
+    pub(crate) fn staged_of(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> Option<&Version> {
+        let staged = self.staged.as_ref()?;
+        self.not_current(role, is_right).filter(|version| version.version_id == staged.version_id)
+    }
+
+    /// Whether the current version was written by the server that was the primary before this one.
+    pub fn is_lost(&self) -> bool {
+        let by = self.current_id().and_then(|current| Author::of(current).issuer);
+        by.is_some_and(|by| by.system == self.server.system && by.timeline < self.server.timeline)
+    }
+
+    /// The id of the current version.
+    pub fn current_id(&self) -> Option<&str> {
+        self.current.as_ref().map(|current| current.version_id.as_str())
+    }
+
+    /// That this server was superseded, if a version says so.
+    ///
+    /// # Errors
+    /// [`Obstacle::Superseded`]
+    pub fn check_server(&self, id: &SecretId) -> Result<(), Obstacle> {
+        check_server(&self.stages, self.server, id)
     }
 }
 
-/// Reads who holds which label, and the values of the current and the pending version. `None` if there
-/// is no secret at all.
+/// That a server was superseded, if a version says so.
+pub(crate) fn check_server(stages: &SecretStages, server: Issuer, id: &SecretId) -> Result<(), Obstacle> {
+    match stages.versions.keys().find(|version_id| server.is_superseded_by(version_id)) {
+        Some(version_id) => {
+            let secret = id.as_str().to_owned();
+            Err(Obstacle::Superseded { secret, version_id: version_id.clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The version that password sync has staged and has not made current yet: the one with its label, or with
+/// `AWSPENDING`, under which the release before staged. One that was current and is not any more was replaced
+/// for good.
+fn staged_holder(stages: &SecretStages, server: Issuer) -> Option<&str> {
+    let was_current = |version_id: &str| {
+        let labels = stages.versions.get(version_id);
+        labels.is_some_and(|labels| {
+            labels.iter().any(|label| label == stage::CURRENT || label == stage::PREVIOUS)
+        })
+    };
+    [stage::STAGED, stage::PENDING]
+        .into_iter()
+        .filter_map(|label| stages.holder(label))
+        .find(|version_id| server.staged(version_id) && !was_current(version_id))
+}
+
+/// Reads who holds which label, and the values of the versions that matter to `server`. `None` if there is no
+/// secret at all.
 ///
 /// # Errors
 /// Those of the calls.
-pub async fn read_versions(aws: &Client, id: &SecretId) -> Result<Option<Versions>, AwsError> {
+pub async fn read_versions(
+    aws: &Client,
+    id: &SecretId,
+    server: Issuer,
+) -> Result<Option<Versions>, AwsError> {
     let (stages, current) = tokio::join!(aws.stages(id), read(aws, id, by_stage(stage::CURRENT)));
     let stages = match stages {
         Err(AwsError::SecretNotFound { .. }) => return Ok(None),
@@ -99,32 +161,74 @@ pub async fn read_versions(aws: &Client, id: &SecretId) -> Result<Option<Version
     };
     // A secret marked for deletion can be described but not read: that is said by `check`.
     let current = if stages.deleted.is_some() { None } else { current? };
-    let pending = match stages.holder(stage::PENDING) {
-        Some(holder) if current.as_ref().is_none_or(|current| current.version_id != holder) => {
-            read(aws, id, by_id(holder)).await?
-        }
-        _ => None,
+    let is_current = |id: &str| current.as_ref().is_some_and(|current: &Version| current.version_id == id);
+    let staged = staged_holder(&stages, server).filter(|holder| !is_current(holder));
+    let pending = stages
+        .holder(stage::PENDING)
+        .filter(|holder| !is_current(holder) && !server.staged(holder) && stages.deleted.is_none());
+    let value_of = async |holder: Option<&str>| match holder {
+        Some(holder) => read(aws, id, by_id(holder)).await,
+        None => Ok(None),
     };
-    Ok(Some(Versions { stages, current, pending }))
+    let (staged, pending) = tokio::join!(value_of(staged), value_of(pending));
+    let (staged, pending) = (staged?, pending?);
+    Ok(Some(Versions { stages, current, staged, pending, server }))
 }
 
 /// [`read_versions`] of several secrets at the same time, in their order.
-pub async fn read_all_versions(aws: Client, ids: Vec<SecretId>) -> Vec<Result<Option<Versions>, AwsError>> {
+pub async fn read_all_versions(
+    aws: Client,
+    ids: Vec<SecretId>,
+    server: Issuer,
+) -> Vec<Result<Option<Versions>, AwsError>> {
     side_by_side(ids, |id| {
         let aws = aws.clone();
-        async move { read_versions(&aws, &id).await }
+        async move { read_versions(&aws, &id, server).await }
     })
     .await
+}
+
+/// [`read_versions`] of many secrets, `at_once` of them at the same time. Each is told by its place as soon as it is
+/// known, so that one without an answer holds up no other. Ends early if `tell` says so.
+pub async fn read_each<F>(
+    aws: Client,
+    ids: Vec<SecretId>,
+    server: Issuer,
+    at_once: usize,
+    tell: impl Fn(usize, Result<Option<Versions>, AwsError>) -> F,
+) where
+    F: Future<Output = bool>,
+{
+    let mut waiting = ids.into_iter().enumerate();
+    let mut reading = tokio::task::JoinSet::new();
+    loop {
+        while reading.len() < at_once
+            && let Some((place, id)) = waiting.next()
+        {
+            let aws = aws.clone();
+            reading.spawn(async move { (place, read_versions(&aws, &id, server).await) });
+        }
+        match reading.join_next().await {
+            None => return,
+            Some(Ok((place, read))) => {
+                if !tell(place, read).await {
+                    return;
+                }
+            }
+            // A panic goes on in whoever waits, as if there were no task.
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
 }
 
 /// Whether a new version of this secret may be written at all, without reading any value.
 ///
 /// # Errors
 /// [`Obstacle::Missing`] too.
-pub async fn check_versions(aws: &Client, id: &SecretId) -> Result<(), Obstacle> {
+pub async fn check_versions(aws: &Client, id: &SecretId, server: Issuer) -> Result<(), Obstacle> {
     check_name(id)?;
     match aws.stages(id).await {
-        Ok(stages) => check(&stages, id),
+        Ok(stages) => check(&stages, id, server),
         Err(AwsError::SecretNotFound { .. }) => Err(Obstacle::Missing { secret: id.as_str().to_owned() }),
         Err(error) => Err(error.into()),
     }
@@ -135,8 +239,9 @@ pub(crate) fn check_name(id: &SecretId) -> Result<(), Obstacle> {
     id.writable().map_err(|why| Obstacle::not_writable(why, id))
 }
 
-pub(crate) fn check(stages: &SecretStages, id: &SecretId) -> Result<(), Obstacle> {
-    stages.writable().map_err(|why| Obstacle::not_writable(why, id))
+pub(crate) fn check(stages: &SecretStages, id: &SecretId, server: Issuer) -> Result<(), Obstacle> {
+    stages.writable().map_err(|why| Obstacle::not_writable(why, id))?;
+    check_server(stages, server, id)
 }
 
 pub(crate) fn by_id(version_id: &str) -> VersionSelector {
@@ -185,8 +290,15 @@ pub(crate) mod tests {
         }
     }
 
-    /// A secret with a current version called "current", and a pending one.
-    pub(crate) fn versions(current: Option<&str>, pending: Option<(&str, &str)>) -> Versions {
+    /// Who looks.
+    pub(crate) const SERVER: Issuer = Issuer { system: 7, timeline: 2 };
+
+    /// A secret with a current version called "current", and another one, staged or pending by its id.
+    pub(crate) fn versions(current: Option<&str>, other: Option<(&str, &str)>) -> Versions {
+        let (staged, pending) = match other {
+            Some((version_id, text)) if SERVER.staged(version_id) => (Some(version(version_id, text)), None),
+            other => (None, other.map(|(version_id, text)| version(version_id, text))),
+        };
         Versions {
             stages: SecretStages {
                 arn: "arn:aws:secretsmanager:us-east-1:1:secret:prod/app-abcdef".into(),
@@ -200,7 +312,9 @@ pub(crate) mod tests {
                 versions: HashMap::new(),
             },
             current: current.map(|text| version("current", text)),
-            pending: pending.map(|(version_id, text)| version(version_id, text)),
+            staged,
+            pending,
+            server: SERVER,
         }
     }
 

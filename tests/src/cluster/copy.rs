@@ -39,13 +39,36 @@ impl Cluster {
         copy
     }
 
+    /// A running standby of this server that no commit waits for.
+    pub fn standby(&self) -> Cluster {
+        let mut standby = self.base_backup();
+        standby.follow(self);
+        standby.start();
+        standby
+    }
+
+    /// Makes this server, which does not run, a standby of that one.
+    pub fn follow(&self, primary: &Cluster) {
+        let primary = primary.conninfo("postgres", "postgres");
+        self.append_conf(&[format!("primary_conninfo = '{primary} application_name=second'")]);
+        private_file(self.data_dir().join("standby.signal"), "");
+    }
+
+    /// Brings this server, which was the primary and does not run, to the state of the new one, which runs.
+    pub fn rewind_to(&self, primary: &Cluster) {
+        let mut command = Command::new(PostgresBin::get().program("pg_rewind"));
+        command
+            .arg("--target-pgdata")
+            .arg(self.data_dir())
+            .args(["--source-server", &primary.conninfo("postgres", "postgres")])
+            .current_dir("/");
+        let output = OsUser::for_servers().apply(&mut command).output().expect("cannot run pg_rewind");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// A running standby of this server that commits wait for: `synchronous_standby_names` has it.
     pub fn synchronous_standby(&self) -> Cluster {
-        let mut standby = self.base_backup();
-        let primary = self.conninfo("postgres", "postgres");
-        standby.append_conf(&[format!("primary_conninfo = '{primary} application_name=second'")]);
-        private_file(standby.data_dir().join("standby.signal"), "");
-        standby.start();
+        let standby = self.standby();
         let mut session = self.connect("postgres", "postgres");
         session.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'second'").expect("ALTER SYSTEM");
         session.batch_execute("SELECT pg_reload_conf()").expect("cannot reload");

@@ -247,3 +247,31 @@ fn an_error_of_the_network_is_no_reason_to_ask() {
     assert_eq!(ground.asked(&name), 1);
     assert_eq!(text(&mut session, "SELECT connections_retried FROM secretlink_stats"), "0");
 }
+
+#[test]
+fn a_database_that_has_moved_is_found_at_once() {
+    let ground = Ground::start();
+    let (before, after) = (remote(|remote| remote), remote(|remote| remote));
+    let password = random_password();
+    let value = |port: u16| json!({ "username": "app", "password": password, "host": "127.0.0.1", "port": port, "dbname": "postgres" });
+    for server in [&before, &after] {
+        server.create_login("app", &password, "scram-sha-256");
+    }
+    let name = secret(&value(before.port()).to_string());
+    let mut session = ground.session();
+    let connect =
+        format!("SELECT connect_with_secret('{name}', connection_name => 'c', options => 'sslmode=disable')");
+    let work = format!("{connect}; SELECT dblink_disconnect('c')");
+    session.batch_execute(&work).unwrap();
+    drop(before);
+    // It is gone, and the secret does not say where to: asked once, and not by everybody who tries.
+    for _ in 0..5 {
+        db_error(session.batch_execute(&connect));
+    }
+    let asked = ground.asked(&name);
+    assert!((2..=4).contains(&asked), "{asked}");
+    crate::ground::put(&name, &value(after.port()).to_string());
+    eventually("the new place is known", PATIENCE, || {
+        session.batch_execute(&work).map_err(|e| format!("{e:?}"))
+    });
+}

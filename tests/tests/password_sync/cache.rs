@@ -68,3 +68,28 @@ fn nor_does_it_outlive_a_promotion_that_nobody_waited_for() {
     role.until_state("in_sync");
     assert_eq!(read(&mut session, &arn), password);
 }
+
+#[test]
+fn nor_does_a_renewal_bring_it_back_while_the_promotion_goes_on_failing() {
+    let ground = crate::ground::Ground::with(|cluster| cluster.conf("secretlink.cache_ttl = '3s'"));
+    let role = ground.synced_role("failing");
+    let before = role.password();
+    let mut session = ground.session();
+    assert_eq!(read(&mut session, &role.secret), before);
+    ground.relay.rule(&role.secret, |request| match request.operation.as_str() {
+        "UpdateSecretVersionStage" => Fault::Refuse(403, "AccessDeniedException"),
+        _ => Fault::None,
+    });
+    let (sql, password) = role.alter();
+    session.warned(&sql);
+    // Several times as long as a value is kept.
+    thread::sleep(Duration::from_secs(10));
+    assert_eq!(role.password(), before, "AWSCURRENT has not moved");
+    eventually("the right one is read", SETTLED, || match read(&mut session, &role.secret) {
+        found if found == password => Ok(()),
+        found => Err(found),
+    });
+    ground.relay.pass(&role.secret);
+    role.until_in_sync();
+    assert_eq!(read(&mut session, &role.secret), password);
+}

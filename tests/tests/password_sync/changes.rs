@@ -129,8 +129,11 @@ fn a_change_costs_four_calls_and_one_version() {
     let requests = ground.relay.requests(&role.secret);
     let (put, promote) = (&requests[2].input, &requests[3].input);
     let version = put["ClientRequestToken"].as_str().unwrap();
-    assert!(version.starts_with("secretlink-") && version.len() == "secretlink-".len() + 36, "{version}");
-    assert_eq!(put["VersionStages"], json!(["AWSPENDING"]));
+    assert!(
+        version.starts_with("secretlink-") && version.len() == "secretlink-".len() + 16 + 1 + 8 + 1 + 16,
+        "{version}"
+    );
+    assert_eq!(put["VersionStages"], json!(["SECRETLINK"]));
     assert_eq!(promote["VersionStage"], "AWSCURRENT");
     assert_eq!(
         (&promote["MoveToVersionId"], &promote["RemoveFromVersionId"]),

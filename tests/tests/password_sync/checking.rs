@@ -45,7 +45,7 @@ fn the_view_shows_at_once_what_sync_role_finds() {
     session.run("SELECT sync_role('missing', 'at_once/missing')");
     let seen = rows(&mut session, "role_sync");
     assert_eq!(seen["without"].0, "no_password");
-    assert_eq!(seen["missing"], ("drifted".into(), Some("The secret does not exist.".into())));
+    assert_eq!(seen["missing"], ("no_secret".into(), Some("The secret does not exist.".into())));
 
     // What was rolled back is not the last word.
     api().create_secret("at_once/second", r#"{"username":"same","password":"second"}"#);

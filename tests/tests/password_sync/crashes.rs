@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// A moment of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+pub enum Moment {
     /// The request has arrived; Secrets Manager does not see it.
     Arrives(&'static str),
     /// Secrets Manager has done it; the backend does not know yet.
@@ -30,7 +30,7 @@ const MOMENTS: [(Moment, bool); 7] = [
 ];
 
 /// Run `crash` at the first such moment of the secret, once.
-fn at(relay: &SecretsRelay, secret: &str, moment: Moment, crash: impl FnOnce(Process) + Send + 'static) {
+pub fn at(relay: &SecretsRelay, secret: &str, moment: Moment, crash: impl FnOnce(Process) + Send + 'static) {
     let crash = Mutex::new(Some(crash));
     relay.rule(secret, move |request| {
         let (Arrives(operation) | Done(operation)) = moment;

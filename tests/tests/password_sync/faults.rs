@@ -260,13 +260,13 @@ fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
     let mut session = ground.session();
     fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_millis(1500)));
     session.fails(&role.alter().0);
-    // The second change is committed but not promoted; then the put of the first takes AWSPENDING away.
+    // The second change is committed but not promoted; then the put of the first takes the label away.
     fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
     let (sql, password) = role.alter();
     session.warned(&sql);
-    let ours = api().version_at(&role.secret, "AWSPENDING");
+    let ours = api().version_at(&role.secret, "SECRETLINK");
     eventually("the late one lands", SETTLED, || {
-        let now = api().version_at(&role.secret, "AWSPENDING");
+        let now = api().version_at(&role.secret, "SECRETLINK");
         if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
     });
     assert_ne!(role.password(), password);
@@ -284,7 +284,7 @@ fn a_rename_whose_version_has_lost_its_label_is_not_lost_with_the_next_change() 
         let mut session = ground.session();
         fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_millis(1500)));
         session.fails(&role.alter().0);
-        // The rename is committed but not promoted, by nobody; then that put takes AWSPENDING away.
+        // The rename is committed but not promoted, by nobody; then that put takes the label away.
         fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
         let before = role.current();
         let change = if with_password { role.alter().0 } else { "SELECT 1".to_owned() };
@@ -292,9 +292,9 @@ fn a_rename_whose_version_has_lost_its_label_is_not_lost_with_the_next_change() 
         session
             .warned(&format!("BEGIN; {change}; ALTER ROLE \"{}\" RENAME TO \"{name}\"; COMMIT", role.name));
         role.name = name;
-        let ours = api().version_at(&role.secret, "AWSPENDING");
+        let ours = api().version_at(&role.secret, "SECRETLINK");
         eventually("the late one lands", SETTLED, || {
-            let now = api().version_at(&role.secret, "AWSPENDING");
+            let now = api().version_at(&role.secret, "SECRETLINK");
             if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
         });
         // The next change goes on from there.

@@ -8,7 +8,7 @@ use secretlink_e2e::{
 };
 use serde_json::json;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the worker sleeps between two passes, in the tests that wait for it.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
@@ -96,7 +96,7 @@ impl Ground {
 
     /// The same with a secret that is there already, or is to be made.
     pub fn synced_role_with_secret(&self, role: &str, secret: &str, password: &str) -> SyncedRole<'_> {
-        self.link(role, secret, password, &format!("SELECT sync_role('{role}', '{secret}')"))
+        self.link(role, secret, password, &format!("SELECT sync_role('{role}', '{secret}')"), 5)
     }
 
     /// The same with a secret that `sync_role` would have something to say about.
@@ -106,16 +106,22 @@ impl Ground {
             secret,
             password,
             &format!("SECURITY LABEL FOR secretlink ON ROLE \"{role}\" IS '{secret}'"),
+            2,
         )
     }
 
-    fn link(&self, role: &str, secret: &str, password: &str, link: &str) -> SyncedRole<'_> {
+    /// `requests`: how many there are then, by the function and by the worker.
+    fn link(&self, role: &str, secret: &str, password: &str, link: &str, requests: usize) -> SyncedRole<'_> {
         let mut session = self.session();
         session.run(&format!("CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'"));
         session.run(link);
         let role = SyncedRole { ground: self, name: role.to_owned(), secret: secret.to_owned() };
         // The worker has a look at it, too; what comes later is what the tests are about.
-        role.until_seen("known", |state| state != "unknown");
+        role.until_seen("known", |state| !["unknown", "tied"].contains(&state));
+        let began = Instant::now();
+        while self.relay.requests(secret).len() < requests && began.elapsed() < Duration::from_secs(3) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.relay.forget(secret);
         role
     }

@@ -3,16 +3,19 @@
 //! Most tests share one server and have roles and secrets of their own; the relay in front of Secrets
 //! Manager mistreats the requests for one secret alone. What stops a server has its own.
 
+mod audit;
 mod cache;
 mod changes;
 mod checking;
 mod company;
+mod connections;
 mod contents;
 mod crashes;
 mod creation;
 mod dump;
 mod encodings;
 mod endings;
+mod failover;
 mod faults;
 mod ground;
 mod hashed;
@@ -20,6 +23,7 @@ mod hooks;
 mod interrupts;
 mod labels;
 mod many_roles;
+mod origins;
 mod ownership;
 mod preload;
 mod random;

@@ -38,7 +38,7 @@ fn the_worker_starts_with_the_promotion() {
     assert_eq!(session.text(&shown).as_deref(), Some("pending"));
     let all = format!("SELECT state FROM check_all_role_sync() WHERE secret_id = '{secret}'");
     assert_eq!(session.text(&all).as_deref(), Some("pending"));
-    assert_ne!(api().version_at(&secret, "AWSPENDING"), api().version_at(&secret, "AWSCURRENT"));
+    assert_ne!(api().version_at(&secret, "SECRETLINK"), api().version_at(&secret, "AWSCURRENT"));
 
     session.run("SELECT pg_promote()");
     eventually("the worker starts", SETTLED, || match session.text(WORKERS).as_deref() {

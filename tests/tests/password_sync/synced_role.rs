@@ -26,10 +26,12 @@ impl SyncedRole<'_> {
         api().versions(&self.secret).len()
     }
 
-    /// The version at AWSPENDING. Once promoted it may keep that label, as after AWS's own rotations.
+    /// A version that is staged, or pending. What was promoted keeps the label of password sync.
     pub fn left_over(&self) -> Option<String> {
         let current = api().version_at(&self.secret, "AWSCURRENT");
-        api().version_at(&self.secret, "AWSPENDING").filter(|pending| Some(pending) != current.as_ref())
+        let labels = ["SECRETLINK", "AWSPENDING"].into_iter();
+        let mut holders = labels.filter_map(|label| api().version_at(&self.secret, label));
+        holders.find(|holder| Some(holder) != current.as_ref())
     }
 
     /// What the secret says logs in, as this role.

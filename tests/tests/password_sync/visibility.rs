@@ -56,7 +56,7 @@ fn the_view_follows_a_role_through_its_states() {
     let warning = session.warned(&sql);
     assert!(warning.message().contains(&role.name), "{warning:?}");
     let seen = role.until_state("pending");
-    assert_eq!(seen.version, api().version_at(&role.secret, "AWSPENDING"), "{seen:?}");
+    assert_eq!(seen.version, api().version_at(&role.secret, "SECRETLINK"), "{seen:?}");
     assert!(
         seen.last_error.as_ref().is_some_and(|error| error.contains("UpdateSecretVersionStage")),
         "{seen:?}"
@@ -162,7 +162,7 @@ fn every_step_has_a_line_in_the_log_and_no_password_is_in_any() {
 
     refuse(ground, &role.secret, "UpdateSecretVersionStage");
     change(&mut session, &mut passwords).unwrap();
-    let version = api().version_at(&role.secret, "AWSPENDING").unwrap();
+    let version = api().version_at(&role.secret, "SECRETLINK").unwrap();
     ground.relay.pass(&role.secret);
     role.until_in_sync();
     let reconciled = || lines(&["LOG:  ", "reconciled", about[0], about[1], &version]);

@@ -55,6 +55,8 @@ pub enum Kind {
     KillAnother,
     /// `pg_ctl stop --mode=immediate`.
     PowerCut,
+    /// The server dies, and its standby is promoted.
+    Failover,
     /// `pg_terminate_backend`.
     Terminate,
     /// `pg_cancel_backend`.
@@ -77,12 +79,15 @@ impl Plan {
             Kind::Kill => "SIGKILL",
             Kind::KillAnother => "SIGKILL of another",
             Kind::PowerCut => "immediate stop",
+            Kind::Failover => "failover",
             Kind::Terminate => "terminate",
             Kind::Cancel => "cancel",
         };
         world.count_crash(self.window, name);
         match self.kind {
-            Kind::PowerCut => world.power_cut(),
+            Kind::Failover if world.fail_over() => {}
+            // The standby is not there yet.
+            Kind::PowerCut | Kind::Failover => world.power_cut(),
             Kind::Kill | Kind::KillAnother => {
                 let victim = if self.kind == Kind::Kill { backend } else { None };
                 if let Some(victim) = victim.or_else(|| any_backend(world)) {
@@ -143,6 +148,7 @@ impl<'a> Chaos<'a> {
             self.wait();
             // A moment that does not come is given up.
             *self.world.plan.lock().unwrap() = None;
+            self.world.tend();
         }
     }
 
@@ -159,7 +165,7 @@ impl<'a> Chaos<'a> {
             Worker,
             Elsewhere,
         ];
-        let kinds = [Kill, Kill, KillAnother, PowerCut, PowerCut, Terminate, Cancel];
+        let kinds = [Kill, Kill, KillAnother, PowerCut, PowerCut, Failover, Terminate, Cancel];
         let window = windows[self.random.usize(..windows.len())];
         let after_the_answer = match window {
             BetweenStagingAndCommit | DuringPromotion => true,

@@ -1,7 +1,7 @@
 //! A session that changes roles in every way.
 
 use super::world::{MARK, World, secret_name};
-use crate::ground::api;
+use crate::ground::{api, log_in};
 use postgres::Client;
 use postgres_protocol::password::scram_sha_256;
 use serde_json::{Value, json};
@@ -15,8 +15,16 @@ pub struct Player<'a> {
     sessions: usize,
     seed: u64,
     made: usize,
-    /// A version at AWSPENDING that this session has stored for the hash it sends, and its secret.
-    stored: Option<(String, String)>,
+    /// What this session has stored for the password that it is about to set.
+    stored: Option<Stored>,
+}
+
+/// A version that was stored before its password is set.
+struct Stored {
+    secret: String,
+    version: String,
+    /// If it is at AWSCURRENT already: the version that was there, and the role and its password to be.
+    current: Option<(String, String, String)>,
 }
 
 /// SQLSTATEs of which nobody can say that the transaction was committed all the same.
@@ -80,10 +88,18 @@ impl<'a> Player<'a> {
                 let end = if self.random.u8(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
                 ("savepoints", format!("BEGIN; {body}; {end}"), one)
             }
-            44..50 => match self.hash(roles) {
-                Some((sql, secret)) => ("hash of what is pending", sql, vec![secret]),
+            44..47 => match self.pending(roles) {
+                Some((sql, secret)) => ("what is pending", sql, vec![secret]),
                 None => ("change", alter, one),
             },
+            47..49 => match self.put(roles) {
+                Some((sql, secret)) => ("hash of what was put", sql, vec![secret]),
+                None => ("change", alter, one),
+            },
+            49 => {
+                edit(&secret);
+                ("put_secret_value", "SELECT 1".to_owned(), one)
+            }
             50..54 => ("exception block", self.exception_block(&role), one),
             54..60 => ("change twice", format!("BEGIN; {alter}; {}; COMMIT", self.alter(&role)), one),
             60..68 => {
@@ -127,40 +143,67 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Stores a password at AWSPENDING, as a rotation of somebody else's does, and sends its hash: for a secret
-    /// for which no other session does that, and not while such a version is there, which may be needed still.
-    fn hash(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
+    /// A role with a secret for which no other session stores anything.
+    fn own_role(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
         let is_own = |(_, secret): &&(String, String)| {
             let number = secret.rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
             number.is_some_and(|number| number % self.sessions == self.session)
         };
         let own: Vec<_> = roles.iter().filter(is_own).cloned().collect();
-        let (role, secret) = self.random.choice(own)?;
+        self.random.choice(own)
+    }
+
+    /// Stores a password at AWSPENDING, as a rotation of somebody else's does, and sets it, or its hash: not while
+    /// such a version is there, which may be needed still.
+    fn pending(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
+        let (role, secret) = self.own_role(roles)?;
         let at = |stage| api().version_at(&secret, stage);
         let (current, pending) = (at("AWSCURRENT"), at("AWSPENDING"));
-        if pending.is_some_and(|held| Some(&held) != current.as_ref() && !held.starts_with("secretlink-")) {
+        if pending.is_some_and(|held| Some(&held) != current.as_ref()) {
             return None;
         }
         let password = self.password();
         let mut value: Value = serde_json::from_str(&api().get_secret_value(&secret).ok()?).ok()?;
         value["password"] = password.clone().into();
         let version = api().put_secret_value(&secret, &value.to_string(), &["AWSPENDING"]);
-        let hash = scram_sha_256(password.as_bytes());
-        self.stored = Some((secret.clone(), version));
-        Some((format!("ALTER ROLE {role} PASSWORD '{hash}'"), secret))
+        self.stored = Some(Stored { secret: secret.clone(), version, current: None });
+        let sent = if self.random.bool() { scram_sha_256(password.as_bytes()) } else { password };
+        Some((format!("ALTER ROLE {role} PASSWORD '{sent}'"), secret))
     }
 
-    /// Takes AWSPENDING away again from what was stored for a hash that was not taken.
+    /// Makes another password current, as `put_secret_value` does, and sends its hash.
+    fn put(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
+        let (role, secret) = self.own_role(roles)?;
+        let password = self.password();
+        let (before, version) = replace(&secret, |value| value["password"] = password.clone().into())?;
+        let current = Some((before, role.clone(), password.clone()));
+        self.stored = Some(Stored { secret: secret.clone(), version, current });
+        Some((format!("ALTER ROLE {role} PASSWORD '{}'", scram_sha_256(password.as_bytes())), secret))
+    }
+
+    /// Takes back what was stored for a password that was not set.
     fn after(&mut self, outcome: &str) {
-        if let Some((secret, version)) = self.stored.take()
-            && SURELY_ABORTED.contains(&outcome)
-            && api().version_at(&secret, "AWSCURRENT").as_ref() != Some(&version)
-        {
-            // It may have lost the label already.
-            let _ = api().call(
-                "UpdateSecretVersionStage",
-                json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "RemoveFromVersionId": version }),
-            );
+        let Some(Stored { secret, version, current }) = self.stored.take() else { return };
+        if outcome == "ok" {
+            return;
+        }
+        match current {
+            None if SURELY_ABORTED.contains(&outcome)
+                && api().version_at(&secret, "AWSCURRENT").as_ref() != Some(&version) =>
+            {
+                // It may have lost the label already.
+                let input = json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "RemoveFromVersionId": version });
+                let _ = api().call("UpdateSecretVersionStage", input);
+            }
+            None => {}
+            Some((before, role, password)) => {
+                // The server tells whether it was set, once it is there again.
+                drop(self.world.connect());
+                let is_set = log_in(self.world.port(), &role, &password);
+                if is_set.is_err() {
+                    move_current(&secret, &version, &before);
+                }
+            }
         }
     }
 
@@ -230,4 +273,26 @@ impl<'a> Player<'a> {
             "DO $do$ BEGIN {before} BEGIN {inside}; {fails} EXCEPTION WHEN division_by_zero THEN {handler}; END; END $do$"
         )
     }
+}
+
+/// Moves AWSCURRENT, if it is where it is thought to be.
+fn move_current(secret: &str, from: &str, to: &str) -> bool {
+    let input = json!({ "SecretId": secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": to,
+                        "RemoveFromVersionId": from });
+    api().call("UpdateSecretVersionStage", input).is_ok()
+}
+
+/// Makes a changed value current, if nobody else has been quicker. The versions before and after.
+fn replace(secret: &str, change: impl FnOnce(&mut Value)) -> Option<(String, String)> {
+    let before = api().version_at(secret, "AWSCURRENT")?;
+    let read = api().call("GetSecretValue", json!({ "SecretId": secret, "VersionId": before })).ok()?;
+    let mut value: Value = serde_json::from_str(read["SecretString"].as_str()?).ok()?;
+    change(&mut value);
+    let version = api().put_secret_value(secret, &value.to_string(), &["EDITED"]);
+    move_current(secret, &before, &version).then_some((before, version))
+}
+
+/// Somebody edits another field of the secret.
+fn edit(secret: &str) {
+    replace(secret, |value| value["note"] = fastrand::u32(..).into());
 }

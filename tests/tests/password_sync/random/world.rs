@@ -3,13 +3,14 @@
 use super::DROPPED_FROM;
 use super::chaos::{Plan, Window};
 use super::journal::Journal;
-use crate::ground::{Ground, api, log_in, moto};
+use crate::ground::{Ground, RECONCILE_INTERVAL, SETTLED, api, log_in, moto};
 use postgres::{Client, NoTls};
-use secretlink_e2e::{Cluster, Fault, Process, SecretsRelay, SecretsRequest, StopMode};
+use secretlink_e2e::{Cluster, Fault, Process, SecretsRelay, SecretsRequest, StopMode, eventually};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// In every password, so that one look at the log finds any of them.
@@ -18,8 +19,15 @@ pub const MARK: &str = "QxMarkZ";
 pub struct World {
     pub relay: SecretsRelay,
     pub cluster: Mutex<Cluster>,
-    config: postgres::Config,
-    port: u16,
+    /// That of the server that is the primary now, and the port that it has.
+    config: Mutex<postgres::Config>,
+    /// The standby that commits wait for, unless one is being made.
+    standby: Mutex<Option<Cluster>>,
+    /// The primary of before, until it was seen to do no harm.
+    old: Mutex<Option<Cluster>>,
+    /// What those have logged that are no more.
+    old_logs: Mutex<Vec<String>>,
+    pub failovers: AtomicUsize,
     pub journal: Journal,
     pub done: AtomicUsize,
     pub over: AtomicBool,
@@ -46,14 +54,15 @@ impl World {
             .conf("secretlink.max_attempts = 2")
             .conf("deadlock_timeout = 200")
             .conf("synchronous_commit = off")
+            .conf("wal_retrieve_retry_interval = 100")
             .start();
-        let mut config = postgres::Config::new();
-        config.host_path(cluster.socket_dir()).port(cluster.port()).user("postgres").dbname("postgres");
-        config.connect_timeout(Duration::from_secs(10));
         let world = Arc::new(Self {
             relay,
-            config,
-            port: cluster.port(),
+            config: Mutex::new(config_of(&cluster)),
+            standby: Mutex::default(),
+            old: Mutex::default(),
+            old_logs: Mutex::default(),
+            failovers: AtomicUsize::new(0),
             cluster: Mutex::new(cluster),
             journal: Journal::new(),
             done: AtomicUsize::new(0),
@@ -85,6 +94,7 @@ impl World {
         }
         // Roles as such must not be lost by a crash, which no sync is about.
         client.batch_execute("CHECKPOINT").unwrap();
+        world.make_standby();
         world.relay.rule_for_others({
             let world = Arc::clone(&world);
             move |request| world.fate(request)
@@ -96,7 +106,8 @@ impl World {
     pub fn connect(&self) -> Client {
         let began = Instant::now();
         loop {
-            match self.config.connect(NoTls) {
+            let config = self.config.lock().unwrap().clone();
+            match config.connect(NoTls) {
                 Ok(client) => return client,
                 Err(e) if began.elapsed() > Duration::from_secs(90) => {
                     panic!("no server for too long: {e:?}")
@@ -176,6 +187,63 @@ impl World {
         *slowest = began.elapsed().max(*slowest);
     }
 
+    fn make_standby(&self) {
+        // There is a server again by now.
+        drop(self.connect());
+        let standby = self.cluster.lock().unwrap().synchronous_standby();
+        *self.standby.lock().unwrap() = Some(standby);
+    }
+
+    /// The primary dies, and its standby is promoted. Whether there was one.
+    pub fn fail_over(&self) -> bool {
+        let Some(standby) = self.standby.lock().unwrap().take() else { return false };
+        let mut cluster = self.cluster.lock().unwrap();
+        cluster.stop(StopMode::Immediate);
+        let config = config_of(&standby);
+        config.connect(NoTls).unwrap().batch_execute("SELECT pg_promote()").unwrap();
+        *self.config.lock().unwrap() = config;
+        *self.old.lock().unwrap() = Some(std::mem::replace(&mut cluster, standby));
+        self.failovers.fetch_add(1, Ordering::SeqCst);
+        self.journal.note("", "-- failed over");
+        true
+    }
+
+    /// The primary of before comes back beside the new one for a while, and does no harm. Then there is a new
+    /// standby. Nothing crashes meanwhile.
+    pub fn tend(&self) {
+        let Some(mut old) = self.old.lock().unwrap().take() else { return };
+        self.weather.store(0, Ordering::SeqCst);
+        eventually("the new primary has looked at what was in flight", SETTLED, || self.none_in_flight());
+        self.journal.note("", "-- the old primary is back");
+        std::fs::write(old.data_dir().join("postgresql.auto.conf"), "").unwrap();
+        old.start();
+        sleep(RECONCILE_INTERVAL * 2);
+        old.stop(StopMode::Immediate);
+        self.journal.note("", "-- the old primary is gone");
+        self.old_logs.lock().unwrap().push(old.log());
+        self.make_standby();
+    }
+
+    /// No version that the primary of before has staged is still to be settled.
+    fn none_in_flight(&self) -> Result<(), String> {
+        let mut client = self.connect();
+        let timeline = client
+            .query_one("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)", &[])
+            .map_err(|e| format!("{e:?}"))?
+            .get::<_, String>(0)
+            .to_lowercase();
+        for (_, secret) in self.synced_roles(&mut client).map_err(|e| format!("{e:?}"))? {
+            let staged = api().version_at(&secret, "SECRETLINK");
+            if let Some(staged) = staged
+                && staged.split('-').nth(2) != Some(&timeline)
+                && api().version_at(&secret, "AWSCURRENT").as_ref() != Some(&staged)
+            {
+                return Err(format!("{secret}: {staged}"));
+            }
+        }
+        Ok(())
+    }
+
     /// That each synced role logs in with its secret; how many there are.
     pub fn check_all(&self) -> Result<usize, String> {
         let mut client = self.connect();
@@ -207,8 +275,13 @@ impl World {
             return Err(format!("a field is lost: {current}"));
         }
         let username = if self.made_anew.contains(secret) { role } else { field("username") };
-        let user = log_in(self.port, username, field("password")).map_err(|e| format!("{current}: {e}"))?;
+        let user = log_in(self.port(), username, field("password")).map_err(|e| format!("{current}: {e}"))?;
         if user == role { Ok(()) } else { Err(format!("{current} is {user}'s")) }
+    }
+
+    /// The port of the primary.
+    pub fn port(&self) -> u16 {
+        self.cluster.lock().unwrap().port()
     }
 
     /// How an operation of a player ended.
@@ -240,6 +313,7 @@ impl World {
                 "crashes",
                 windows.iter().map(|(window, kinds)| format!("{}:{kinds}", window.name())).collect(),
             ),
+            format!("failovers: {}", self.failovers.load(Ordering::SeqCst)),
             format!("slowest start after a crash: {:?}", self.slowest_start.lock().unwrap()),
         ]
         .join("\n")
@@ -256,8 +330,9 @@ impl World {
 
     /// The server log knows no password, and of no crash but those that were meant.
     pub fn check_log(&self) {
-        let log = self.cluster.lock().unwrap().log();
-        for line in log.lines() {
+        let mut logs = self.old_logs.lock().unwrap().clone();
+        logs.push(self.cluster.lock().unwrap().log());
+        for line in logs.iter().flat_map(|log| log.lines()) {
             // Postgres itself says what ran at a crash or in a deadlock, or around an error in PL/pgSQL.
             let by_postgres = line.starts_with('\t')
                 || ["CONTEXT:  ", "Failed process was running: "].iter().any(|words| line.contains(words));
@@ -270,6 +345,13 @@ impl World {
             assert!(!crashed, "{line}");
         }
     }
+}
+
+fn config_of(cluster: &Cluster) -> postgres::Config {
+    let mut config = postgres::Config::new();
+    config.host_path(cluster.socket_dir()).port(cluster.port()).user("postgres").dbname("postgres");
+    config.connect_timeout(Duration::from_secs(10));
+    config
 }
 
 pub fn secret_name(seed: u64, number: usize) -> String {
