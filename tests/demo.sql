@@ -85,3 +85,35 @@ SELECT create_role_with_secret('reporting', 'prod/reporting');
 SELECT role, secret_id, state FROM role_sync;
 -->  billing   | prod/billing   | in_sync
 -->  reporting | prod/reporting | in_sync
+
+-- Rotation. The secret of a role of the remote server says where that is:
+SELECT create_secret('prod/app', '{"engine":"postgres","host":"127.0.0.1","port":{remote_port},"dbname":"testdb","username":"app","password":"{app_password}"}');
+--> prod/app
+
+-- Another session begins to log in with it, again and again. Meanwhile the role gets new passwords:
+--! client comes
+SELECT rotate_secret('prod/app'), rotate_secret('prod/app');
+-->  slrotate-
+
+-- Now the role expires while a rotation is under way. The new password is not accepted, and is taken back:
+--! client leaves
+--! role expires
+SELECT rotate_secret('prod/app');
+--> ERROR:
+--> does not accept the new password
+
+-- When it is valid again, the secret logs in as before:
+--! role is valid
+SELECT connect_with_secret('prod/app', connection_name => 'as_app');
+--> Connection established successfully
+
+SELECT run, secret_id, strategy, cause, step, outcome FROM rotation_history ORDER BY run;
+--> succeeded
+--> rolled_back
+
+-- From now on by itself, in the first three hours after 2:00 of each month's first Sunday:
+SELECT schedule_rotation('prod/app', 'cron(0 2 ? * SUN#1 *)', '3h') > now() AS scheduled;
+-->  t
+
+SELECT secret_id, schedule, state FROM rotation_schedule;
+-->  prod/app  | cron(0 2 ? * SUN#1 *) | waiting

@@ -28,6 +28,9 @@ fn the_demo_shows_what_it_promises() {
         "analytical engine",
         "INSERT 0 1",
         "secret \"no-such-secret\" not found",
+        "logins failed",
+        "rolled_back",
+        "cron(0 2 ? * SUN#1 *) | waiting",
         "Shown: ",
     ] {
         assert!(text.contains(shown), "{shown:?} is not in\n{text}");

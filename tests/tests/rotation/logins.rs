@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How many of each kind there are, and how many rotations, in an ordinary run of the tests; `SESSIONS` and
-/// `ROTATIONS` say otherwise.
+/// How many of each kind there are, how many rotations, and how many seconds apart those of two users are, in an
+/// ordinary run of the tests; `SESSIONS`, `ROTATIONS` and `MIN_AGE` say otherwise. A
+/// client that is slow, on a busy machine, has as long as this from reading the secret to its login.
 const SESSIONS: usize = 4;
 const ROTATIONS: usize = 5;
+const MIN_AGE: usize = 3;
 
 fn number(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -107,9 +109,9 @@ fn by_secret_none_fails_with_a_single_user() {
 
 #[test]
 fn none_fails_at_all_with_alternating_users() {
-    // A client that is slow, on a busy machine, has as long as this from reading the secret to its login.
-    let min_age = Duration::from_secs(3);
-    let ground = Ground::with(|local| local.conf("secretlink.rotation_min_age = '3s'"));
+    let min_age = number("MIN_AGE", MIN_AGE);
+    let ground = Ground::with(|local| local.conf(&format!("secretlink.rotation_min_age = '{min_age}s'")));
+    let min_age = Duration::from_secs(min_age as u64);
     let subject = ground.subject("turns");
     let mut value = subject.at("AWSCURRENT");
     value["masterarn"] = json!(master_of(&ground.remote, (major() >= 16).then_some(&subject.role)));

@@ -3,9 +3,11 @@
 //!
 //! Both run on throw-away servers and clean up, also on Ctrl-C.
 
+mod company;
 mod script;
 mod session;
 
+use company::Company;
 use script::Step;
 use secretlink_e2e::{PostgresBin, Stage};
 use session::Session;
@@ -59,9 +61,11 @@ fn demo(interrupted: &AtomicBool) -> ExitCode {
         .replace("{app_password}", stage.remote.app_password())
         .replace("{remote_port}", &stage.remote.port().to_string());
     let steps = script::parse(&text);
+    let mut company = Company::of(&stage);
     let mut session = Session::start(&stage.local);
     let mut missing = Vec::new();
     for step in &steps {
+        missing.extend(step.actions.iter().filter_map(|action| company.act(*action).err()));
         print_as_typed(step);
         let Some(output) = session.run(&step.statement, interrupted) else {
             if interrupted.load(Ordering::SeqCst) {
@@ -80,7 +84,8 @@ fn demo(interrupted: &AtomicBool) -> ExitCode {
             "Shown: a secret created, read and described; a connection made with it over TLS; remote tables \
              queried and changed; the connection closed; the error for a wrong secret name; a password changed with \
              ALTER USER, its secret with it, and a login with that; a rollback that changed nothing; a role \
-             with a password of its own."
+             with a password of its own; a role of the remote server that got new passwords while another \
+             session logged in all the time; a new password that was not accepted, and taken back; a schedule."
         );
         ExitCode::SUCCESS
     } else {

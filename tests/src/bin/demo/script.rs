@@ -1,5 +1,26 @@
 //! The demo's script: SQL, with what must be seen after each statement.
 
+/// What somebody else does before a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A client begins to log in with the secret, again and again.
+    ClientComes,
+    /// It leaves.
+    ClientLeaves,
+    /// The role expires while the next rotation is under way.
+    RoleExpires,
+    /// It is valid again.
+    RoleIsValid,
+}
+
+/// As the script writes them.
+const ACTIONS: [(&str, Action); 4] = [
+    ("client comes", Action::ClientComes),
+    ("client leaves", Action::ClientLeaves),
+    ("role expires", Action::RoleExpires),
+    ("role is valid", Action::RoleIsValid),
+];
+
 /// One statement of the script.
 #[derive(Debug, Default)]
 pub struct Step {
@@ -7,6 +28,8 @@ pub struct Step {
     pub comments: Vec<String>,
     /// The statement, of one or more lines.
     pub statement: String,
+    /// What happens before it, and is not shown.
+    pub actions: Vec<Action>,
     /// The texts that its output must contain.
     facts: Vec<String>,
 }
@@ -29,7 +52,7 @@ impl Step {
 }
 
 /// Steps are separated by empty lines. In each, lines with `-- ` are comments, lines with `--> ` are
-/// facts, and the rest is the statement.
+/// facts, lines with `--! ` are actions, and the rest is the statement.
 pub fn parse(text: &str) -> Vec<Step> {
     text.split("\n\n").map(parse_step).filter(|step| !step.statement.is_empty()).collect()
 }
@@ -40,6 +63,9 @@ fn parse_step(block: &str) -> Step {
     for line in block.lines() {
         if let Some(fact) = line.strip_prefix("--> ") {
             step.facts.push(fact.to_owned());
+        } else if let Some(action) = line.strip_prefix("--! ") {
+            let known = ACTIONS.into_iter().find(|(name, _)| *name == action);
+            step.actions.push(known.unwrap_or_else(|| panic!("no such action: {action}")).1);
         } else if line.starts_with("--") {
             step.comments.push(line.to_owned());
         } else {
