@@ -17,6 +17,7 @@ mod measure;
 mod memory;
 mod one_row;
 mod report;
+mod rotation;
 mod rows;
 mod secrets_in_sql;
 
@@ -25,6 +26,7 @@ use growth::Memory;
 use measure::Subject;
 use postgres::Client;
 use report::Report;
+use rotation::Rotating;
 use secretlink_e2e::{Cluster, Moto};
 
 /// Enough rounds for a median.
@@ -85,6 +87,10 @@ fn main() {
     measure(connect::first_with_cached_secret(&setting), rounds);
     for memory in [Memory::Resident, Memory::Private] {
         measure(growth::subject(&setting, boto3.as_ref(), memory), FEWEST_ROUNDS);
+    }
+    let rotating = Rotating::start(&moto, &remote);
+    for subject in rotating.subjects() {
+        measure(subject, rounds);
     }
     report.print();
     report.write("target/bench.json");

@@ -9,6 +9,8 @@ pub enum Unit {
     Seconds,
     /// Mebibytes.
     Mebibytes,
+    /// How many.
+    Count,
 }
 
 /// One way of doing something.

@@ -25,6 +25,7 @@ impl Report {
                 Unit::Seconds if figure.abs() < 1e-4 => format!("{:.2} us", figure * 1e6),
                 Unit::Seconds => format!("{:.2} ms", figure * 1e3),
                 Unit::Mebibytes => format!("{figure:.1} MB"),
+                Unit::Count => format!("{figure}"),
             };
             for (name, figures) in &outcome.figures {
                 let (min, max) = figures.range();
@@ -48,6 +49,7 @@ impl Report {
                 let unit = match outcome.unit {
                     Unit::Seconds => "s",
                     Unit::Mebibytes => "MiB",
+                    Unit::Count => "1",
                 };
                 let figures: Vec<Value> = outcome
                     .figures

@@ -144,6 +144,11 @@ impl SecretsRelay {
         self.requests(secret).iter().filter(|request| request.operation == operation).count()
     }
 
+    /// How many requests there were so far, for all secrets.
+    pub fn total(&self) -> usize {
+        lock(&self.shared.requests).len()
+    }
+
     /// Count the requests for `secret` from now on.
     pub fn forget(&self, secret: &str) {
         lock(&self.shared.requests).retain(|request| request.secret != secret);
