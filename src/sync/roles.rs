@@ -13,7 +13,8 @@ use super::target::{self, Owners};
 use super::{changes, settle, turn};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
-use crate::backend::process::{server, transaction, wait};
+use crate::backend::process::wait::{self, WaitEvent};
+use crate::backend::process::{server, transaction};
 use crate::backend::text::{RoleName, to_server};
 use crate::secrets::client;
 use crate::secrets::error::SecretsError;
@@ -254,11 +255,18 @@ impl Before {
     /// What was seen is what `role_sync` shows from now on; the worker makes sure of it, and does what is to be
     /// done. While a transaction changes this very role, it is that transaction which says how the role stands.
     fn seen(self, known: RoleState) -> RoleState {
-        if !changes::touches(self.oid)
-            && !transaction::is_role_locked(self.oid)
-            && states::seen(self.oid, self.generation, &known)
-        {
-            doorbell::SYNC.ring();
+        if changes::touches(self.oid) {
+            return known;
+        }
+        // The worker, which settles a role in a moment, has the lock, too. Others may have it for long.
+        for _ in 0..10 {
+            if !transaction::is_role_locked(self.oid) {
+                if states::seen(self.oid, self.generation, &known) {
+                    doorbell::SYNC.ring();
+                }
+                break;
+            }
+            wait::sleep(20, WaitEvent::SecretsManager);
         }
         known
     }

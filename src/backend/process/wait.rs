@@ -72,7 +72,7 @@ const LOOK_UP: u32 = 256;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Waits so many milliseconds, or until somebody sets the latch. Interrupts act here.
-pub(super) fn sleep(milliseconds: i64, event: WaitEvent) {
+pub fn sleep(milliseconds: i64, event: WaitEvent) {
     // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.
     unsafe {
         pg_sys::WaitLatch(
