@@ -1042,8 +1042,8 @@ AS 'MODULE_PATHNAME', 'list_secrets_wrapper';
 -- secretlink::api::secrets::put_secret_binary
 CREATE  FUNCTION "put_secret_binary"(
 	"secret_id" text, /* Option < Text > */
-	"secret" bytea, /* :: std :: option :: Option < Vec < u8 > > */
-	"version_stages" TEXT[] DEFAULT '{AWSCURRENT}' /* :: std :: option :: Option < Vec < Option < String > > > */
+	"secret" bytea, /* Option < Bytes > */
+	"version_stages" text[] DEFAULT '{AWSCURRENT}' /* Option < TextArray > */
 ) RETURNS text /* Text */
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */
@@ -1069,7 +1069,7 @@ AS 'MODULE_PATHNAME', 'put_secret_field_wrapper';
 CREATE  FUNCTION "put_secret_string"(
 	"secret_id" text, /* Option < Text > */
 	"secret" text, /* Option < Text > */
-	"version_stages" TEXT[] DEFAULT '{AWSCURRENT}' /* :: std :: option :: Option < Vec < Option < String > > > */
+	"version_stages" text[] DEFAULT '{AWSCURRENT}' /* Option < TextArray > */
 ) RETURNS text /* Text */
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */
@@ -1082,7 +1082,7 @@ AS 'MODULE_PATHNAME', 'put_secret_string_wrapper';
 CREATE  FUNCTION "put_secret_value"(
 	"secret_id" text, /* Option < Text > */
 	"secret" json, /* Option < JsonText > */
-	"version_stages" TEXT[] DEFAULT '{AWSCURRENT}' /* :: std :: option :: Option < Vec < Option < String > > > */
+	"version_stages" text[] DEFAULT '{AWSCURRENT}' /* Option < TextArray > */
 ) RETURNS text /* Text */
 VOLATILE PARALLEL UNSAFE
 LANGUAGE c /* Rust */

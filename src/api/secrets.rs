@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::error::ArgumentError;
 use super::{optional, required};
 use crate::backend::process::report::{HiddenStatement, OrRaise};
-use crate::backend::text::{JsonText, Text};
+use crate::backend::text::{Bytes, JsonText, Text, TextArray};
 use crate::error::Error;
 use crate::secrets::error::SecretsError;
 use crate::secrets::{client, read, write};
@@ -154,7 +154,7 @@ fn create_secret(
 fn put_secret_value(
     secret_id: Option<Text>,
     secret: Option<JsonText>,
-    version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
+    version_stages: default!(Option<TextArray>, "'{AWSCURRENT}'"),
 ) -> Text {
     put(secret_id, secret.map(|json| SecretBody::String(Secret::new(json.0))), version_stages)
 }
@@ -164,7 +164,7 @@ fn put_secret_value(
 fn put_secret_string(
     secret_id: Option<Text>,
     secret: Option<Text>,
-    version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
+    version_stages: default!(Option<TextArray>, "'{AWSCURRENT}'"),
 ) -> Text {
     put(secret_id, secret.map(|text| SecretBody::String(Secret::new(text.0))), version_stages)
 }
@@ -173,10 +173,10 @@ fn put_secret_string(
 #[pg_extern(volatile, parallel_unsafe)]
 fn put_secret_binary(
     secret_id: Option<Text>,
-    secret: Option<Vec<u8>>,
-    version_stages: default!(Option<Vec<Option<String>>>, "'{AWSCURRENT}'"),
+    secret: Option<Bytes>,
+    version_stages: default!(Option<TextArray>, "'{AWSCURRENT}'"),
 ) -> Text {
-    put(secret_id, secret.map(|bytes| SecretBody::Binary(Secret::new(bytes))), version_stages)
+    put(secret_id, secret.map(|bytes| SecretBody::Binary(Secret::new(bytes.0))), version_stages)
 }
 
 /// Changes one field of a secret that is a JSON object, keeps all others, and returns the version id.
@@ -192,17 +192,13 @@ fn put_secret_field(secret_id: Option<Text>, field: Option<Text>, value: Option<
     Text(put().or_raise())
 }
 
-fn put(
-    secret_id: Option<Text>,
-    secret: Option<SecretBody>,
-    version_stages: Option<Vec<Option<String>>>,
-) -> Text {
+fn put(secret_id: Option<Text>, secret: Option<SecretBody>, version_stages: Option<TextArray>) -> Text {
     let put = || -> Result<String, Error> {
         let secret_id = required(secret_id, "secret_id")?;
         let body = secret.ok_or(ArgumentError::Null("secret"))?;
         let stages = version_stages.ok_or(ArgumentError::Null("version_stages"))?;
         let stages =
-            stages.into_iter().collect::<Option<Vec<_>>>().ok_or(ArgumentError::Null("version_stages"))?;
+            stages.0.into_iter().collect::<Option<Vec<_>>>().ok_or(ArgumentError::Null("version_stages"))?;
         Ok(write::put(&secret_id, body, stages)?)
     };
     let _hidden = HiddenStatement::begin();

@@ -24,6 +24,17 @@ pub struct JsonText(pub String);
 #[derive(Default)]
 pub struct ServerText(pub Vec<u8>);
 
+/// `bytea`.
+#[derive(Default)]
+pub struct Bytes(pub Vec<u8>);
+
+/// `text[]`, of however many dimensions, as UTF-8. What is beyond the hundredth is left out: nobody takes as many.
+#[derive(Default)]
+pub struct TextArray(pub Vec<Option<String>>);
+
+/// How many texts an array may have.
+const MAX_TEXTS: usize = 100;
+
 /// `name`: that of a role, in the encoding of the database.
 #[derive(Clone, Debug, Default)]
 pub struct RoleName(pub CString);
@@ -113,19 +124,31 @@ fn varlena(bytes: &[u8]) -> pg_sys::Datum {
     unsafe { pg_sys::cstring_to_text_with_len(bytes.as_ptr().cast(), bytes.len() as i32).into() }
 }
 
-/// UTF-8 from the encoding of the database. What cannot be converted raises ERROR there.
+/// UTF-8 from the encoding of the database. What cannot be converted raises ERROR there, and so does what there is
+/// no room for: it may be several times as long.
 fn from_server(bytes: Vec<u8>) -> String {
     // SAFETY: bytes of the given length; the result is the same pointer if there is nothing to
     // convert, else a palloc'd C string.
     let converted = unsafe {
         let source = bytes.as_ptr().cast::<c_char>();
         let result = pg_sys::pg_server_to_any(source, bytes.len() as i32, pg_sys::pg_enc::PG_UTF8 as i32);
-        (!std::ptr::eq(result, source)).then(|| std::ffi::CStr::from_ptr(result).to_bytes().to_vec())
+        (!std::ptr::eq(result, source)).then(|| {
+            let converted = copied(CStr::from_ptr(result).to_bytes());
+            pg_sys::pfree(result.cast());
+            make_room(converted.len());
+            converted
+        })
     };
     let bytes = converted.unwrap_or(bytes);
     // In a SQL_ASCII database nothing is checked or converted: then, and only then, it may not be UTF-8.
-    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    String::from_utf8(bytes).unwrap_or_else(|e| {
+        make_room(REPLACED * e.as_bytes().len());
+        String::from_utf8_lossy(e.as_bytes()).into_owned()
+    })
 }
+
+/// How many bytes stand for one that is not UTF-8.
+const REPLACED: usize = char::REPLACEMENT_CHARACTER.len_utf8();
 
 /// A password as clients send it: in UTF-8. What cannot be converted raises ERROR.
 pub fn password_from_server(password: &[u8]) -> Secret {
@@ -246,6 +269,33 @@ impl FromDatum for ServerText {
     }
 }
 
+impl FromDatum for Bytes {
+    // SAFETY: the trait's contract: the datum is of the type this one stands for.
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _: pg_sys::Oid) -> Option<Bytes> {
+        // SAFETY: the caller promises a `bytea` datum.
+        (!is_null).then(|| Bytes(unsafe { varlena_bytes(datum) }))
+    }
+}
+
+impl FromDatum for TextArray {
+    // SAFETY: the trait's contract: the datum is of the type this one stands for.
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<TextArray> {
+        // SAFETY: the caller promises a `text[]`; `text` is a varlena aligned as int.
+        (!is_null).then(|| unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+            let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
+            let (text, align) = (pg_sys::TEXTOID, pg_sys::TYPALIGN_INT as c_char);
+            pg_sys::deconstruct_array(array, text, -1, false, align, &mut values, &mut nulls, &mut count);
+            let value = |i| (!*nulls.add(i)).then(|| from_server(varlena_bytes(*values.add(i))));
+            TextArray((0..(count as usize).min(MAX_TEXTS)).map(value).collect())
+        })
+    }
+}
+
 impl FromDatum for RoleName {
     // SAFETY: the trait's contract: the datum is of the type this one stands for.
     unsafe fn from_polymorphic_datum(
@@ -344,6 +394,8 @@ argument!(Text, "text");
 argument!(JsonText, "json");
 argument!(ServerText, "text");
 argument!(RoleName, "name");
+argument!(Bytes, "bytea");
+argument!(TextArray, "text[]");
 result!(Text);
 result!(JsonText);
 result!(ServerText);

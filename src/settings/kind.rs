@@ -138,6 +138,9 @@ pub(super) trait Rule {
     fn check(text: &str) -> Result<(), String>;
 }
 
+/// The longest text that is looked at, in bytes: far longer than any that makes sense.
+const LONGEST: usize = 64 * 1024;
+
 /// A check hook of guc.c. An empty text is none.
 ///
 /// # Safety
@@ -152,6 +155,10 @@ unsafe extern "C-unwind" fn check<R: Rule>(
         pgrx_extern_c_guard(|| {
             if (*value).is_null() {
                 return true;
+            }
+            if CStr::from_ptr(*value).count_bytes() > LONGEST {
+                set_check_detail(&format!("It is longer than {LONGEST} bytes."));
+                return false;
             }
             let text = CStr::from_ptr(*value).to_string_lossy();
             match if text.is_empty() { Ok(()) } else { R::check(&text) } {
