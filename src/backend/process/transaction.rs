@@ -310,6 +310,13 @@ fn tag(object: u32, kind: u16) -> pg_sys::LOCKTAG {
     }
 }
 
+/// The lock on a secret that is rotated, by the method of user locks. A session's lock by the method of all others is
+/// given back when a transaction fails, but not when the process ends outside of one (xact.c; postinit.c,
+/// `ShutdownPostgres`).
+fn rotation_tag(arn: &str) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG { locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8, ..tag(hash(arn), 4) }
+}
+
 /// Takes such a lock until the end of the transaction.
 fn lock(object: u32, kind: u16, wait: bool) -> bool {
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
@@ -367,7 +374,7 @@ pub fn has_written() -> bool {
 pub fn lock_rotation(arn: &str) -> bool {
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: a well-formed tag; the lock belongs to the session.
-    let result = unsafe { pg_sys::LockAcquire(&tag(hash(arn), 4), mode, true, true) };
+    let result = unsafe { pg_sys::LockAcquire(&rotation_tag(arn), mode, true, true) };
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
@@ -375,5 +382,5 @@ pub fn lock_rotation(arn: &str) -> bool {
 pub fn unlock_rotation(arn: &str) {
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: a well-formed tag. Of a lock that is not held, a WARNING tells.
-    unsafe { pg_sys::LockRelease(&tag(hash(arn), 4), mode, true) };
+    unsafe { pg_sys::LockRelease(&rotation_tag(arn), mode, true) };
 }
