@@ -21,7 +21,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// # Errors
 /// Only if the I/O thread cannot be had.
-pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
+pub(crate) fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
     let mut checks = of_server();
     match settings::aws::current() {
         Ok(settings) => {
@@ -39,7 +39,7 @@ pub fn check(secret_id: Option<String>) -> Result<Vec<Check>, Error> {
 ///
 /// # Errors
 /// If the options make no sense, or the I/O thread cannot be had.
-pub fn check_iam_login(options: Options, region: Option<String>) -> Result<Vec<Check>, Error> {
+pub(crate) fn check_iam_login(options: Options, region: Option<String>) -> Result<Vec<Check>, Error> {
     let mut checks = of_server();
     match settings::aws::current() {
         Ok(_) => checks.extend(login_check::check_iam_login(options, region)?),

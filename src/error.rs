@@ -16,7 +16,7 @@ use crate::sync::error::SyncError;
 
 /// An error of a SQL function. Each room has an enum of its own, and `Error` only wraps them.
 #[derive(Debug, Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// An argument that makes no sense.
     #[error(transparent)]
     Argument(#[from] ArgumentError),

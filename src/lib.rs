@@ -4,6 +4,8 @@
 //! `crates/` everything that runs on the I/O thread and knows no Postgres. See
 //! `docs/architecture.md`.
 
+#![warn(unreachable_pub)]
+
 mod api;
 mod backend;
 mod check;
@@ -40,7 +42,7 @@ extension_sql_file!("../sql/finalize.sql", name = "finalize", finalize);
 /// do not survive `fork`.
 #[allow(non_snake_case)]
 #[pg_guard]
-pub extern "C-unwind" fn _PG_init() {
+pub(crate) extern "C-unwind" fn _PG_init() {
     // Where there is no room, each process tries again before it begins anything.
     let _ = memory::grow_stack();
     panics::init();
@@ -71,13 +73,13 @@ mod in_backend_tests;
 
 /// What `cargo pgrx test` asks for.
 #[cfg(test)]
-pub mod pg_test {
+pub(crate) mod pg_test {
     /// Called once before the tests.
-    pub fn setup(_options: Vec<&str>) {}
+    pub(crate) fn setup(_options: Vec<&str>) {}
 
     /// Lines for the test server's postgresql.conf.
     #[must_use]
-    pub fn postgresql_conf_options() -> Vec<&'static str> {
+    pub(crate) fn postgresql_conf_options() -> Vec<&'static str> {
         vec![]
     }
 }

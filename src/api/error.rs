@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// What is wrong with an argument.
 #[derive(Debug, Error)]
-pub enum ArgumentError {
+pub(crate) enum ArgumentError {
     /// NULL where something must be given.
     #[error("argument \"{0}\" must not be null")]
     Null(&'static str),

@@ -5,7 +5,7 @@ mod cache;
 mod check;
 mod connections;
 mod dblink;
-pub mod error;
+pub(crate) mod error;
 mod foreign_data_wrapper;
 mod iam;
 mod installation;

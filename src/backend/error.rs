@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// An error of `backend`. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]
-pub enum BackendError {
+pub(crate) enum BackendError {
     /// The I/O thread could not be started.
     #[error("could not start the I/O thread: {0}")]
     IoThreadStart(#[source] std::io::Error),

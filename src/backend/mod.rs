@@ -1,7 +1,7 @@
 //! Everything that touches Postgres's process: the only rooms where most `unsafe` is needed.
 
-pub mod catalog;
-pub mod error;
-pub mod process;
-pub mod result;
-pub mod text;
+pub(crate) mod catalog;
+pub(crate) mod error;
+pub(crate) mod process;
+pub(crate) mod result;
+pub(crate) mod text;

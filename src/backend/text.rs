@@ -13,41 +13,41 @@ use std::ffi::{CStr, CString, c_char};
 
 /// `text`, as UTF-8.
 #[derive(Default)]
-pub struct Text(pub String);
+pub(crate) struct Text(pub String);
 
 /// `json` given or returned as text, as UTF-8. Postgres checks what is given; what is returned must
 /// be JSON.
 #[derive(Default)]
-pub struct JsonText(pub String);
+pub(crate) struct JsonText(pub String);
 
 /// `text` in the encoding of the database, for what goes to a remote session of that encoding.
 #[derive(Default)]
-pub struct ServerText(pub Vec<u8>);
+pub(crate) struct ServerText(pub Vec<u8>);
 
 /// `bytea`.
 #[derive(Default)]
-pub struct Bytes(pub Vec<u8>);
+pub(crate) struct Bytes(pub Vec<u8>);
 
 /// `text[]`, of however many dimensions, as UTF-8. What is beyond the hundredth is left out: nobody takes as many.
 #[derive(Default)]
-pub struct TextArray(pub Vec<Option<String>>);
+pub(crate) struct TextArray(pub Vec<Option<String>>);
 
 /// How many texts an array may have.
 const MAX_TEXTS: usize = 100;
 
 /// `name`: that of a role, in the encoding of the database.
 #[derive(Clone, Debug, Default)]
-pub struct RoleName(pub CString);
+pub(crate) struct RoleName(pub CString);
 
 impl ServerText {
     /// The text as UTF-8.
-    pub fn to_utf8(&self) -> String {
+    pub(crate) fn to_utf8(&self) -> String {
         from_server(self.0.clone())
     }
 
     /// The text as an identifier, cut to the length of one at a character's border; with a NOTICE about
     /// that if `warn`.
-    pub fn into_identifier(self, warn: bool) -> CString {
+    pub(crate) fn into_identifier(self, warn: bool) -> CString {
         let mut buffer = self.0;
         buffer.push(0);
         // SAFETY: a C string of the given length (a text holds no NUL byte), cut in place.
@@ -60,7 +60,7 @@ impl ServerText {
 
 impl RoleName {
     /// The name as UTF-8.
-    pub fn display(&self) -> String {
+    pub(crate) fn display(&self) -> String {
         from_catalog(&self.0)
     }
 }
@@ -74,7 +74,7 @@ const SHORT: usize = 256 * 1024;
 
 /// Raises ERROR (53200) unless there is room for what is done with an argument of so many bytes. What is made of
 /// arguments is Rust's, whose allocations end the process where they fail.
-pub fn make_room(bytes: usize) {
+pub(crate) fn make_room(bytes: usize) {
     let room = memory::prepare().and_then(|()| match bytes {
         0..=SHORT => Ok(()),
         _ => memory::look_for(COPIES * bytes),
@@ -83,12 +83,12 @@ pub fn make_room(bytes: usize) {
 }
 
 /// A copy of text of any length, or ERROR (53200) where there is no memory for it.
-pub fn copied(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn copied(bytes: &[u8]) -> Vec<u8> {
     memory::copy(bytes).unwrap_or_else(|none| raise(none))
 }
 
 /// As [`copied`], of a C string.
-pub fn copied_c_string(string: &CStr) -> CString {
+pub(crate) fn copied_c_string(string: &CStr) -> CString {
     CString::from_vec_with_nul(copied(string.to_bytes_with_nul())).unwrap_or_default()
 }
 
@@ -151,7 +151,7 @@ fn from_server(bytes: Vec<u8>) -> String {
 const REPLACED: usize = char::REPLACEMENT_CHARACTER.len_utf8();
 
 /// A password as clients send it: in UTF-8. What cannot be converted raises ERROR.
-pub fn password_from_server(password: &[u8]) -> Secret {
+pub(crate) fn password_from_server(password: &[u8]) -> Secret {
     // ASCII is the same in every encoding, and what is not converted is not copied to memory of core's.
     if password.is_ascii() {
         return Secret::new(password);
@@ -160,7 +160,7 @@ pub fn password_from_server(password: &[u8]) -> Secret {
 }
 
 /// A name out of a shared catalog, as UTF-8. Without a database there is no encoding to convert from.
-pub fn from_catalog(name: &CStr) -> String {
+pub(crate) fn from_catalog(name: &CStr) -> String {
     // SAFETY: reads a global.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
     if encoding == pg_sys::pg_enc::PG_UTF8 as i32 || encoding == pg_sys::pg_enc::PG_SQL_ASCII as i32 {
@@ -181,7 +181,7 @@ fn bytes_to_server(text: &str) -> Vec<u8> {
 }
 
 /// For a report: never raises. Text that the database's encoding does not have is shown with `?`.
-pub fn to_server(text: &str) -> CString {
+pub(crate) fn to_server(text: &str) -> CString {
     // SAFETY: reads a global.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
     let utf8 = pg_sys::pg_enc::PG_UTF8 as i32;
@@ -218,12 +218,12 @@ pub fn to_server(text: &str) -> CString {
 }
 
 /// For a report where nothing may fail and no catalog may be read: other characters become `?`.
-pub fn to_ascii(text: &str) -> CString {
+pub(crate) fn to_ascii(text: &str) -> CString {
     c_string(&text.chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' }).collect::<Vec<_>>())
 }
 
 /// For a report: bytes that claim to be in the database's encoding, reduced to ASCII if they are not.
-pub fn verified(bytes: &[u8]) -> CString {
+pub(crate) fn verified(bytes: &[u8]) -> CString {
     // SAFETY: bytes of the given length; `true` means no ERROR.
     let valid = unsafe { pg_sys::pg_verifymbstr(bytes.as_ptr().cast(), bytes.len() as i32, true) };
     if valid { c_string(bytes) } else { c_string(&ascii(bytes)) }

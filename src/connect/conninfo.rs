@@ -8,7 +8,7 @@ use crate::secrets::cache::Sealed;
 
 /// Who gave the options, and so decides what is not left to a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GivenBy {
+pub(crate) enum GivenBy {
     /// A connection string.
     ConnectionString,
     /// The arguments of `connect_with_secret`, whose caller may decide everything.
@@ -31,7 +31,7 @@ impl GivenBy {
 
     /// What is wrong with options is reported as contrib dblink reports it of a connection string, but for
     /// arguments.
-    pub fn refuse(self, error: ConnInfoError) -> ConnectionError {
+    pub(crate) fn refuse(self, error: ConnInfoError) -> ConnectionError {
         match self {
             GivenBy::Arguments => ConnectionError::Options(error),
             GivenBy::ConnectionString | GivenBy::Server => ConnectionError::ConnectionString(error),
@@ -40,7 +40,7 @@ impl GivenBy {
 }
 
 /// A version of a secret that a login may be made with, for what the options leave open.
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The secret, as it was named.
     pub id: String,
     /// The version.
@@ -56,7 +56,7 @@ impl Candidate {
     ///
     /// # Errors
     /// If the secret leaves open what must be known, or something of it all makes no sense.
-    pub fn into_conninfo(
+    pub(crate) fn into_conninfo(
         self,
         options: Options,
         given_by: GivenBy,
@@ -67,7 +67,7 @@ impl Candidate {
 }
 
 /// Where and as whom to connect.
-pub enum Prepared {
+pub(crate) enum Prepared {
     /// All of it is known.
     Complete {
         /// All of it.

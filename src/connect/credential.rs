@@ -4,7 +4,7 @@ use secretlink_aws::Identity;
 
 /// What proves to a remote server who logs in.
 #[derive(Clone, Debug)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// What the options give themselves: a password, a certificate, or nothing.
     Given,
     /// What a secret says, for all that the options leave open.
@@ -22,7 +22,7 @@ pub enum Credential {
 
 /// How an IAM token is made.
 #[derive(Clone, Debug, Default)]
-pub struct IamToken {
+pub(crate) struct IamToken {
     /// The name that AWS gave the database, if the host is another name of it; and its port, if that is
     /// another one.
     pub iam_host: Option<String>,

@@ -15,7 +15,7 @@ use crate::connect::recipe::{Made, Recipe, Way};
 use crate::session::name::is_like_connection_string;
 
 /// Where to connect, and as whom.
-pub struct Destination {
+pub(crate) struct Destination {
     options: Options,
     given_by: GivenBy,
     credential: Credential,
@@ -29,7 +29,7 @@ impl Destination {
     ///
     /// # Errors
     /// If that is broken, or the connection string makes no sense; and what can be wrong with a server.
-    pub fn read(connstr: ServerText) -> Result<Destination, ConnectionError> {
+    pub(crate) fn read(connstr: ServerText) -> Result<Destination, ConnectionError> {
         let text = connstr.to_utf8();
         if let Some(said) = foreign_server::find(connstr)? {
             return Destination::of_server(said);
@@ -51,13 +51,13 @@ impl Destination {
     ///
     /// # Errors
     /// As [`Destination::read`].
-    pub fn of_server(said: ServerLogin) -> Result<Destination, ConnectionError> {
+    pub(crate) fn of_server(said: ServerLogin) -> Result<Destination, ConnectionError> {
         let ServerLogin { options, credential, by } = said;
         Destination { options, given_by: GivenBy::Server, credential, way: Some(Way::Server(by)) }.checked()
     }
 
     /// Where a secret leads, with what the caller of `connect_with_secret` gives besides.
-    pub fn with_secret(id: String, options: Options) -> Destination {
+    pub(crate) fn with_secret(id: String, options: Options) -> Destination {
         // A password is not kept.
         let keep = !options.has_secrets();
         let way = keep.then(|| Way::Secret { id: id.clone(), options: options.clone() });
@@ -66,7 +66,7 @@ impl Destination {
     }
 
     /// Where the options lead, to log in there with an IAM token: what the caller of `connect_with_iam` gives.
-    pub fn with_iam(options: Options, region: Option<String>) -> Destination {
+    pub(crate) fn with_iam(options: Options, region: Option<String>) -> Destination {
         // The passphrase of a key is not kept.
         let keep = !options.has_secrets();
         let way = keep.then(|| Way::Iam { options: options.clone(), region: region.clone() });
@@ -78,7 +78,7 @@ impl Destination {
     ///
     /// # Errors
     /// As [`Destination::read`].
-    pub fn again(way: &Way) -> Result<Destination, ConnectionError> {
+    pub(crate) fn again(way: &Way) -> Result<Destination, ConnectionError> {
         match way {
             Way::Secret { id, options } => Ok(Destination::with_secret(id.clone(), options.clone())),
             Way::Iam { options, region } => Ok(Destination::with_iam(options.clone(), region.clone())),
@@ -98,7 +98,7 @@ impl Destination {
     ///
     /// # Errors
     /// If the secret cannot be read, or no connection be made.
-    pub fn connect(self) -> Result<Made, ConnectionError> {
+    pub(crate) fn connect(self) -> Result<Made, ConnectionError> {
         let (session, secret) = login::log_in(self.options, self.given_by, self.credential)?;
         Ok(Made { session, recipe: Recipe { way: self.way, secret } })
     }

@@ -12,7 +12,7 @@ use crate::session::error::SessionError;
 
 /// An error of `connect`. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]
-pub enum ConnectionError {
+pub(crate) enum ConnectionError {
     /// An error of the session that was made.
     #[error(transparent)]
     Session(#[from] SessionError),
@@ -123,7 +123,7 @@ pub enum ConnectionError {
 
 impl ConnectionError {
     /// Whether it is a secret that is wrong, so that another version of it may be right.
-    pub fn is_unusable_secret(&self) -> bool {
+    pub(crate) fn is_unusable_secret(&self) -> bool {
         match self {
             ConnectionError::FieldMissing { .. } => true,
             ConnectionError::Secrets(SecretsError::Aws(error)) => error.is_unusable(),

@@ -41,7 +41,7 @@ const ANY_LIBPQ: u16 = u16::MAX;
 const THIS_LIBPQ: u16 = pgrx::pg_sys::PG_MAJORVERSION_NUM as u16;
 
 /// What a foreign server and a user mapping say.
-pub struct ServerLogin {
+pub(crate) struct ServerLogin {
     /// The connection keywords.
     pub options: Options,
     /// What to log in with. Only servers of our own wrapper have a secret.
@@ -51,7 +51,7 @@ pub struct ServerLogin {
 }
 
 /// A server as one role uses it.
-pub struct ServerUse {
+pub(crate) struct ServerUse {
     id: pgrx::pg_sys::Oid,
     user: pgrx::pg_sys::Oid,
     name: String,
@@ -75,14 +75,14 @@ struct Definition {
 /// # Errors
 /// If a stored value is one that no connection keyword can have, or the mapping has a secret that is
 /// not for this server.
-pub fn find(name: ServerText) -> Result<Option<ServerLogin>, ConnectionError> {
+pub(crate) fn find(name: ServerText) -> Result<Option<ServerLogin>, ConnectionError> {
     let read_at = changes::count();
     ForeignServer::find(name).map(|server| read(&server, user::current(), read_at)).transpose()
 }
 
 impl ServerUse {
     /// The server's name when this was read.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -90,7 +90,7 @@ impl ServerUse {
     ///
     /// # Errors
     /// If the server is gone, and as [`find`].
-    pub fn ask_again(&self) -> Result<ServerLogin, ConnectionError> {
+    pub(crate) fn ask_again(&self) -> Result<ServerLogin, ConnectionError> {
         let read_at = changes::count();
         let server =
             ForeignServer::by_id(self.id).ok_or_else(|| ConnectionError::ServerGone(self.name.clone()))?;
@@ -99,7 +99,7 @@ impl ServerUse {
 
     /// Whether there is reason to ask again. Servers of other wrappers do not act on connections that
     /// are open: so it is with contrib dblink.
-    pub fn may_have_changed(&self) -> bool {
+    pub(crate) fn may_have_changed(&self) -> bool {
         self.is_ours && self.read_at.get() != changes::count()
     }
 
@@ -107,7 +107,7 @@ impl ServerUse {
     ///
     /// # Errors
     /// As [`ServerUse::ask_again`].
-    pub fn ask_if_changed(&self) -> Result<Option<ServerLogin>, ConnectionError> {
+    pub(crate) fn ask_if_changed(&self) -> Result<Option<ServerLogin>, ConnectionError> {
         let said = self.ask_again()?;
         if said.by.definition != self.definition {
             return Ok(Some(said));
@@ -220,7 +220,10 @@ fn check_pass_through(option: &ForeignOption) -> Result<(), ConnectionError> {
 ///
 /// # Errors
 /// On the first that is not allowed.
-pub fn validate_for_dblink(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), ConnectionError> {
+pub(crate) fn validate_for_dblink(
+    options: &[ForeignOption],
+    of: Option<OptionOf>,
+) -> Result<(), ConnectionError> {
     let valid: Vec<_> = of.into_iter().flat_map(|of| foreign_options(of, THIS_LIBPQ)).collect();
     for option in options {
         let name = option.name.as_str();
@@ -246,7 +249,7 @@ pub fn validate_for_dblink(options: &[ForeignOption], of: Option<OptionOf>) -> R
 /// # Errors
 /// On an option that is not allowed, a value that makes no sense, and an option for superusers that
 /// somebody else sets, or keeps while he changes others.
-pub fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), ConnectionError> {
+pub(crate) fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Result<(), ConnectionError> {
     let valid = valid_options(of);
     let mut keywords = Options::default();
     for option in options {

@@ -18,7 +18,7 @@ use crate::settings;
 
 /// What is known of a database that somebody logs in to with a token.
 #[derive(Clone, Debug)]
-pub struct TokenHost {
+pub(crate) struct TokenHost {
     /// The name that AWS gave it, or whatever other name is to be signed.
     pub name: String,
     /// The region in the signature.
@@ -32,7 +32,7 @@ impl TokenHost {
     ///
     /// # Errors
     /// As [`TokenHost::new`].
-    pub fn of_connection(host: &Host, token: &IamToken) -> Result<(TokenHost, u16), SecretsError> {
+    pub(crate) fn of_connection(host: &Host, token: &IamToken) -> Result<(TokenHost, u16), SecretsError> {
         let with_region = |name: &str| TokenHost::new(name, token.region.as_deref(), &token.identity);
         if let Some(own) = &token.iam_host {
             let (name, port) = split_port(own).unwrap_or((own, host.port));
@@ -52,7 +52,11 @@ impl TokenHost {
     ///
     /// # Errors
     /// If `region` cannot be one, a setting was refused, or nothing names a region.
-    pub fn new(host: &str, region: Option<&str>, identity: &Identity) -> Result<TokenHost, SecretsError> {
+    pub(crate) fn new(
+        host: &str,
+        region: Option<&str>,
+        identity: &Identity,
+    ) -> Result<TokenHost, SecretsError> {
         region.map_or(Ok(()), check_token_region).map_err(AwsError::from)?;
         // As a resolver takes it, a name may end in a dot. AWS's own do not.
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -71,7 +75,7 @@ impl TokenHost {
     ///
     /// # Errors
     /// If host or user cannot be in a token, or a setting was refused.
-    pub fn token_for(
+    pub(crate) fn token_for(
         &self,
         user: &str,
         port: u16,
@@ -101,7 +105,7 @@ fn split_port(text: &str) -> Option<(&str, u16)> {
 ///
 /// # Errors
 /// If it can be no host.
-pub fn check_iam_host(text: &str) -> Result<(), SecretsError> {
+pub(crate) fn check_iam_host(text: &str) -> Result<(), SecretsError> {
     let (host, port) = split_port(text).unwrap_or((text, 1));
     TokenSubject::new(host, port, "u").map_err(AwsError::from)?;
     Ok(())

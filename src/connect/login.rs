@@ -27,7 +27,7 @@ use crate::stats::{self, Counter};
 /// # Errors
 /// If the secret cannot be read, or no connection be made. If several candidates were tried, the error is
 /// that of the first.
-pub fn log_in(
+pub(crate) fn log_in(
     options: Options,
     given_by: GivenBy,
     credential: Credential,

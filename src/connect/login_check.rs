@@ -32,7 +32,10 @@ const AUTHENTICATION: &str = "authentication";
 ///
 /// # Errors
 /// If the options make no sense or leave out host or user, or the I/O thread cannot be had.
-pub fn check_iam_login(options: Options, region: Option<String>) -> Result<Vec<Check>, ConnectionError> {
+pub(crate) fn check_iam_login(
+    options: Options,
+    region: Option<String>,
+) -> Result<Vec<Check>, ConnectionError> {
     let service = options.get("service").map(str::to_owned);
     let mut info = resolve(options, GivenBy::Arguments)
         .map_err(|error| discreet_options(error, GivenBy::Arguments, service.as_deref()))?;

@@ -1,13 +1,13 @@
 //! From what was asked for to an open session.
 
-pub mod conninfo;
-pub mod credential;
-pub mod destination;
-pub mod error;
-pub mod foreign_server;
-pub mod iam;
-pub mod login;
-pub mod login_check;
-pub mod recipe;
+pub(crate) mod conninfo;
+pub(crate) mod credential;
+pub(crate) mod destination;
+pub(crate) mod error;
+pub(crate) mod foreign_server;
+pub(crate) mod iam;
+pub(crate) mod login;
+pub(crate) mod login_check;
+pub(crate) mod recipe;
 mod secret_candidates;
 mod token_candidates;

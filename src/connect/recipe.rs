@@ -7,7 +7,7 @@ use crate::secrets::watch::UsedSecret;
 use crate::session::Session;
 
 /// A new session, and how it was made.
-pub struct Made {
+pub(crate) struct Made {
     /// The session.
     pub session: Session,
     /// How it was made.
@@ -15,7 +15,7 @@ pub struct Made {
 }
 
 /// How a session was made. Never what a secret said: that is read again each time.
-pub struct Recipe {
+pub(crate) struct Recipe {
     /// What to go by if it is lost. A connection string is not kept.
     pub way: Option<Way>,
     /// The secret that it logged in with.
@@ -23,7 +23,7 @@ pub struct Recipe {
 }
 
 /// What to go by to make a session.
-pub enum Way {
+pub(crate) enum Way {
     /// `connect_with_secret`: a secret, and what else was given.
     Secret {
         /// The secret, as it was named.
@@ -44,12 +44,12 @@ pub enum Way {
 
 impl Recipe {
     /// The name of the secret that the session logged in with, if any.
-    pub fn secret_id(&self) -> Option<&str> {
+    pub(crate) fn secret_id(&self) -> Option<&str> {
         self.secret.as_ref().map(UsedSecret::id)
     }
 
     /// The secret that the session logged in with, if that has another version now.
-    pub fn new_secret(&self) -> Option<&UsedSecret> {
+    pub(crate) fn new_secret(&self) -> Option<&UsedSecret> {
         self.secret.as_ref().filter(|secret| secret.has_changed())
     }
 }

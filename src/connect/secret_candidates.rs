@@ -15,7 +15,7 @@ use crate::secrets::cache::{self, Moment, Sealed, SecretRequest, Wanted};
 use crate::secrets::watch::UsedSecret;
 
 /// Yields the current version of a secret, then one that is newer, then those that are staged.
-pub struct SecretCandidates {
+pub(crate) struct SecretCandidates {
     id: String,
     current: SecretRequest,
     /// The version that turned out to be the current one.
@@ -68,7 +68,7 @@ impl SecretCandidates {
     ///
     /// # Errors
     /// If the secret cannot be read.
-    pub fn begin(
+    pub(crate) fn begin(
         id: String,
         identity: &Identity,
         given_credentials: bool,
@@ -95,7 +95,7 @@ impl SecretCandidates {
     ///
     /// # Errors
     /// If there is none: the error of the first, or one that has nothing to do with passwords.
-    pub fn after(&mut self, error: ConnectionError) -> Result<Candidate, ConnectionError> {
+    pub(crate) fn after(&mut self, error: ConnectionError) -> Result<Candidate, ConnectionError> {
         let (is_refused, is_unusable) = (self.is_refused(&error), error.is_unusable_secret());
         match std::mem::replace(&mut self.step, Step::Renewed) {
             Step::Current { cached_before: true } if is_unusable => {
@@ -129,12 +129,12 @@ impl SecretCandidates {
     }
 
     /// Whether the first candidate was refused.
-    pub fn are_others(&self) -> bool {
+    pub(crate) fn are_others(&self) -> bool {
         matches!(self.step, Step::Others(_))
     }
 
     /// The secret as it was used.
-    pub fn used(self) -> UsedSecret {
+    pub(crate) fn used(self) -> UsedSecret {
         UsedSecret::new(&self.id, self.current, self.current_version, self.generation)
     }
 

@@ -22,7 +22,7 @@ pub(super) const UNTRUSTED: &str = "A token is sent only to a server that proves
 pub(super) const WITHOUT_TLS: &str = "A token is sent inside TLS only. Turn on ssl at the server.";
 
 /// Yields the tokens that are kept, and new ones if those are refused.
-pub struct TokenCandidates {
+pub(crate) struct TokenCandidates {
     /// All but the passwords.
     info: ConnInfo,
     /// The token of each host.
@@ -34,7 +34,7 @@ pub struct TokenCandidates {
 }
 
 /// Where to connect, and with which tokens.
-pub struct TokenCandidate {
+pub(crate) struct TokenCandidate {
     info: ConnInfo,
     tokens: Vec<Sealed>,
 }
@@ -45,7 +45,7 @@ impl TokenCandidate {
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn into_conninfo(mut self) -> Result<Prepared, ConnectionError> {
+    pub(crate) fn into_conninfo(mut self) -> Result<Prepared, ConnectionError> {
         for (host, token) in self.info.hosts.iter_mut().zip(self.tokens) {
             host.password = Some(token.open_token()?);
         }
@@ -59,7 +59,7 @@ impl TokenCandidates {
     /// # Errors
     /// If the options leave open what must be known, a token cannot be signed, or the connection would not be
     /// encrypted.
-    pub fn begin(
+    pub(crate) fn begin(
         options: Options,
         given_by: GivenBy,
         token: &IamToken,
@@ -81,7 +81,7 @@ impl TokenCandidates {
     ///
     /// # Errors
     /// If there is none: why the last one failed.
-    pub fn after(&mut self, error: ConnectionError) -> Result<TokenCandidate, ConnectionError> {
+    pub(crate) fn after(&mut self, error: ConnectionError) -> Result<TokenCandidate, ConnectionError> {
         let is_refused =
             matches!(&error, ConnectionError::Remote(error) if error.is_authentication_failure());
         if is_refused && std::mem::take(&mut self.kept_from_before) {

@@ -15,7 +15,7 @@ use crate::session::error::SessionError;
 use crate::session::name::ConnectionName;
 
 /// A session, and how it was made.
-pub struct Entry {
+pub(crate) struct Entry {
     /// The session.
     pub session: Session,
     /// How to make it again.
@@ -36,7 +36,7 @@ fn with<T>(f: impl FnOnce(&mut Entries) -> T) -> T {
 }
 
 /// The connection that a function works on.
-pub struct Target {
+pub(crate) struct Target {
     entry: Rc<Entry>,
     /// How it is called.
     pub name: ConnectionName,
@@ -44,13 +44,13 @@ pub struct Target {
 
 impl Target {
     /// The session.
-    pub fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &Session {
         &self.entry.session
     }
 }
 
 /// The connection of this name, if there is one.
-pub fn find(name: &ConnectionName) -> Option<Target> {
+pub(crate) fn find(name: &ConnectionName) -> Option<Target> {
     let entry = with(|entries| entries.get(name).cloned())?;
     Some(Target { entry, name: name.clone() })
 }
@@ -59,12 +59,12 @@ pub fn find(name: &ConnectionName) -> Option<Target> {
 ///
 /// # Errors
 /// If there is none (08003).
-pub fn get(name: &ConnectionName) -> Result<Target, SessionError> {
+pub(crate) fn get(name: &ConnectionName) -> Result<Target, SessionError> {
     find(name).ok_or_else(|| name.not_available())
 }
 
 /// A connection that is kept by nobody and ends with the statement it was opened for.
-pub fn transient(made: Made) -> Target {
+pub(crate) fn transient(made: Made) -> Target {
     Target { entry: Rc::new(Entry::from(made)), name: ConnectionName::Unnamed }
 }
 
@@ -72,7 +72,7 @@ pub fn transient(made: Made) -> Target {
 ///
 /// # Errors
 /// If the one replaced could not be closed.
-pub fn keep(name: ConnectionName, made: Made) -> Result<Target, SessionError> {
+pub(crate) fn keep(name: ConnectionName, made: Made) -> Result<Target, SessionError> {
     let entry = Rc::new(Entry::from(made));
     let replaced = with(|entries| entries.insert(name.clone(), entry.clone()));
     replaced.map_or(Ok(()), close)?;
@@ -86,12 +86,12 @@ impl From<Made> for Entry {
 }
 
 /// Whether there is a connection of this name.
-pub fn exists(name: &ConnectionName) -> bool {
+pub(crate) fn exists(name: &ConnectionName) -> bool {
     with(|entries| entries.contains_key(name))
 }
 
 /// Whether there is a connection of this name that is of any more use.
-pub fn is_alive(name: &ConnectionName) -> bool {
+pub(crate) fn is_alive(name: &ConnectionName) -> bool {
     with(|entries| entries.get(name).is_some_and(|entry| entry.session.status().loss().is_none()))
 }
 
@@ -99,7 +99,7 @@ pub fn is_alive(name: &ConnectionName) -> bool {
 ///
 /// # Errors
 /// If there is none (08003).
-pub fn disconnect(name: &ConnectionName) -> Result<(), SessionError> {
+pub(crate) fn disconnect(name: &ConnectionName) -> Result<(), SessionError> {
     with(|entries| entries.remove(name)).ok_or_else(|| name.not_available()).and_then(close)
 }
 
@@ -110,11 +110,11 @@ fn close(entry: Rc<Entry>) -> Result<(), SessionError> {
 }
 
 /// All connections, first the one without a name.
-pub fn all() -> Vec<(ConnectionName, Rc<Entry>)> {
+pub(crate) fn all() -> Vec<(ConnectionName, Rc<Entry>)> {
     with(|entries| entries.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect())
 }
 
 /// The names of the named connections, in order.
-pub fn names() -> Vec<ConnectionName> {
+pub(crate) fn names() -> Vec<ConnectionName> {
     with(|entries| entries.keys().filter(|name| **name != ConnectionName::Unnamed).cloned().collect())
 }

@@ -44,7 +44,7 @@ impl Target {
     ///
     /// # Errors
     /// If it could not be made again.
-    pub fn for_query(self) -> Result<Target, ConnectionError> {
+    pub(crate) fn for_query(self) -> Result<Target, ConnectionError> {
         let Some((made, cause)) = self.entry.replacement()? else { return Ok(self) };
         let Target { entry: old, name } = self;
         drop(old);

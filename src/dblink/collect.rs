@@ -11,7 +11,7 @@ use crate::dblink::error::DblinkError;
 use crate::session::NextResult;
 
 /// What the last statement of a query string gave; of several, that one's result counts.
-pub enum LastResult {
+pub(crate) enum LastResult {
     /// Rows, which are in the sink.
     Rows,
     /// A command tag.
@@ -20,7 +20,7 @@ pub enum LastResult {
 
 /// Runs a query string and puts rows into `sink`, or ignores them. After a remote error the sink is
 /// empty, whatever came before the error.
-pub fn collect(
+pub(crate) fn collect(
     target: &Target,
     sql: Vec<u8>,
     mut sink: Option<&mut RowSink>,
@@ -33,7 +33,7 @@ pub fn collect(
 }
 
 /// As [`collect`], for the next result of the query that was sent; `None` if there is no more.
-pub fn collect_next(
+pub(crate) fn collect_next(
     target: &Target,
     sink: &mut RowSink,
 ) -> Result<Option<Result<LastResult, QueryError>>, DblinkError> {

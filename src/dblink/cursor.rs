@@ -25,7 +25,12 @@ const LONG_NAME: usize = 256;
 ///
 /// # Errors
 /// If the session cannot be asked.
-pub fn open(target: &Target, cursor: &ServerText, sql: &ServerText, fail: bool) -> Result<bool, DblinkError> {
+pub(crate) fn open(
+    target: &Target,
+    cursor: &ServerText,
+    sql: &ServerText,
+    fail: bool,
+) -> Result<bool, DblinkError> {
     let doing = format!("while opening cursor \"{}\"", shown(cursor));
     // Before anything is counted.
     target.session().settle()?;
@@ -47,7 +52,7 @@ pub fn open(target: &Target, cursor: &ServerText, sql: &ServerText, fail: bool) 
 ///
 /// # Errors
 /// If the session cannot be asked.
-pub fn close(target: &Target, cursor: &ServerText, fail: bool) -> Result<bool, DblinkError> {
+pub(crate) fn close(target: &Target, cursor: &ServerText, fail: bool) -> Result<bool, DblinkError> {
     let doing = format!("while closing cursor \"{}\"", shown(cursor));
     if !command(target, concat(&[b"CLOSE ", &cursor.0])?, &doing, fail)? {
         return Ok(false);
@@ -68,7 +73,7 @@ pub fn close(target: &Target, cursor: &ServerText, fail: bool) -> Result<bool, D
 ///
 /// # Errors
 /// If there is no such cursor, or the session cannot be asked.
-pub fn fetch(
+pub(crate) fn fetch(
     target: &Target,
     cursor: &ServerText,
     howmany: i32,

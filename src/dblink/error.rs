@@ -8,7 +8,7 @@ use crate::session::error::SessionError;
 
 /// An error of `dblink`. SQLSTATEs and texts are those of contrib dblink.
 #[derive(Debug, Error)]
-pub enum DblinkError {
+pub(crate) enum DblinkError {
     /// An error of the session.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -12,7 +12,7 @@ use crate::dblink::error::DblinkError;
 ///
 /// # Errors
 /// If the key does not fit the table or the values, or there is not one such row.
-pub fn insert(
+pub(crate) fn insert(
     relname: &ServerText,
     numbers: &KeyNumbers,
     count: i32,
@@ -38,7 +38,7 @@ pub fn insert(
 ///
 /// # Errors
 /// If the key does not fit the table or the values, or there is not one such row.
-pub fn delete(
+pub(crate) fn delete(
     relname: &ServerText,
     numbers: &KeyNumbers,
     count: i32,
@@ -57,7 +57,7 @@ pub fn delete(
 ///
 /// # Errors
 /// If the key does not fit the table or the values, or there is not one such row.
-pub fn update(
+pub(crate) fn update(
     relname: &ServerText,
     numbers: &KeyNumbers,
     count: i32,

@@ -1,6 +1,6 @@
 //! What contrib dblink does with a session, and with local tables.
 
-pub mod collect;
-pub mod cursor;
-pub mod error;
-pub mod local_tables;
+pub(crate) mod collect;
+pub(crate) mod cursor;
+pub(crate) mod error;
+pub(crate) mod local_tables;

@@ -22,7 +22,7 @@ thread_local! {
 ///
 /// # Errors
 /// If there is none.
-pub fn strategy(name: Option<String>) -> Result<Option<Strategy>, RotationError> {
+pub(crate) fn strategy(name: Option<String>) -> Result<Option<Strategy>, RotationError> {
     match name {
         None => Ok(None),
         Some(name) => match Strategy::parse(&name) {
@@ -36,7 +36,7 @@ pub fn strategy(name: Option<String>) -> Result<Option<Strategy>, RotationError>
 ///
 /// # Errors
 /// Why not.
-pub fn check_server() -> Result<(), RotationError> {
+pub(crate) fn check_server() -> Result<(), RotationError> {
     if !registry::is_shared() {
         return Err(RotationError::NotPreloaded);
     }
@@ -59,7 +59,7 @@ pub fn check_server() -> Result<(), RotationError> {
 ///
 /// # Errors
 /// Why it was not rotated, or why that cannot be asked for.
-pub fn rotate(
+pub(crate) fn rotate(
     secret: &str,
     strategy: Option<Strategy>,
     master: Option<String>,
@@ -84,7 +84,7 @@ pub fn rotate(
 ///
 /// # Errors
 /// If a setting for superusers hides the right value.
-pub fn surroundings() -> Result<Surroundings, RotationError> {
+pub(crate) fn surroundings() -> Result<Surroundings, RotationError> {
     // What is said to the server is ASCII, but for names, which come as UTF-8.
     let policy = Policy { client_encoding: "UTF8".into(), ..settings::remote::policy(PasswordFrom::Secret)? };
     Ok(Surroundings { environment: settings::remote::environment(), policy })
@@ -94,7 +94,7 @@ pub fn surroundings() -> Result<Surroundings, RotationError> {
 ///
 /// # Errors
 /// Only if nothing could be looked at.
-pub fn check(
+pub(crate) fn check(
     secret: &str,
     strategy: Option<Strategy>,
     master: Option<String>,

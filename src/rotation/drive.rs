@@ -29,7 +29,7 @@ use crate::workers::doorbell;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a worker is made of.
-pub struct Worker {
+pub(crate) struct Worker {
     tables: Tables,
     issuer: Issuer,
 }
@@ -96,19 +96,19 @@ impl Ended {
 
 impl Worker {
     /// A worker that is connected to the database; `None` if there is nothing to keep runs in.
-    pub fn begin() -> Option<Worker> {
+    pub(crate) fn begin() -> Option<Worker> {
         let tables = history::tables()?;
         let issuer = server::issuer()?;
         Some(Worker { tables, issuer })
     }
 
     /// Who this server is.
-    pub fn issuer(&self) -> Issuer {
+    pub(crate) fn issuer(&self) -> Issuer {
         self.issuer
     }
 
     /// The tables.
-    pub fn tables(&self) -> &Tables {
+    pub(crate) fn tables(&self) -> &Tables {
         &self.tables
     }
 
@@ -122,7 +122,7 @@ impl Worker {
     }
 
     /// Answers those whose run has ended while the worker that was to tell them has gone.
-    pub fn answer_orphans(&self) {
+    pub(crate) fn answer_orphans(&self) {
         for run in registry::orphans() {
             match history::outcome_of(&self.tables, run) {
                 Some((outcome, version_id, _)) if outcome.is_success() => {
@@ -135,7 +135,7 @@ impl Worker {
     }
 
     /// Carries out what a session has asked for.
-    pub fn serve(&self, id: u64, request: &Request) {
+    pub(crate) fn serve(&self, id: u64, request: &Request) {
         if let Err(error) = self.rotate(request, Cause::Call, |run| registry::attach_to_run(id, run)) {
             registry::answer(id, Err(&error));
         }
@@ -186,7 +186,7 @@ impl Worker {
     }
 
     /// Carries out a schedule whose time has come. Returns whether it was to be had.
-    pub fn follow(&self, plan: &Plan) -> bool {
+    pub(crate) fn follow(&self, plan: &Plan) -> bool {
         if !lock(&plan.arn) {
             return false;
         }
@@ -266,7 +266,7 @@ impl Worker {
     }
 
     /// Takes up a run whose turn it is. Returns whether it was to be had.
-    pub fn take_up(&self, row: Unfinished) -> bool {
+    pub(crate) fn take_up(&self, row: Unfinished) -> bool {
         let arn = arn(&row.job);
         if !lock(&arn) {
             return false;

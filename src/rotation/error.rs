@@ -11,7 +11,7 @@ use crate::settings::superusers::SettingRefused;
 
 /// An error of a rotation, or of asking for one.
 #[derive(Debug, Error)]
-pub enum RotationError {
+pub(crate) enum RotationError {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(transparent)]

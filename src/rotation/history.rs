@@ -15,7 +15,7 @@ use crate::backend::text::Text;
 
 /// Why a run began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// `rotate_secret`.
     Call,
     /// A schedule.
@@ -26,7 +26,7 @@ pub enum Cause {
 
 impl Cause {
     /// As `rotation_history` shows it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Cause::Call => "call",
             Cause::Schedule => "schedule",
@@ -36,7 +36,7 @@ impl Cause {
 }
 
 /// A run that is not over.
-pub struct Unfinished {
+pub(crate) struct Unfinished {
     /// Its number.
     pub id: i64,
     /// The secret as it was named.
@@ -53,7 +53,7 @@ pub struct Unfinished {
 
 /// Where the tables are.
 #[derive(Clone, Debug)]
-pub struct Tables {
+pub(crate) struct Tables {
     /// `schema.rotation_run`
     pub runs: String,
     /// `schema.rotation_plan`
@@ -63,12 +63,12 @@ pub struct Tables {
 }
 
 /// Finds the tables; `None` if the extension is not installed in this database.
-pub fn tables() -> Option<Tables> {
+pub(crate) fn tables() -> Option<Tables> {
     attempt(find_tables)?
 }
 
 /// As [`tables`], in a transaction.
-pub fn find_tables() -> Option<Tables> {
+pub(crate) fn find_tables() -> Option<Tables> {
     // Of the extension, and not of whoever may have called a table so.
     let sql = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e \
          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace \
@@ -86,7 +86,7 @@ pub fn find_tables() -> Option<Tables> {
 }
 
 /// The first value of the first row. What SPI itself finds wrong raises ERROR; there is nothing else.
-pub fn text(sql: &str, arguments: &[DatumWithOid<'_>]) -> Option<String> {
+pub(crate) fn text(sql: &str, arguments: &[DatumWithOid<'_>]) -> Option<String> {
     let value = Spi::connect(|client| {
         client.select(sql, Some(1), arguments).ok()?.first().get_one::<Text>().ok().flatten()
     });
@@ -94,22 +94,22 @@ pub fn text(sql: &str, arguments: &[DatumWithOid<'_>]) -> Option<String> {
 }
 
 /// Runs a statement.
-pub fn run(sql: &str, arguments: &[DatumWithOid<'_>]) {
+pub(crate) fn run(sql: &str, arguments: &[DatumWithOid<'_>]) {
     let _ = Spi::run_with_args(sql, arguments);
 }
 
 /// A text as an argument.
-pub fn given(text: &str) -> DatumWithOid<'_> {
+pub(crate) fn given(text: &str) -> DatumWithOid<'_> {
     Text(text.to_owned()).into()
 }
 
 /// A text that may be missing as an argument.
-pub fn optional<'a>(text: Option<&str>) -> DatumWithOid<'a> {
+pub(crate) fn optional<'a>(text: Option<&str>) -> DatumWithOid<'a> {
     text.map(|text| Text(text.to_owned())).into()
 }
 
 /// What a worker's session begins with: names mean what they say, and what it commits is kept.
-pub fn prepare_session() -> bool {
+pub(crate) fn prepare_session() -> bool {
     attempt(|| {
         run("SET search_path TO pg_catalog, pg_temp", &[]);
         run(
@@ -123,7 +123,7 @@ pub fn prepare_session() -> bool {
 
 /// Writes down a run that is about to begin, unless one of the same secret is under way. For whoever has the
 /// secret's lock. `None` if it could not be written down.
-pub fn begin(tables: &Tables, name: &str, job: &Job, cause: Cause) -> Option<Begun> {
+pub(crate) fn begin(tables: &Tables, name: &str, job: &Job, cause: Cause) -> Option<Begun> {
     attempt(|| {
         if let Some(row) = unfinished(tables, "arn = $1", &[given(job.secret.as_str())]).into_iter().next() {
             return Some(Begun::TakenUp(row));
@@ -148,7 +148,7 @@ pub fn begin(tables: &Tables, name: &str, job: &Job, cause: Cause) -> Option<Beg
 }
 
 /// What came of [`begin`].
-pub enum Begun {
+pub(crate) enum Begun {
     /// The run has this number.
     New(i64),
     /// There is one already, which has to be brought to its end.
@@ -163,7 +163,13 @@ fn inserted(sql: &str, arguments: &[DatumWithOid<'_>]) -> Option<i64> {
 }
 
 /// Writes down a run that ended before it began.
-pub fn failed_at_once(tables: &Tables, name: &str, cause: Cause, strategy: Option<Strategy>, error: &str) {
+pub(crate) fn failed_at_once(
+    tables: &Tables,
+    name: &str,
+    cause: Cause,
+    strategy: Option<Strategy>,
+    error: &str,
+) {
     attempt(|| {
         let sql = format!(
             "INSERT INTO {} (secret_id, cause, strategy, step, outcome, error, finished_at) \
@@ -178,7 +184,7 @@ pub fn failed_at_once(tables: &Tables, name: &str, cause: Cause, strategy: Optio
 }
 
 /// Runs of this server that are not over and whose turn it is.
-pub fn due(tables: &Tables) -> Vec<Unfinished> {
+pub(crate) fn due(tables: &Tables) -> Vec<Unfinished> {
     attempt(|| unfinished(tables, "coalesce(retry_at <= clock_timestamp(), true)", &[])).unwrap_or_default()
 }
 
@@ -214,7 +220,7 @@ fn unfinished(tables: &Tables, condition: &str, arguments: &[DatumWithOid<'_>]) 
 }
 
 /// A run has come as far as this step, which is about to begin. It is on disk when this returns `true`.
-pub fn note_step(tables: &Tables, id: i64, step: Step) -> bool {
+pub(crate) fn note_step(tables: &Tables, id: i64, step: Step) -> bool {
     attempt(|| {
         force_synchronous_commit();
         let sql = format!("UPDATE {} SET step = $2 WHERE run = $1 RETURNING run::text", tables.runs);
@@ -224,7 +230,7 @@ pub fn note_step(tables: &Tables, id: i64, step: Step) -> bool {
 }
 
 /// A run ended like this; whether `AWSPENDING` is gone, too, is written down by [`note_over`].
-pub fn note_outcome(tables: &Tables, id: i64, outcome: Outcome, error: Option<&str>, payload: &str) {
+pub(crate) fn note_outcome(tables: &Tables, id: i64, outcome: Outcome, error: Option<&str>, payload: &str) {
     attempt(|| {
         force_synchronous_commit();
         let sql =
@@ -235,7 +241,7 @@ pub fn note_outcome(tables: &Tables, id: i64, outcome: Outcome, error: Option<&s
 }
 
 /// A run has to wait.
-pub fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: Duration) {
+pub(crate) fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: Duration) {
     attempt(|| {
         let sql = format!(
             "UPDATE {} SET attempts = attempts + 1, error = coalesce($2, error), \
@@ -247,7 +253,7 @@ pub fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: Duration
 }
 
 /// How a run ended, with its version and its error; `None` if that is not clear yet.
-pub fn outcome_of(tables: &Tables, id: i64) -> Option<(Outcome, String, String)> {
+pub(crate) fn outcome_of(tables: &Tables, id: i64) -> Option<(Outcome, String, String)> {
     attempt(|| {
         let field = |column: &str| {
             text(&format!("SELECT {column} FROM {} WHERE run = $1", tables.runs), &[id.into()])
@@ -258,7 +264,7 @@ pub fn outcome_of(tables: &Tables, id: i64) -> Option<(Outcome, String, String)>
 }
 
 /// All is done.
-pub fn note_over(tables: &Tables, id: i64) {
+pub(crate) fn note_over(tables: &Tables, id: i64) {
     attempt(|| {
         force_synchronous_commit();
         let sql = format!(
@@ -270,12 +276,12 @@ pub fn note_over(tables: &Tables, id: i64) {
 }
 
 /// `NOTIFY secretlink`. In a transaction.
-pub fn notify(payload: &str) {
+pub(crate) fn notify(payload: &str) {
     run("SELECT pg_catalog.pg_notify('secretlink', $1)", &[given(payload)]);
 }
 
 /// When there is something to do next, as far as the runs go; and forgets what is old.
-pub fn next(tables: &Tables, keep: Duration) -> Option<pg_sys::TimestampTz> {
+pub(crate) fn next(tables: &Tables, keep: Duration) -> Option<pg_sys::TimestampTz> {
     attempt(|| {
         let sql = format!(
             "DELETE FROM {} WHERE finished_at < clock_timestamp() - make_interval(secs => $1)",

@@ -5,12 +5,12 @@
 //! is written down ([`history`]) how far the run has come, so that another worker can take it up, be it on
 //! a standby that was promoted.
 
-pub mod ask;
-pub mod drive;
-pub mod error;
-pub mod history;
-pub mod notice;
-pub mod plans;
-pub mod registry;
-pub mod restored;
-pub mod scheduling;
+pub(crate) mod ask;
+pub(crate) mod drive;
+pub(crate) mod error;
+pub(crate) mod history;
+pub(crate) mod notice;
+pub(crate) mod plans;
+pub(crate) mod registry;
+pub(crate) mod restored;
+pub(crate) mod scheduling;

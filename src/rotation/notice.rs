@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A line for the log. It names secret and version, never a password.
 #[derive(Debug, Error)]
-pub enum Notice {
+pub(crate) enum Notice {
     #[error("rotation of secret \"{secret}\" {}: AWSCURRENT is version {version_id}", words(*outcome))]
     Done { secret: String, outcome: Outcome, version_id: String },
     #[error("rotation of secret \"{secret}\" {}: {reason}", words(*outcome))]

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: i64 = 3_600;
 
 /// A schedule.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The secret, as it was named.
     pub name: String,
     /// Its ARN.
@@ -45,7 +45,7 @@ pub struct Plan {
 
 /// What to do about a plan whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// Rotate.
     InTime,
     /// Rotate, though the window is over.
@@ -58,28 +58,28 @@ pub enum Due {
 
 impl Plan {
     /// The schedule, which was checked when it was made.
-    pub fn parsed(&self) -> Option<Schedule> {
+    pub(crate) fn parsed(&self) -> Option<Schedule> {
         Schedule::parse(&self.schedule, self.duration.as_deref()).ok()
     }
 }
 
 /// The time, in seconds since 1970.
-pub fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     seconds(server::clock())
 }
 
 /// Seconds since 1970 of a time of Postgres's, which counts microseconds since 2000.
-pub fn seconds(time: pg_sys::TimestampTz) -> i64 {
+pub(crate) fn seconds(time: pg_sys::TimestampTz) -> i64 {
     time.div_euclid(1_000_000) + 946_684_800
 }
 
 /// The time of Postgres's of seconds since 1970.
-pub fn time(seconds: i64) -> Option<TimestampWithTimeZone> {
+pub(crate) fn time(seconds: i64) -> Option<TimestampWithTimeZone> {
     TimestampWithTimeZone::try_from((seconds - 946_684_800).checked_mul(1_000_000)?).ok()
 }
 
 /// Makes a schedule, or takes one over. In a transaction.
-pub fn put(tables: &Tables, plan: &Plan, issuer: Issuer, is_aws: bool) {
+pub(crate) fn put(tables: &Tables, plan: &Plan, issuer: Issuer, is_aws: bool) {
     let sql = format!(
         "INSERT INTO {} AS p (secret_id, arn, schedule, duration, strategy, master_secret_id, is_aws, system_identifier, \
              created_at, next_from, next_to) \
@@ -109,7 +109,7 @@ pub fn put(tables: &Tables, plan: &Plan, issuer: Issuer, is_aws: bool) {
 }
 
 /// Ends a schedule. Returns whether there was one. In a transaction.
-pub fn remove(tables: &Tables, secret: &str) -> bool {
+pub(crate) fn remove(tables: &Tables, secret: &str) -> bool {
     let sql = format!(
         "WITH gone AS (DELETE FROM {} WHERE secret_id OPERATOR(pg_catalog.=) $1 OR arn OPERATOR(pg_catalog.=) $1 RETURNING 1) \
          SELECT pg_catalog.count(*)::pg_catalog.text FROM gone",
@@ -128,7 +128,7 @@ fn system(issuer: Issuer) -> String {
 }
 
 /// Plans whose time has come, the oldest first, and how many there are in all.
-pub fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
+pub(crate) fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
     let condition = "system_identifier = $1 AND NOT is_aws \
          AND greatest(next_from, coalesce(retry_at, '-infinity')) <= clock_timestamp()";
     let found = attempt(|| {
@@ -169,7 +169,7 @@ pub fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
 }
 
 /// Looks at a plan once more, by one who has the secret's lock.
-pub fn look_again(tables: &Tables, plan: &Plan) -> Due {
+pub(crate) fn look_again(tables: &Tables, plan: &Plan) -> Due {
     let same = attempt(|| {
         let sql = format!(
             "SELECT (next_from = to_timestamp($2) AND coalesce(retry_at <= clock_timestamp(), true))::text FROM {} WHERE arn = $1",
@@ -195,7 +195,7 @@ pub fn look_again(tables: &Tables, plan: &Plan) -> Due {
 }
 
 /// Notes the next window.
-pub fn advance(tables: &Tables, plan: &Plan, error: Option<&str>) {
+pub(crate) fn advance(tables: &Tables, plan: &Plan, error: Option<&str>) {
     let window = plan.parsed().and_then(|schedule| schedule.next(plan.since, now()));
     attempt(|| {
         // A schedule that has been changed meanwhile has its window already.
@@ -221,7 +221,7 @@ pub fn advance(tables: &Tables, plan: &Plan, error: Option<&str>) {
 }
 
 /// The secret was not rotated: once more while the window is open, else in the next one.
-pub fn failed(tables: &Tables, plan: &Plan, error: &str) {
+pub(crate) fn failed(tables: &Tables, plan: &Plan, error: &str) {
     let doublings = u32::try_from(plan.attempts).unwrap_or_default().min(16);
     let pause = (FIRST_PAUSE * 2_i64.pow(doublings)).min(LONGEST_PAUSE);
     if now() + pause >= plan.window.to {
@@ -239,7 +239,7 @@ pub fn failed(tables: &Tables, plan: &Plan, error: &str) {
 }
 
 /// When a plan is next to be looked at.
-pub fn next(tables: &Tables, issuer: Issuer) -> Option<pg_sys::TimestampTz> {
+pub(crate) fn next(tables: &Tables, issuer: Issuer) -> Option<pg_sys::TimestampTz> {
     attempt(|| {
         let sql = format!(
             "SELECT min(greatest(next_from, coalesce(retry_at, '-infinity'))) FROM {} \

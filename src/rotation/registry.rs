@@ -101,7 +101,7 @@ static REGISTRY: Shared<Registry> = Shared::new(c"secretlink rotations");
 static ANSWERS: SharedBlock = SharedBlock::new(c"secretlink rotation answers");
 
 /// Has the memory made. To be called while the library is preloaded.
-pub fn init() {
+pub(crate) fn init() {
     shared_memory::install(
         || {
             REGISTRY.request();
@@ -115,7 +115,7 @@ pub fn init() {
 }
 
 /// Whether the library was preloaded.
-pub fn is_shared() -> bool {
+pub(crate) fn is_shared() -> bool {
     ANSWERS.is_attached()
 }
 
@@ -125,7 +125,7 @@ fn with<R>(f: impl FnOnce(&mut Registry) -> R) -> Option<R> {
 
 /// What a session asks for.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// The secret.
     pub secret: String,
     /// How it is to be rotated.
@@ -136,14 +136,14 @@ pub struct Request {
 
 /// A request that this session waits for. It is left when this is dropped, as by an ERROR; a rotation
 /// that has begun goes on.
-pub struct Waiting(u64);
+pub(crate) struct Waiting(u64);
 
 impl Waiting {
     /// Asks for a rotation.
     ///
     /// # Errors
     /// If there is no room.
-    pub fn begin(request: &Request) -> Result<Waiting, RotationError> {
+    pub(crate) fn begin(request: &Request) -> Result<Waiting, RotationError> {
         let (caller, now) = (server::process_id(), server::clock());
         let id = with(|registry| {
             let slot = registry.slots.iter_mut().find(|slot| slot.is(State::Free))?;
@@ -165,7 +165,7 @@ impl Waiting {
     }
 
     /// Waits for the answer. Interrupts act here.
-    pub fn answer(&self) -> Result<String, SharedError> {
+    pub(crate) fn answer(&self) -> Result<String, SharedError> {
         let answer = loop {
             let answer = with(|registry| {
                 let slot = registry.slots.iter_mut().find(|slot| slot.id == self.0)?;
@@ -203,7 +203,7 @@ fn leave(slot: &mut Slot) {
 }
 
 /// This process ends: it waits for nothing any more.
-pub fn leave_all() {
+pub(crate) fn leave_all() {
     let caller = server::process_id();
     with(|registry| {
         for slot in registry.slots.iter_mut().filter(|slot| !slot.is(State::Free) && slot.caller == caller) {
@@ -213,7 +213,7 @@ pub fn leave_all() {
 }
 
 /// Takes the request that has waited longest, for this worker to carry out.
-pub fn claim() -> Option<(u64, Request)> {
+pub(crate) fn claim() -> Option<(u64, Request)> {
     let worker = server::process_id();
     with(|registry| {
         let queued = registry.slots.iter_mut().filter(|slot| slot.is(State::Queued));
@@ -231,7 +231,7 @@ pub fn claim() -> Option<(u64, Request)> {
 }
 
 /// A request is carried out by this run: the end of that one answers it.
-pub fn attach_to_run(id: u64, run: i64) {
+pub(crate) fn attach_to_run(id: u64, run: i64) {
     with(|registry| {
         for slot in registry.slots.iter_mut().filter(|slot| slot.id == id) {
             slot.run = run;
@@ -240,12 +240,12 @@ pub fn attach_to_run(id: u64, run: i64) {
 }
 
 /// Answers a request.
-pub fn answer(id: u64, result: Result<&str, &dyn Report>) {
+pub(crate) fn answer(id: u64, result: Result<&str, &dyn Report>) {
     answer_where(result, |slot| slot.id == id);
 }
 
 /// Answers whoever waits for a run.
-pub fn answer_run(run: i64, result: Result<&str, &dyn Report>) {
+pub(crate) fn answer_run(run: i64, result: Result<&str, &dyn Report>) {
     answer_where(result, |slot| slot.run == run);
 }
 
@@ -263,7 +263,7 @@ fn answer_where(result: Result<&str, &dyn Report>, is_it: impl Fn(&Slot) -> bool
 }
 
 /// The runs that sessions wait for while the worker that began them has gone.
-pub fn orphans() -> Vec<i64> {
+pub(crate) fn orphans() -> Vec<i64> {
     let orphans = with(|registry| {
         let workers = registry.workers;
         let waits =
@@ -274,7 +274,7 @@ pub fn orphans() -> Vec<i64> {
 }
 
 /// This process is a worker from now on.
-pub fn worker_begins() {
+pub(crate) fn worker_begins() {
     let worker = server::process_id();
     with(|registry| {
         registry.starting = 0;
@@ -285,7 +285,7 @@ pub fn worker_begins() {
 }
 
 /// This process ends. What it had not begun yet is not done; what it had is taken up by another.
-pub fn worker_ends() {
+pub(crate) fn worker_ends() {
     let worker = server::process_id();
     let error = String::from_utf8_lossy(&SharedError::bytes_of(&RotationError::WorkerEnded)).into_owned();
     with(|registry| {
@@ -304,22 +304,22 @@ pub fn worker_ends() {
 }
 
 /// There may be something to do at this time, and not before that as far as is known now.
-pub fn set_look_at(time: pg_sys::TimestampTz) {
+pub(crate) fn set_look_at(time: pg_sys::TimestampTz) {
     with(|registry| registry.look_at = time);
 }
 
 /// There may be something to do at this time, too.
-pub fn look_at_latest(time: pg_sys::TimestampTz) {
+pub(crate) fn look_at_latest(time: pg_sys::TimestampTz) {
     with(|registry| registry.look_at = registry.look_at.min(time));
 }
 
 /// So many schedules' time has come, those that are being carried out among them.
-pub fn set_backlog(count: usize) {
+pub(crate) fn set_backlog(count: usize) {
     with(|registry| registry.backlog = u32::try_from(count).unwrap_or(u32::MAX));
 }
 
 /// What the launcher has to know.
-pub struct Work {
+pub(crate) struct Work {
     /// Requests that nobody carries out yet.
     pub queued: usize,
     /// Workers there are, the one that starts among them.
@@ -333,7 +333,7 @@ pub struct Work {
 }
 
 /// How things stand.
-pub fn work() -> Work {
+pub(crate) fn work() -> Work {
     let now = server::clock();
     with(|registry| {
         if registry.starting != 0 && now - registry.starting > START {
@@ -358,18 +358,18 @@ pub fn work() -> Work {
 }
 
 /// A worker has been started.
-pub fn note_start() {
+pub(crate) fn note_start() {
     let now = server::clock();
     with(|registry| registry.starting = now);
 }
 
 /// No worker could be started.
-pub fn worker_did_not_start() {
+pub(crate) fn worker_did_not_start() {
     with(|registry| registry.starting = 0);
 }
 
 /// Nobody will carry out what has waited longer than a worker may take to start.
-pub fn give_up_waiting() {
+pub(crate) fn give_up_waiting() {
     let now = server::clock();
     let error = String::from_utf8_lossy(&SharedError::bytes_of(&RotationError::NoWorker)).into_owned();
     let any = with(|registry| {

@@ -19,7 +19,7 @@ const MARK: &str = "secretlink_restored";
 const NO_SYSTEM: &str = "restored";
 
 /// Notes how this server starts. For the postmaster, while it loads libraries.
-pub fn note() {
+pub(crate) fn note() {
     let has = |name: &str| Path::new(name).exists();
     if (has("backup_label") || has("recovery.signal")) && !has("standby.signal") {
         // A postmaster that cannot write here has not come so far.
@@ -36,7 +36,7 @@ fn noted() -> Option<i64> {
 
 /// Makes the schedules inert that this server was restored with. For a worker, before it looks at them.
 /// Returns whether they can be looked at.
-pub fn leave_schedules_to_the_original(tables: &Tables) -> bool {
+pub(crate) fn leave_schedules_to_the_original(tables: &Tables) -> bool {
     let Some(since) = noted() else { return true };
     let marked = attempt(|| {
         // Those that were made, or taken over, since then are this server's own.

@@ -16,7 +16,7 @@ use crate::settings;
 use crate::workers::doorbell;
 
 /// What `schedule_rotation` is given.
-pub struct Wish {
+pub(crate) struct Wish {
     /// The secret.
     pub secret: String,
     /// The schedule.
@@ -43,7 +43,7 @@ fn tables() -> Result<Tables, RotationError> {
 ///
 /// # Errors
 /// If the schedule makes no sense, or the secret cannot be rotated.
-pub fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, RotationError> {
+pub(crate) fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, RotationError> {
     let id = SecretId::parse(&wish.secret)?;
     id.check_form()?;
     let schedule =
@@ -110,7 +110,7 @@ pub fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, RotationErr
 ///
 /// # Errors
 /// If this is not the database for it.
-pub fn unschedule(secret: &str) -> Result<bool, RotationError> {
+pub(crate) fn unschedule(secret: &str) -> Result<bool, RotationError> {
     Ok(plans::remove(&tables()?, secret))
 }
 
@@ -118,7 +118,7 @@ pub fn unschedule(secret: &str) -> Result<bool, RotationError> {
 ///
 /// # Errors
 /// What is wrong with the schedule.
-pub fn windows(
+pub(crate) fn windows(
     schedule: &str,
     duration: Option<&str>,
     after: TimestampWithTimeZone,

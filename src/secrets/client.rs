@@ -22,13 +22,13 @@ thread_local! {
 ///
 /// # Errors
 /// A setting that was refused.
-pub fn current() -> Result<Client, SecretsError> {
+pub(crate) fn current() -> Result<Client, SecretsError> {
     Ok(with(settings::aws::current()?))
 }
 
 /// The client for these settings. Kept from call to call, since finding region and credentials takes
 /// time.
-pub fn with(settings: Settings) -> Client {
+pub(crate) fn with(settings: Settings) -> Client {
     CLIENTS.with_borrow_mut(|clients| {
         let kept = clients.iter().position(|client| *client.settings() == settings);
         let client = kept.map(|place| clients.remove(place));
@@ -46,7 +46,7 @@ pub fn with(settings: Settings) -> Client {
 ///
 /// # Errors
 /// Those of the call, and a setting that was refused.
-pub fn call<T, F, Fut>(request: F) -> Result<T, SecretsError>
+pub(crate) fn call<T, F, Fut>(request: F) -> Result<T, SecretsError>
 where
     T: Send + 'static,
     F: FnOnce(Client) -> Fut,

@@ -11,7 +11,7 @@ use crate::settings::superusers::SettingRefused;
 
 /// An error of `secrets`.
 #[derive(Debug, Error)]
-pub enum SecretsError {
+pub(crate) enum SecretsError {
     /// An error of the rooms below.
     #[error(transparent)]
     Backend(#[from] BackendError),

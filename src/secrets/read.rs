@@ -10,7 +10,7 @@ use crate::secrets::error::SecretsError;
 ///
 /// # Errors
 /// If the id cannot be one, and as AWS says.
-pub fn value(secret_id: &str, version: VersionSelector) -> Result<SecretValue, SecretsError> {
+pub(crate) fn value(secret_id: &str, version: VersionSelector) -> Result<SecretValue, SecretsError> {
     SecretRequest::new(secret_id, version, &Identity::default())?.get(&Wanted::Fresh)?.open()
 }
 
@@ -18,7 +18,7 @@ pub fn value(secret_id: &str, version: VersionSelector) -> Result<SecretValue, S
 ///
 /// # Errors
 /// If the id cannot be one, and as AWS says.
-pub fn description(secret_id: &str) -> Result<SecretDescription, SecretsError> {
+pub(crate) fn description(secret_id: &str) -> Result<SecretDescription, SecretsError> {
     let id = SecretId::parse(secret_id)?;
     client::call(|client| async move { client.describe_secret(&id).await })
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use crate::secrets::cache::{self, SecretRequest};
 
 /// Remembered, to tell when there is another version. It has no password.
-pub struct UsedSecret {
+pub(crate) struct UsedSecret {
     id: String,
     current: SecretRequest,
     /// The version that was current.
@@ -16,17 +16,17 @@ pub struct UsedSecret {
 
 impl UsedSecret {
     /// `version_id` was current when the cache was at `generation`.
-    pub fn new(id: &str, current: SecretRequest, version_id: String, generation: u64) -> UsedSecret {
+    pub(crate) fn new(id: &str, current: SecretRequest, version_id: String, generation: u64) -> UsedSecret {
         UsedSecret { id: id.to_owned(), current, version_id, generation: Cell::new(generation) }
     }
 
     /// The secret as it was named.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// Whether it is known to have another current version now. Asks nobody.
-    pub fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         let generation = cache::generation();
         if self.generation.get() == generation {
             return false;

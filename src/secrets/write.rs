@@ -11,7 +11,7 @@ use crate::secrets::error::SecretsError;
 ///
 /// # Errors
 /// As AWS says.
-pub fn create(new: NewSecret) -> Result<String, SecretsError> {
+pub(crate) fn create(new: NewSecret) -> Result<String, SecretsError> {
     // The cache may hold that there was none.
     let _forget = ForgetAtEnd(new.name.clone());
     client::call(|client| async move { client.create_secret(new).await })
@@ -21,7 +21,7 @@ pub fn create(new: NewSecret) -> Result<String, SecretsError> {
 ///
 /// # Errors
 /// If the id cannot be one, and as AWS says.
-pub fn put(secret_id: &str, body: SecretBody, stages: Vec<String>) -> Result<String, SecretsError> {
+pub(crate) fn put(secret_id: &str, body: SecretBody, stages: Vec<String>) -> Result<String, SecretsError> {
     let id = SecretId::parse(secret_id)?;
     let _forget = ForgetAtEnd(secret_id.to_owned());
     client::call(|client| async move {
@@ -36,7 +36,7 @@ pub fn put(secret_id: &str, body: SecretBody, stages: Vec<String>) -> Result<Str
 ///
 /// # Errors
 /// If the id cannot be one, or the secret is no JSON object; and as AWS says.
-pub fn put_field(secret_id: &str, field: String, value: Secret) -> Result<String, SecretsError> {
+pub(crate) fn put_field(secret_id: &str, field: String, value: Secret) -> Result<String, SecretsError> {
     let id = SecretId::parse(secret_id)?;
     let _forget = ForgetAtEnd(secret_id.to_owned());
     client::call(|client| async move { client.put_secret_field(&id, &field, &value).await })

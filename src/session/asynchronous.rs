@@ -52,7 +52,7 @@ impl Session {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn send(&self, sql: Vec<u8>) -> Result<bool, SessionError> {
+    pub(crate) fn send(&self, sql: Vec<u8>) -> Result<bool, SessionError> {
         let lost = self.remote.status().loss().map(|loss| QueryError::Lost(loss.reason.clone()));
         let obstacle = match lost {
             Some(lost) => Some((lost.to_string(), lost.sqlstate())),
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Whether a result of the query that was sent is still to be waited for.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.busy.get() || self.hold().pending.as_mut().is_some_and(Pending::is_busy)
     }
 
@@ -97,7 +97,7 @@ impl Session {
     ///
     /// # Errors
     /// Those of `take`, and if a result is being read at the moment or reading it was interrupted.
-    pub fn next_result<E: From<SessionError> + From<BackendError>>(
+    pub(crate) fn next_result<E: From<SessionError> + From<BackendError>>(
         &self,
         name: &ConnectionName,
         mut take: impl FnMut(Event) -> Result<(), E>,
@@ -145,7 +145,7 @@ impl Session {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn cancel(&self) -> Result<Option<String>, SessionError> {
+    pub(crate) fn cancel(&self) -> Result<Option<String>, SessionError> {
         if let Some(loss) = self.remote.status().loss() {
             return Ok(Some(QueryError::Lost(loss.reason.clone()).to_string()));
         }
@@ -161,7 +161,7 @@ impl Session {
     ///
     /// # Errors
     /// If there are results that have not been read.
-    pub fn settle(&self) -> Result<(), SessionError> {
+    pub(crate) fn settle(&self) -> Result<(), SessionError> {
         let mut held = self.hold();
         let Some(pending) = &mut held.pending else { return Ok(()) };
         if pending.unwanted || pending.is_over()? {

@@ -7,7 +7,7 @@ use crate::backend::error::BackendError;
 
 /// An error of `session`. Where contrib dblink has the same error, SQLSTATE and texts are its.
 #[derive(Debug, Error)]
-pub enum SessionError {
+pub(crate) enum SessionError {
     /// An error of the rooms below.
     #[error(transparent)]
     Backend(#[from] BackendError),

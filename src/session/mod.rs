@@ -2,8 +2,8 @@
 //! not known here.
 
 mod asynchronous;
-pub mod error;
-pub mod name;
+pub(crate) mod error;
+pub(crate) mod name;
 mod pending;
 
 use pgrx::PgLogLevel;
@@ -31,7 +31,7 @@ use crate::backend::text::ServerText;
 use crate::stats::{self, Counter};
 
 /// An open session.
-pub struct Session {
+pub(crate) struct Session {
     remote: Remote,
     busy: Cell<bool>,
     cursors: Cell<Cursors>,
@@ -51,7 +51,7 @@ enum LastError {
 }
 
 /// What reading the next result gave.
-pub enum NextResult {
+pub(crate) enum NextResult {
     /// A result, to its end.
     Complete,
     /// An error in its place.
@@ -65,7 +65,7 @@ const MANY_ROWS: usize = 4096;
 
 /// The cursors opened by `dblink_open` in a remote transaction that it began itself.
 #[derive(Clone, Copy, Default)]
-pub struct Cursors {
+pub(crate) struct Cursors {
     /// Whether `dblink_open` began the transaction, so that the last `dblink_close` is to end it.
     pub own_transaction: bool,
     /// How many are open in it.
@@ -90,7 +90,7 @@ impl Session {
     ///
     /// # Errors
     /// If that rule is broken.
-    pub fn adopt(connection: Connection, fd: ExternalFd) -> Result<Session, SessionError> {
+    pub(crate) fn adopt(connection: Connection, fd: ExternalFd) -> Result<Session, SessionError> {
         let session = Session {
             remote: Remote::adopt(io::thread()?, connection),
             busy: Cell::new(false),
@@ -109,17 +109,17 @@ impl Session {
     }
 
     /// What does not change while the session lasts.
-    pub fn facts(&self) -> &ConnectionFacts {
+    pub(crate) fn facts(&self) -> &ConnectionFacts {
         self.remote.facts()
     }
 
     /// When it was made.
-    pub fn opened(&self) -> TimestampWithTimeZone {
+    pub(crate) fn opened(&self) -> TimestampWithTimeZone {
         self.opened
     }
 
     /// What it does: `idle`; `active`, with a query; `pending`, with results to be read; or `lost`.
-    pub fn state(&self) -> &'static str {
+    pub(crate) fn state(&self) -> &'static str {
         if self.status().loss().is_some() {
             "lost"
         } else if self.is_busy() {
@@ -133,22 +133,22 @@ impl Session {
 
     /// Whether nobody would miss more than the session if it went: nothing runs, nothing is left to be
     /// read, and there is no transaction.
-    pub fn is_unused(&self) -> bool {
+    pub(crate) fn is_unused(&self) -> bool {
         !self.in_transaction() && !self.busy.get() && self.settle().is_ok()
     }
 
     /// What can be known of the session at any time.
-    pub fn status(&self) -> &Status {
+    pub(crate) fn status(&self) -> &Status {
         self.remote.status()
     }
 
     /// Whether the session is in a transaction, be it a failed one.
-    pub fn in_transaction(&self) -> bool {
+    pub(crate) fn in_transaction(&self) -> bool {
         self.remote.status().in_transaction()
     }
 
     /// The account of `dblink_open` and `dblink_close`.
-    pub fn cursors(&self) -> &Cell<Cursors> {
+    pub(crate) fn cursors(&self) -> &Cell<Cursors> {
         &self.cursors
     }
 
@@ -156,7 +156,7 @@ impl Session {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn close(self) -> Result<(), SessionError> {
+    pub(crate) fn close(self) -> Result<(), SessionError> {
         // A query that was sent would be cancelled if it were dropped before: as with contrib dblink, the
         // server goes on with it.
         let _sent = self.pending.take();
@@ -172,7 +172,7 @@ impl Session {
     /// # Errors
     /// Those of `take`, and if the connection is in the middle of another query, as happens when
     /// reading a result runs a function that asks the same connection, or has a pending one.
-    pub fn query<E: From<SessionError> + From<BackendError>>(
+    pub(crate) fn query<E: From<SessionError> + From<BackendError>>(
         &self,
         request: Request,
         name: &ConnectionName,
@@ -223,7 +223,7 @@ impl Session {
     }
 
     /// What went wrong with the last query, if anything, as libpq words it.
-    pub fn error_message(&self) -> Option<ServerText> {
+    pub(crate) fn error_message(&self) -> Option<ServerText> {
         self.last_error.borrow().as_ref().map(|error| match error {
             LastError::OfQuery(error, sql) => ServerText(error_text(error, sql)),
             LastError::NotSent(reason) => ServerText(reason.clone().into_bytes()),
@@ -252,7 +252,7 @@ fn pass_on(message: &ServerMessage, name: &ConnectionName) {
 
 /// What contrib dblink does with a failed remote query: ERROR, or with `fail => false` a NOTICE.
 /// `doing` is the CONTEXT line up to the connection's name, such as `while executing query`.
-pub fn report_failure(error: &QueryError, name: &ConnectionName, doing: &str, fail: bool) {
+pub(crate) fn report_failure(error: &QueryError, name: &ConnectionName, doing: &str, fail: bool) {
     let report = match error {
         QueryError::Server(message) if message.message.is_empty() => {
             let text = b"could not obtain message string for remote error".to_vec();

@@ -16,7 +16,7 @@ use crate::session::error::SessionError;
 const END_GRACE: Duration = Duration::from_secs(1);
 
 /// The query. Dropping it cancels what still runs.
-pub struct Pending {
+pub(crate) struct Pending {
     query: Query,
     /// The query string.
     pub sql: QueryText,
@@ -42,7 +42,7 @@ enum At {
 }
 
 /// A step of reading.
-pub enum Step {
+pub(crate) enum Step {
     /// A piece of the answer, not yet [`Pending::taken`].
     Event(Event),
     /// The answer has been read to its end.
@@ -52,7 +52,7 @@ pub enum Step {
 impl Pending {
     /// Sends a query. Of what arrives before it is read, `work_mem` is kept; then the server is held
     /// back.
-    pub fn send(remote: &Remote, io: &IoThread, request: Request) -> Pending {
+    pub(crate) fn send(remote: &Remote, io: &IoThread, request: Request) -> Pending {
         // SAFETY: reads a setting, in kilobytes, on the backend's thread.
         let kilobytes = u32::try_from(unsafe { pg_sys::work_mem }).unwrap_or(0);
         Pending {
@@ -67,14 +67,14 @@ impl Pending {
 
     /// Whether reading the next result would wait. One that is larger than the room for it is there
     /// when the room is full.
-    pub fn is_busy(&mut self) -> bool {
+    pub(crate) fn is_busy(&mut self) -> bool {
         let arrived = self.query.events.arrived();
         let ended = self.again.iter().chain(arrived).any(ends_result);
         !ended && !self.query.events.is_full()
     }
 
     /// Whether everything has been read, as far as that can be known without waiting.
-    pub fn seems_over(&mut self) -> bool {
+    pub(crate) fn seems_over(&mut self) -> bool {
         let arrived = self.query.events.arrived();
         let next = self.again.iter().chain(arrived).next();
         self.some_read && matches!(self.at, At::Start) && matches!(next, Some(Event::Done))
@@ -85,7 +85,7 @@ impl Pending {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn is_over(&mut self) -> Result<bool, SessionError> {
+    pub(crate) fn is_over(&mut self) -> Result<bool, SessionError> {
         if self.some_read && matches!(self.at, At::Start) && self.again.is_none() {
             self.again = io::recv_within(WaitEvent::Query, &mut self.query.events, END_GRACE)?;
         }
@@ -96,7 +96,7 @@ impl Pending {
     ///
     /// # Errors
     /// If reading one was interrupted, so that rows of it are lost. The next call goes on behind it.
-    pub fn begin(&mut self) -> Result<(), SessionError> {
+    pub(crate) fn begin(&mut self) -> Result<(), SessionError> {
         match std::mem::replace(&mut self.at, At::Start) {
             At::Start => Ok(()),
             At::Head(shape) => {
@@ -130,7 +130,7 @@ impl Pending {
     ///
     /// # Errors
     /// If the I/O thread has gone.
-    pub fn step(&mut self) -> Result<Step, SessionError> {
+    pub(crate) fn step(&mut self) -> Result<Step, SessionError> {
         Ok(match self.next()? {
             Event::Done => Step::Over,
             event => {
@@ -146,7 +146,7 @@ impl Pending {
     }
 
     /// The caller has dealt with the head of a result, or with rows.
-    pub fn taken(&mut self, head: Option<ResultShape>) {
+    pub(crate) fn taken(&mut self, head: Option<ResultShape>) {
         self.at = head.map_or(At::Rows, At::Head);
     }
 

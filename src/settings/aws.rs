@@ -138,7 +138,7 @@ pub(super) static FOR_SUPERUSERS: [&dyn Given; 9] = [
 /// # Errors
 /// If the value of one of them was not taken: it is not valid (22023), or was set by somebody who may not
 /// (42501).
-pub fn current() -> Result<Settings, SettingRefused> {
+pub(crate) fn current() -> Result<Settings, SettingRefused> {
     superusers::none_refused(|name| FOR_SUPERUSERS.iter().any(|setting| setting.name() == name))?;
     Ok(Settings {
         region: REGION.get(),

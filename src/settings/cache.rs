@@ -35,11 +35,11 @@ settings! {
 }
 
 /// `secretlink.cache_size`, in bytes.
-pub fn size() -> usize {
+pub(crate) fn size() -> usize {
     usize::try_from(CACHE_SIZE.get()).unwrap_or(0) * 1024
 }
 
 /// `secretlink.cache_ttl` and `secretlink.cache_max_stale`
-pub fn timing() -> Timing {
+pub(crate) fn timing() -> Timing {
     Timing { ttl: CACHE_TTL.seconds(), max_stale: CACHE_MAX_STALE.seconds() }
 }

@@ -1,15 +1,15 @@
 //! Settings, one file a subject, and snapshots of them for the I/O thread, where no setting may be read.
 
-pub mod aws;
-pub mod cache;
+pub(crate) mod aws;
+pub(crate) mod cache;
 mod kind;
-pub mod remote;
-pub mod rotation;
-pub mod superusers;
-pub mod sync;
+pub(crate) mod remote;
+pub(crate) mod rotation;
+pub(crate) mod superusers;
+pub(crate) mod sync;
 
 /// Defines the settings and reserves their prefix.
-pub fn init() {
+pub(crate) fn init() {
     superusers::guarded(&[&aws::FOR_SUPERUSERS[..], &remote::FOR_SUPERUSERS].concat(), || {
         aws::define();
         cache::define();

@@ -33,7 +33,7 @@ pub(super) static FOR_SUPERUSERS: [&dyn Given; 1] = [&MIN_SSLMODE];
 
 /// `secretlink.min_sslmode`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
-pub enum MinSslMode {
+pub(crate) enum MinSslMode {
     /// Any.
     #[name = c"disable"]
     Disable,
@@ -69,7 +69,7 @@ fn min_sslmode() -> SslMode {
 ///
 /// # Errors
 /// If a setting for superusers was set by somebody who may not, in a way that hides the right value (42501).
-pub fn policy(password_from: PasswordFrom) -> Result<Policy, SettingRefused> {
+pub(crate) fn policy(password_from: PasswordFrom) -> Result<Policy, SettingRefused> {
     superusers::none_refused(|name| name == MIN_SSLMODE.name())?;
     Ok(Policy {
         client_encoding: server::encoding(),
@@ -80,6 +80,6 @@ pub fn policy(password_from: PasswordFrom) -> Result<Policy, SettingRefused> {
 }
 
 /// What completes a connection string: the environment of this process, and the settings.
-pub fn environment() -> Environment {
+pub(crate) fn environment() -> Environment {
     Environment::from_process().with_min_sslmode(min_sslmode())
 }

@@ -86,36 +86,36 @@ impl Rule for ExcludeCharacters {
 }
 
 /// `secretlink.database`
-pub fn database() -> Option<CString> {
+pub(crate) fn database() -> Option<CString> {
     DATABASE.c_string()
 }
 
 /// `secretlink.rotation_workers`
-pub fn workers() -> usize {
+pub(crate) fn workers() -> usize {
     ROTATION_WORKERS.get() as usize
 }
 
 /// `secretlink.rotation_password_length`
-pub fn password_length() -> usize {
+pub(crate) fn password_length() -> usize {
     ROTATION_PASSWORD_LENGTH.get() as usize
 }
 
 /// `secretlink.rotation_exclude_characters`
-pub fn exclude_characters() -> String {
+pub(crate) fn exclude_characters() -> String {
     ROTATION_EXCLUDE_CHARACTERS.get().unwrap_or_default()
 }
 
 /// `secretlink.rotation_timeout`
-pub fn timeout() -> Duration {
+pub(crate) fn timeout() -> Duration {
     ROTATION_TIMEOUT.seconds()
 }
 
 /// `secretlink.rotation_min_age`
-pub fn min_age() -> Duration {
+pub(crate) fn min_age() -> Duration {
     ROTATION_MIN_AGE.milliseconds()
 }
 
 /// `secretlink.rotation_history_keep`
-pub fn history_keep() -> Duration {
+pub(crate) fn history_keep() -> Duration {
     ROTATION_HISTORY_KEEP.seconds()
 }

@@ -58,7 +58,7 @@ pub(super) fn none_refused(asked: impl Fn(&CStr) -> bool) -> Result<(), SettingR
 
 /// A setting for superusers whose value was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingRefused {
+pub(crate) enum SettingRefused {
     /// Somebody else set it before secretlink was loaded.
     #[error("permission denied to set parameter \"{0}\"")]
     NotPermitted(String),

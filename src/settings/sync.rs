@@ -88,7 +88,7 @@ settings! {
 /// `secretlink.password_sync`: what a change of a synced role's password does when it cannot be
 /// brought into the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
-pub enum PasswordSync {
+pub(crate) enum PasswordSync {
     /// The change fails.
     #[name = c"strict"]
     Strict,
@@ -103,7 +103,7 @@ pub enum PasswordSync {
 /// `secretlink.hashed_password`: what to do about a password that comes as a hash, and is not in the secret
 /// already, where it could be verified against the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
-pub enum HashedPassword {
+pub(crate) enum HashedPassword {
     /// The change fails.
     #[name = c"verify"]
     Verify,
@@ -122,7 +122,7 @@ impl Rule for Template {
 }
 
 /// The settings that shape one change of a password.
-pub struct PasswordSettings {
+pub(crate) struct PasswordSettings {
     /// `secretlink.password_sync`
     pub mode: PasswordSync,
     /// `secretlink.hashed_password`
@@ -134,7 +134,7 @@ pub struct PasswordSettings {
 }
 
 /// The settings that shape one change of a password, as they are now.
-pub fn current() -> PasswordSettings {
+pub(crate) fn current() -> PasswordSettings {
     PasswordSettings {
         mode: PASSWORD_SYNC.get(),
         hashed: HASHED_PASSWORD.get(),
@@ -144,31 +144,31 @@ pub fn current() -> PasswordSettings {
 }
 
 /// `secretlink.sync_secret_template`, which was checked when it was set.
-pub fn secret_template() -> Option<SecretTemplate> {
+pub(crate) fn secret_template() -> Option<SecretTemplate> {
     SYNC_SECRET_TEMPLATE.get().and_then(|text| SecretTemplate::parse(&text).ok())
 }
 
 /// `secretlink.cluster_name`, else `cluster_name`.
-pub fn cluster_name() -> Vec<u8> {
+pub(crate) fn cluster_name() -> Vec<u8> {
     CLUSTER_NAME.get().map_or_else(server::cluster_name, String::into_bytes)
 }
 
 /// `secretlink.advertised_host`
-pub fn advertised_host() -> Option<String> {
+pub(crate) fn advertised_host() -> Option<String> {
     ADVERTISED_HOST.get()
 }
 
 /// `secretlink.max_synced_roles`
-pub fn max_roles() -> usize {
+pub(crate) fn max_roles() -> usize {
     usize::try_from(MAX_SYNCED_ROLES.get()).unwrap_or(0)
 }
 
 /// `secretlink.reconcile_interval`
-pub fn reconcile_interval() -> Duration {
+pub(crate) fn reconcile_interval() -> Duration {
     RECONCILE_INTERVAL.seconds()
 }
 
 /// `secretlink.audit_interval`; zero if there is to be none.
-pub fn audit_interval() -> Duration {
+pub(crate) fn audit_interval() -> Duration {
     AUDIT_INTERVAL.seconds()
 }

@@ -13,7 +13,7 @@ const LIMITS: [u32; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
 const BUCKETS: usize = LIMITS.len() + 1;
 
 /// All calls.
-pub struct Calls([[Latencies; OUTCOMES]; OPERATIONS]);
+pub(crate) struct Calls([[Latencies; OUTCOMES]; OPERATIONS]);
 
 /// The latencies of one operation with one outcome.
 struct Latencies {
@@ -27,7 +27,7 @@ struct Latencies {
 
 /// The calls of one operation with one outcome, as they were at one moment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AwsCalls {
+pub(crate) struct AwsCalls {
     /// What was asked for.
     pub operation: Operation,
     /// How it ended.
@@ -44,27 +44,27 @@ pub struct AwsCalls {
 
 impl AwsCalls {
     /// The limits of [`AwsCalls::within`]; the last one is infinite.
-    pub fn limits_ms() -> Vec<f64> {
+    pub(crate) fn limits_ms() -> Vec<f64> {
         LIMITS.iter().map(|&limit| f64::from(limit)).chain([f64::INFINITY]).collect()
     }
 }
 
 impl Calls {
-    pub const fn new() -> Calls {
+    pub(crate) const fn new() -> Calls {
         Calls([const { [const { Latencies::new() }; OUTCOMES] }; OPERATIONS])
     }
 
-    pub fn count(&self, operation: Operation, outcome: CallOutcome, took: Duration) {
+    pub(crate) fn count(&self, operation: Operation, outcome: CallOutcome, took: Duration) {
         self.0[operation as usize][outcome as usize].count(took);
     }
 
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         for latencies in self.0.iter().flatten() {
             latencies.reset();
         }
     }
 
-    pub fn all(&self) -> Vec<AwsCalls> {
+    pub(crate) fn all(&self) -> Vec<AwsCalls> {
         let pairs = Operation::ALL.into_iter().flat_map(|op| CallOutcome::ALL.map(|outcome| (op, outcome)));
         pairs
             .map(|(operation, outcome)| {

@@ -9,14 +9,14 @@ mod aws_calls;
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-pub use self::aws_calls::AwsCalls;
+pub(crate) use self::aws_calls::AwsCalls;
 use self::aws_calls::Calls;
 use crate::backend::process::server;
 use crate::backend::process::shared_memory::{self, LockFree, SharedAtomics};
 
 /// What is counted besides calls to AWS.
 #[derive(Clone, Copy, Debug)]
-pub enum Counter {
+pub(crate) enum Counter {
     /// Secrets that the cache had.
     CacheHits,
     /// Secrets that had to be asked for.
@@ -68,7 +68,7 @@ static STATS: LockFree<Stats> = LockFree::new(
 );
 
 /// Begins to count. To be called when the library is loaded, but by `pg_upgrade`.
-pub fn init() {
+pub(crate) fn init() {
     if server::is_preloading() {
         shared_memory::install(|| STATS.request(), attach);
     } else {
@@ -86,27 +86,27 @@ fn note_reset() {
 }
 
 /// Counts one.
-pub fn count(counter: Counter) {
+pub(crate) fn count(counter: Counter) {
     add(counter, 1);
 }
 
 /// Counts `n`.
-pub fn add(counter: Counter, n: u64) {
+pub(crate) fn add(counter: Counter, n: u64) {
     STATS.get().counters[counter as usize].fetch_add(n, Ordering::Relaxed);
 }
 
 /// How often so far.
-pub fn get(counter: Counter) -> u64 {
+pub(crate) fn get(counter: Counter) -> u64 {
     STATS.get().counters[counter as usize].load(Ordering::Relaxed)
 }
 
 /// When everything was last zero.
-pub fn last_reset() -> pg_sys::TimestampTz {
+pub(crate) fn last_reset() -> pg_sys::TimestampTz {
     STATS.get().reset.load(Ordering::Relaxed)
 }
 
 /// Makes everything zero.
-pub fn reset() {
+pub(crate) fn reset() {
     let stats = STATS.get();
     for counter in &stats.counters {
         counter.store(0, Ordering::Relaxed);
@@ -116,12 +116,12 @@ pub fn reset() {
 }
 
 /// The calls to AWS, by operation and outcome, as far as there were any.
-pub fn aws_calls() -> Vec<AwsCalls> {
+pub(crate) fn aws_calls() -> Vec<AwsCalls> {
     STATS.get().calls.all()
 }
 
 /// Who is to be told of each call to AWS.
-pub fn recorder() -> &'static dyn secretlink_aws::Recorder {
+pub(crate) fn recorder() -> &'static dyn secretlink_aws::Recorder {
     &STATS
 }
 

@@ -27,7 +27,7 @@ const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// How far the looks have come.
-pub struct Audit {
+pub(crate) struct Audit {
     /// When the round began.
     began: Instant,
     /// How many roles it has in all.
@@ -37,7 +37,7 @@ pub struct Audit {
 }
 
 /// What a step has come to.
-pub struct Step {
+pub(crate) struct Step {
     /// How long to wait for the next.
     pub pause: Duration,
     /// Whether there are roles in doubt now that were not.
@@ -55,7 +55,7 @@ struct Subject {
 
 impl Audit {
     /// Begins a round. The roles are looked at in the course of the interval.
-    pub fn begin() -> Audit {
+    pub(crate) fn begin() -> Audit {
         let left = settle::synced_roles();
         Audit { began: Instant::now(), all: left.len(), left }
     }
@@ -64,7 +64,7 @@ impl Audit {
     ///
     /// # Errors
     /// If no call could even be tried.
-    pub fn step(&mut self) -> Result<Step, SyncError> {
+    pub(crate) fn step(&mut self) -> Result<Step, SyncError> {
         let interval = settings::sync::audit_interval();
         if interval.is_zero() {
             return Ok(Step { pause: LONGEST, found_doubts: false });

@@ -50,7 +50,7 @@ impl Event {
 
 /// What the transaction as a whole has done to a role.
 #[derive(Default)]
-pub struct RoleChange {
+pub(crate) struct RoleChange {
     /// Whether it was created, altered or renamed.
     pub changed: bool,
     /// As it was before; `None` for a new one, or one that was not changed.
@@ -80,14 +80,14 @@ fn remember(event: Event) {
 
 /// A role is about to be altered, renamed or dropped. If it is synced, others wait: see
 /// [`turn::alone_with`].
-pub fn before_statement(role: pg_sys::Oid) -> bool {
+pub(crate) fn before_statement(role: pg_sys::Oid) -> bool {
     let is_synced = roles::by_oid(role).is_some_and(|role| matches!(target::of(&role), Ok(Some(_))));
     is_synced && turn::alone_with(role)
 }
 
 /// The password hook. Sends nothing, and asks nobody: what counts is known only when the transaction
 /// commits. Of a hash nothing is to be remembered; the catalog will have it.
-pub fn on_password(_name: &CStr, password: &CStr, hashed: bool) {
+pub(crate) fn on_password(_name: &CStr, password: &CStr, hashed: bool) {
     if !hashed && settings::sync::current().mode != PasswordSync::Off {
         let password = Secret::new(password.to_bytes());
         PASSWORD.with_borrow_mut(|running| *running = Some(password));
@@ -95,22 +95,22 @@ pub fn on_password(_name: &CStr, password: &CStr, hashed: bool) {
 }
 
 /// The password of the command that comes next, which is given a hash of it.
-pub fn expect_password(password: Secret) {
+pub(crate) fn expect_password(password: Secret) {
     PASSWORD.with_borrow_mut(|running| *running = Some(password));
 }
 
 /// A role was created.
-pub fn on_created(role: pg_sys::Oid) {
+pub(crate) fn on_created(role: pg_sys::Oid) {
     remember(Event::Changed { role, before: None, password: PASSWORD.take() });
 }
 
 /// A role was altered or renamed; the catalog still shows it as it was.
-pub fn on_altered(role: pg_sys::Oid) {
+pub(crate) fn on_altered(role: pg_sys::Oid) {
     remember(Event::Changed { role, before: roles::by_oid(role), password: PASSWORD.take() });
 }
 
 /// A role is about to be dropped. Its secret may be somebody's still, so it is left alone.
-pub fn on_dropped(oid: pg_sys::Oid) {
+pub(crate) fn on_dropped(oid: pg_sys::Oid) {
     // With a template, a role that never had a password is none that has a secret.
     if let Some(role) = roles::by_oid(oid)
         && (role.hash.is_some() || roles::label(oid).is_some())
@@ -123,7 +123,7 @@ pub fn on_dropped(oid: pg_sys::Oid) {
 }
 
 /// `SECURITY LABEL FOR secretlink ON ROLE`.
-pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
+pub(crate) fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
     let check = || -> Result<(), SyncError> {
         if !user::is_superuser() {
             return Err(SyncError::LabelNotPermitted);
@@ -147,49 +147,49 @@ pub fn on_labelled(role: pg_sys::Oid, label: Option<&CStr>) {
 }
 
 /// `SECURITY LABEL FOR secretlink` on anything else.
-pub fn on_label_elsewhere() {
+pub(crate) fn on_label_elsewhere() {
     RawReport::new(&SyncError::NotARole).raise();
 }
 
 /// A role's label has changed, after a look at the secret or without.
-pub fn labelled(role: pg_sys::Oid, is_seen: bool) {
+pub(crate) fn labelled(role: pg_sys::Oid, is_seen: bool) {
     remember(Event::Labelled { role, is_seen });
 }
 
 /// A role is to get a new secret when the transaction commits.
-pub fn secret_wanted(role: pg_sys::Oid) {
+pub(crate) fn secret_wanted(role: pg_sys::Oid) {
     remember(Event::SecretWanted { role });
 }
 
 /// A subtransaction became part of its parent.
-pub fn on_subtransaction_committed(level: i32) {
+pub(crate) fn on_subtransaction_committed(level: i32) {
     EVENTS.with_borrow_mut(|events| events.release(level));
 }
 
 /// A subtransaction was rolled back.
-pub fn on_subtransaction_aborted(level: i32) {
+pub(crate) fn on_subtransaction_aborted(level: i32) {
     PASSWORD.take();
     EVENTS.with_borrow_mut(|events| events.roll_back_to(level));
 }
 
 /// Forgets everything.
-pub fn clear() {
+pub(crate) fn clear() {
     PASSWORD.take();
     EVENTS.with_borrow_mut(|events| drop(events.take()));
 }
 
 /// Whether no role was touched, as in nearly every transaction.
-pub fn is_empty() -> bool {
+pub(crate) fn is_empty() -> bool {
     EVENTS.with_borrow(PendingStack::is_empty)
 }
 
 /// Whether the transaction has done anything to this role: then others do not see the role as we do.
-pub fn touches(role: pg_sys::Oid) -> bool {
+pub(crate) fn touches(role: pg_sys::Oid) -> bool {
     EVENTS.with_borrow(|events| events.iter().any(|event| event.role() == role))
 }
 
 /// Takes out what was done, in the order of the roles' OIDs.
-pub fn take() -> Vec<(pg_sys::Oid, RoleChange)> {
+pub(crate) fn take() -> Vec<(pg_sys::Oid, RoleChange)> {
     PASSWORD.take();
     let mut changes = BTreeMap::<u32, RoleChange>::new();
     for event in EVENTS.with_borrow_mut(PendingStack::take) {

@@ -12,7 +12,7 @@ use crate::secrets::error::SecretsError;
 /// An error of password sync, raised by the statement or the commit that it prevents; a WARNING where
 /// `secretlink.password_sync` is `warn`.
 #[derive(Debug, Error)]
-pub enum SyncError {
+pub(crate) enum SyncError {
     #[error(transparent)]
     Backend(#[from] BackendError),
     #[error(transparent)]
@@ -142,7 +142,7 @@ impl Report for SyncError {
 }
 
 /// Message and detail of a report, as sentences.
-pub fn sentences(report: &dyn Report) -> String {
+pub(crate) fn sentences(report: &dyn Report) -> String {
     let message = sentence(&report.to_string());
     match report.detail() {
         Some(detail) => format!("{message} {detail}"),
@@ -151,7 +151,7 @@ pub fn sentences(report: &dyn Report) -> String {
 }
 
 /// A message as a sentence of its own.
-pub fn sentence(message: &str) -> String {
+pub(crate) fn sentence(message: &str) -> String {
     let mut characters = message.chars();
     let first = characters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     format!("{first}{}.", characters.as_str())

@@ -1,16 +1,16 @@
 //! Password sync, the half that runs in the backend: hooks, the transaction's end, and settling what a
 //! crash or an outage left. The other half is the crate `secretlink-versions`.
 
-pub mod audit;
+pub(crate) mod audit;
 mod changes;
-pub mod error;
-pub mod notice;
+pub(crate) mod error;
+pub(crate) mod notice;
 mod promote;
-pub mod roles;
-pub mod settle;
+pub(crate) mod roles;
+pub(crate) mod settle;
 mod stage;
-pub mod states;
-pub mod target;
+pub(crate) mod states;
+pub(crate) mod target;
 mod turn;
 
 use crate::backend::catalog::{role_hooks, role_statements};
@@ -18,7 +18,7 @@ use crate::backend::process::{shared_memory, transaction};
 
 /// Installs hooks and shared memory. To be called while the library is preloaded: what only some
 /// sessions had would miss the changes that others make.
-pub fn init() {
+pub(crate) fn init() {
     shared_memory::install(states::request, states::attach);
     role_hooks::install(role_hooks::Handlers {
         password: changes::on_password,

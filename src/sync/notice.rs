@@ -5,7 +5,7 @@ use thiserror::Error;
 
 /// A line for the client or the log. It names role, secret and version, never a password.
 #[derive(Debug, Error)]
-pub enum Notice {
+pub(crate) enum Notice {
     #[error("secret \"{secret}\" of dropped role \"{role}\" is left alone")]
     Dropped { role: String, secret: String },
     #[error("role \"{role}\" has no password any more, but secret \"{secret}\" still holds one")]

@@ -20,7 +20,7 @@ use crate::workers::doorbell;
 
 /// What is to be done when the transaction has committed.
 #[derive(Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Versions to make current.
     pub promotions: Vec<Promotion>,
     /// Roles of which it is known how they stand.
@@ -36,7 +36,7 @@ pub struct Outcome {
 }
 
 /// A version to make current.
-pub struct Promotion {
+pub(crate) struct Promotion {
     /// The role that it is for.
     pub oid: pg_sys::Oid,
     /// The role's name.
@@ -50,7 +50,7 @@ pub struct Promotion {
 }
 
 /// How a role and its secret stand to each other once the transaction has committed.
-pub struct Settled {
+pub(crate) struct Settled {
     /// The role.
     pub oid: pg_sys::Oid,
     /// The state.
@@ -68,7 +68,7 @@ thread_local! {
 }
 
 /// From here on, something may be written to the secrets of these roles.
-pub fn begin(roles: Vec<pg_sys::Oid>) {
+pub(crate) fn begin(roles: Vec<pg_sys::Oid>) {
     for role in &roles {
         states::begin(*role);
     }
@@ -76,13 +76,13 @@ pub fn begin(roles: Vec<pg_sys::Oid>) {
 }
 
 /// What [`after_commit`] is to do.
-pub fn if_committed(outcome: Outcome) {
+pub(crate) fn if_committed(outcome: Outcome) {
     OUTCOME.set(Some(outcome));
 }
 
 /// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a
 /// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
-pub fn after_commit() {
+pub(crate) fn after_commit() {
     let Some(outcome) = OUTCOME.take() else { return };
     BEGUN.take();
     let _hidden = HiddenStatement::begin();
@@ -153,7 +153,7 @@ fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -
 
 /// The transaction was rolled back: nothing is to be promoted. What was staged, or may have been, is
 /// for the worker to clear.
-pub fn after_abort() {
+pub(crate) fn after_abort() {
     let touched = !changes::is_empty();
     changes::clear();
     OUTCOME.take();

@@ -41,7 +41,7 @@ fn administered(name: &RoleName) -> Result<Role, SyncError> {
 /// # Errors
 /// If the library is not preloaded, the user has no rights over the role, or the secret is not one
 /// that may be written.
-pub fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
+pub(crate) fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
     preloaded()?;
     let role = administered(name)?;
     turn::alone_with(role.oid);
@@ -115,7 +115,7 @@ fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
 ///
 /// # Errors
 /// If the user has no rights over the role.
-pub fn unsync(name: &RoleName) -> Result<(), SyncError> {
+pub(crate) fn unsync(name: &RoleName) -> Result<(), SyncError> {
     let role = administered(name)?;
     turn::alone_with(role.oid);
     if matches!(target::of(&role), Ok(None)) {
@@ -136,7 +136,7 @@ fn set_label(role: pg_sys::Oid, label: Option<&str>, is_seen: bool) {
 ///
 /// # Errors
 /// If the role is not synced.
-pub fn check(name: &RoleName) -> Result<State, SyncError> {
+pub(crate) fn check(name: &RoleName) -> Result<State, SyncError> {
     let oid = roles::oid_of(name);
     let not_synced = || SyncError::NotSynced(name.display());
     let role = roles::by_oid(oid).ok_or_else(not_synced)?;
@@ -171,7 +171,7 @@ pub fn check(name: &RoleName) -> Result<State, SyncError> {
 ///
 /// # Errors
 /// If no call could even be tried.
-pub fn check_all() -> Result<Vec<Row>, SyncError> {
+pub(crate) fn check_all() -> Result<Vec<Row>, SyncError> {
     let all = roles::with_password_or_label();
     let owners = Owners::of(all.iter().cloned());
     let (mut rows, mut to_ask) = (Vec::new(), Vec::new());
@@ -282,13 +282,13 @@ impl Before {
 }
 
 /// Whether a role is synced with the secret of this name.
-pub fn is_in_use(secret: &str) -> bool {
+pub(crate) fn is_in_use(secret: &str) -> bool {
     SecretId::parse(secret)
         .is_ok_and(|secret| target::Owners::read().others(pg_sys::InvalidOid, &secret).next().is_some())
 }
 
 /// A row of `role_sync`.
-pub struct Row {
+pub(crate) struct Row {
     /// The role.
     pub role: RoleName,
     /// Its secret, if it could be told.
@@ -301,7 +301,7 @@ pub struct Row {
 const UNACCOUNTED: &str = "No account is kept of it: secretlink.max_synced_roles is too small.";
 
 /// Every synced role, those in doubt first.
-pub fn all() -> Vec<Row> {
+pub(crate) fn all() -> Vec<Row> {
     let mut rows = Vec::new();
     let is_full = states::is_full();
     for (role, label) in roles::with_password_or_label() {
@@ -328,7 +328,7 @@ pub fn all() -> Vec<Row> {
 ///
 /// # Errors
 /// If the library is not preloaded, the length is out of range, or there is such a secret already.
-pub fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<(), SyncError> {
+pub(crate) fn create_with_secret(name: &RoleName, secret: &str, length: i32) -> Result<(), SyncError> {
     preloaded()?;
     let id = SecretId::parse(secret)?;
     let length = usize::try_from(length)

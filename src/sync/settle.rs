@@ -32,7 +32,7 @@ use crate::sync::error::SyncError;
 use crate::workers::doorbell;
 
 /// How many secrets are read at the same time.
-pub const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// How often somebody who waits for secrets without an answer looks whether there is anything else to do.
 const GLANCE: Duration = Duration::from_millis(200);
@@ -67,7 +67,7 @@ const NOWHERE: &str = "No version of the secret holds the role's password.";
 
 /// How a role and its secret stand to each other, and why not better.
 #[derive(Default)]
-pub struct Look {
+pub(crate) struct Look {
     /// The state.
     pub state: State,
     /// The version that holds the role's password.
@@ -80,14 +80,14 @@ pub struct Look {
 
 impl Look {
     /// That no version is the role's.
-    pub fn drifted(reason: impl Into<String>) -> Look {
+    pub(crate) fn drifted(reason: impl Into<String>) -> Look {
         Look { state: State::Drifted, reason: Some(reason.into()), ..Look::default() }
     }
 }
 
 impl Look {
     /// The same for a role that is being tied to the secret, whatever it was synced with before.
-    pub fn of_tied(self) -> Look {
+    pub(crate) fn of_tied(self) -> Look {
         match self.state {
             State::NeverSet => Look { state: State::NoSecret, ..Look::drifted(MISSING) },
             _ => self,
@@ -147,7 +147,7 @@ fn find(role: &Role, secret: &SecretId, versions: &Versions) -> Result<Finding, 
 ///
 /// # Errors
 /// If the secret cannot be read.
-pub fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
+pub(crate) fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
     if role.hash.is_none() {
         return Ok(Look { state: State::NoPassword, ..Look::default() });
     }
@@ -161,7 +161,7 @@ pub fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
 ///
 /// # Errors
 /// If a version without a label cannot be read.
-pub fn judge(role: &Role, secret: &SecretId, versions: Option<&Versions>) -> Result<Look, SyncError> {
+pub(crate) fn judge(role: &Role, secret: &SecretId, versions: Option<&Versions>) -> Result<Look, SyncError> {
     let Some(versions) = versions else {
         let state = missing(role.oid);
         let reason = (state == State::NoSecret).then(|| MISSING.to_owned());
@@ -185,14 +185,14 @@ pub fn judge(role: &Role, secret: &SecretId, versions: Option<&Versions>) -> Res
 ///
 /// # Errors
 /// If no call could even be tried.
-pub fn read_side_by_side(
+pub(crate) fn read_side_by_side(
     secrets: Vec<SecretId>,
 ) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
     read(&client::current()?, secrets)
 }
 
 /// Every synced role of the server.
-pub fn synced_roles() -> Vec<pg_sys::Oid> {
+pub(crate) fn synced_roles() -> Vec<pg_sys::Oid> {
     in_transaction(|| {
         roles::with_password_or_label()
             .into_iter()
@@ -205,7 +205,7 @@ pub fn synced_roles() -> Vec<pg_sys::Oid> {
 }
 
 /// Says in the log that there are more synced roles than account is kept of, if so.
-pub fn tell_of_too_many(roles: usize) {
+pub(crate) fn tell_of_too_many(roles: usize) {
     let limit = states::capacity();
     if roles > limit {
         log(&Notice::TooManyRoles { roles, limit });
@@ -214,7 +214,7 @@ pub fn tell_of_too_many(roles: usize) {
 
 /// How a pass over the roles in doubt went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub(crate) enum Pass {
     /// Each was looked at.
     Done,
     /// Some were being changed just then.
@@ -230,7 +230,7 @@ pub enum Pass {
 ///
 /// # Errors
 /// If no call could even be tried.
-pub fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>) -> Result<Pass, SyncError> {
+pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>) -> Result<Pass, SyncError> {
     let mut pass = Pass::Done;
     let mut doubts = doubts();
     if doubts.is_empty() {
@@ -499,7 +499,7 @@ fn watch_writers(doubt: &Doubt, role: &Role, versions: &Versions) {
 }
 
 /// A number that stands for values: that two of them are told apart is all that it is for.
-pub fn digest(values: &[&[u8]]) -> u64 {
+pub(crate) fn digest(values: &[&[u8]]) -> u64 {
     let mut hasher = DefaultHasher::new();
     values.hash(&mut hasher);
     // Zero stands for none.

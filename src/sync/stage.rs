@@ -68,7 +68,7 @@ impl Work {
 
 /// Stages the new passwords of synced roles. Raises ERROR where one cannot be, and with it aborts the
 /// transaction.
-pub fn before_commit() {
+pub(crate) fn before_commit() {
     if !changes::is_empty() {
         let _hidden = HiddenStatement::begin();
         stage().or_raise();
@@ -399,7 +399,7 @@ fn find_hashed(works: &mut [Work], versions: &[Result<Option<Versions>, AwsError
 
 /// A prepared transaction may be committed by any session at any time, or never: its passwords cannot
 /// be staged.
-pub fn before_prepare() {
+pub(crate) fn before_prepare() {
     if !changes::is_empty() {
         refuse_prepare().or_raise();
     }

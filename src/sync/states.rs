@@ -18,7 +18,7 @@ const ERROR: usize = 240;
 
 /// How a role and its secret stand to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Nobody has looked yet, or the secret could not be read.
     #[default]
     Unknown,
@@ -40,7 +40,7 @@ pub enum State {
 
 impl State {
     /// As `role_sync` shows it.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             State::Unknown => "unknown",
             State::InSync => "in_sync",
@@ -54,7 +54,7 @@ impl State {
     }
 
     /// Whether a role stays as it is until somebody does something; others are looked at again and again.
-    pub fn is_settled(self) -> bool {
+    pub(crate) fn is_settled(self) -> bool {
         matches!(self, State::InSync | State::NoPassword | State::NeverSet)
     }
 
@@ -132,28 +132,28 @@ unsafe impl SharedData for Header {}
 static TABLE: SharedSlots<Header, Slot> = SharedSlots::new(c"secretlink roles");
 
 /// Asks for the memory.
-pub fn request() {
+pub(crate) fn request() {
     TABLE.request(settings::sync::max_roles());
 }
 
 /// Finds the memory.
-pub fn attach() {
+pub(crate) fn attach() {
     TABLE.attach();
 }
 
 /// Whether the library was preloaded.
-pub fn are_shared() -> bool {
+pub(crate) fn are_shared() -> bool {
     TABLE.is_attached()
 }
 
 /// Of how many roles account is kept.
-pub fn capacity() -> usize {
+pub(crate) fn capacity() -> usize {
     TABLE.len()
 }
 
 /// What is known of a role.
 #[derive(Clone, Debug, Default)]
-pub struct RoleState {
+pub(crate) struct RoleState {
     /// Its state.
     pub state: State,
     /// The version that was last found or made to hold its password.
@@ -251,7 +251,7 @@ fn with<T>(f: impl FnOnce(&mut Table<'_>) -> T) -> Option<T> {
 }
 
 /// A role's secret is about to be changed: until [`settled`], it is in doubt.
-pub fn begin(role: pg_sys::Oid) {
+pub(crate) fn begin(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
             slot.doubt();
@@ -261,7 +261,7 @@ pub fn begin(role: pg_sys::Oid) {
 }
 
 /// A role's secret is to be looked at by the worker.
-pub fn doubt(role: pg_sys::Oid) {
+pub(crate) fn doubt(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
             slot.doubt();
@@ -271,7 +271,7 @@ pub fn doubt(role: pg_sys::Oid) {
 
 /// The same, and once more at the next pass: a request whose sender gave up may still land after the first
 /// look.
-pub fn doubt_twice(role: pg_sys::Oid) {
+pub(crate) fn doubt_twice(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
             slot.doubt();
@@ -281,7 +281,7 @@ pub fn doubt_twice(role: pg_sys::Oid) {
 }
 
 /// As [`doubt`] for each of `roles`, from the last one on, as long as there is room; the others stay.
-pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
+pub(crate) fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
     with(|table| {
         while let Some(&role) = roles.last() {
             let Some(slot) = table.slot_in_doubt(role) else { break };
@@ -295,7 +295,12 @@ pub fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
 /// changed when the worker looks again. Returns whether drift had been told of, and not its end.
 ///
 /// What the DBA wants to hear of, drift and its end, is marked to be announced.
-pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> bool {
+pub(crate) fn settled(
+    role: pg_sys::Oid,
+    state: State,
+    version_id: Option<&str>,
+    error: Option<&str>,
+) -> bool {
     let now = server::clock();
     with(|table| {
         let is_settled = state.is_settled();
@@ -329,7 +334,7 @@ pub fn settled(role: pg_sys::Oid, state: State, version_id: Option<&str>, error:
 /// worker, which makes sure of it and tells of it, is given the role if that is news. Returns whether it is.
 ///
 /// `generation` is from before the look: what has been changed since counts, and not what was seen.
-pub fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState) -> bool {
+pub(crate) fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState) -> bool {
     let now = server::clock();
     with(|table| {
         if table.find(role).map(|slot| slot.generation) != generation {
@@ -357,7 +362,7 @@ pub fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState) -> bo
 }
 
 /// A role has been tied to a secret.
-pub fn tied(role: pg_sys::Oid) {
+pub(crate) fn tied(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
             slot.doubt();
@@ -370,7 +375,7 @@ pub fn tied(role: pg_sys::Oid) {
 }
 
 /// The worker has found that the version which is known holds the password of this hash.
-pub fn verified(role: pg_sys::Oid, hash: u64) {
+pub(crate) fn verified(role: pg_sys::Oid, hash: u64) {
     with(|table| {
         if let Some(slot) = table.find(role) {
             slot.hash = hash;
@@ -379,7 +384,7 @@ pub fn verified(role: pg_sys::Oid, hash: u64) {
 }
 
 /// The version that holds the password of this hash, if the two are known to be in sync.
-pub fn verified_version(role: pg_sys::Oid, hash: u64) -> Option<String> {
+pub(crate) fn verified_version(role: pg_sys::Oid, hash: u64) -> Option<String> {
     with(|table| {
         let slot = table.find(role)?;
         let is_known = slot.state == State::InSync.to_byte() && !slot.in_doubt && slot.hash == hash;
@@ -389,7 +394,7 @@ pub fn verified_version(role: pg_sys::Oid, hash: u64) -> Option<String> {
 }
 
 /// Whether a role is to be looked at by the worker.
-pub fn is_in_doubt(role: pg_sys::Oid) -> bool {
+pub(crate) fn is_in_doubt(role: pg_sys::Oid) -> bool {
     with(|table| table.find(role).is_some_and(|slot| slot.in_doubt)).unwrap_or_default()
 }
 
@@ -399,7 +404,7 @@ const OFTEN: u8 = 3;
 /// A role has drifted, and this, a digest of its current version, is what the secret was found with; or, if it
 /// is the role's password that was changed, a digest of its hash. Returns whether it is time to say that somebody
 /// rewrites it again and again: once, until the worker is started again.
-pub fn rewritten(role: pg_sys::Oid, found: u64) -> bool {
+pub(crate) fn rewritten(role: pg_sys::Oid, found: u64) -> bool {
     with(|table| {
         let Some(slot) = table.find(role) else { return false };
         if slot.other_version == found {
@@ -413,12 +418,12 @@ pub fn rewritten(role: pg_sys::Oid, found: u64) -> bool {
 }
 
 /// Whether it was said of a role that it is rewritten again and again.
-pub fn is_rewritten_often(role: pg_sys::Oid) -> bool {
+pub(crate) fn is_rewritten_often(role: pg_sys::Oid) -> bool {
     with(|table| table.find(role).is_some_and(|slot| slot.rewritten >= OFTEN)).unwrap_or_default()
 }
 
 /// A look at a role's secret failed. What was known stays. Returns whether that is news.
-pub fn failed(role: pg_sys::Oid, error: &str) -> bool {
+pub(crate) fn failed(role: pg_sys::Oid, error: &str) -> bool {
     with(|table| {
         let Some(slot) = table.find(role) else { return true };
         let before = slot.last_error;
@@ -429,7 +434,7 @@ pub fn failed(role: pg_sys::Oid, error: &str) -> bool {
 }
 
 /// Forgets a role.
-pub fn forget(role: pg_sys::Oid) {
+pub(crate) fn forget(role: pg_sys::Oid) {
     with(|table| {
         let Some(place) = table.place(role) else { return };
         let last = table.used() - 1;
@@ -442,7 +447,7 @@ pub fn forget(role: pg_sys::Oid) {
 }
 
 /// What is known of a role.
-pub fn get(role: pg_sys::Oid) -> Option<RoleState> {
+pub(crate) fn get(role: pg_sys::Oid) -> Option<RoleState> {
     with(|table| {
         table.find(role).map(|slot| RoleState {
             state: State::from_byte(slot.state),
@@ -455,12 +460,12 @@ pub fn get(role: pg_sys::Oid) -> Option<RoleState> {
 }
 
 /// How often a role's secret has been touched.
-pub fn generation(role: pg_sys::Oid) -> Option<u32> {
+pub(crate) fn generation(role: pg_sys::Oid) -> Option<u32> {
     with(|table| table.find(role).map(|slot| slot.generation)).flatten()
 }
 
 /// The roles in doubt.
-pub fn in_doubt() -> Vec<pg_sys::Oid> {
+pub(crate) fn in_doubt() -> Vec<pg_sys::Oid> {
     with(|table| {
         let slots = table.roles().zip(&*table.0.slots);
         slots.filter(|(_, slot)| slot.in_doubt).map(|(role, _)| role).collect()
@@ -469,22 +474,22 @@ pub fn in_doubt() -> Vec<pg_sys::Oid> {
 }
 
 /// Whether there were roles in doubt for which there was no place, since this was last asked.
-pub fn take_overflowed() -> bool {
+pub(crate) fn take_overflowed() -> bool {
     with(|table| std::mem::take(&mut table.0.header.overflowed)).unwrap_or_default()
 }
 
 /// Whether account is kept of as many roles as there is place for.
-pub fn is_full() -> bool {
+pub(crate) fn is_full() -> bool {
     with(|table| table.used() == table.0.slots.len()).unwrap_or_default()
 }
 
 /// Whether there is anything to announce.
-pub fn any_to_announce() -> bool {
+pub(crate) fn any_to_announce() -> bool {
     with(|table| table.0.header.to_announce > 0).unwrap_or_default()
 }
 
 /// The roles to be announced, which then no longer are, each with its state.
-pub fn take_to_announce() -> Vec<(pg_sys::Oid, State)> {
+pub(crate) fn take_to_announce() -> Vec<(pg_sys::Oid, State)> {
     with(|table| {
         table.0.header.to_announce = 0;
         let used = table.used();

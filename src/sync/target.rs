@@ -21,7 +21,7 @@ const MAX_LABEL: usize = 1000;
 ///
 /// # Errors
 /// If the template gives no name.
-pub fn of(role: &Role) -> Result<Option<SecretId>, SyncError> {
+pub(crate) fn of(role: &Role) -> Result<Option<SecretId>, SyncError> {
     by_label(role, roles::label(role.oid))
 }
 
@@ -29,7 +29,7 @@ pub fn of(role: &Role) -> Result<Option<SecretId>, SyncError> {
 ///
 /// # Errors
 /// As [`of`].
-pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>, SyncError> {
+pub(crate) fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>, SyncError> {
     match label {
         Some(label) if label.is_empty() => Ok(None),
         Some(label) => Ok(Some(SecretId::parse(&from_catalog(&label))?)),
@@ -41,7 +41,7 @@ pub fn by_label(role: &Role, label: Option<CString>) -> Result<Option<SecretId>,
 ///
 /// # Errors
 /// If the template gives no name.
-pub fn by_template(name: &CStr) -> Result<Option<SecretId>, SyncError> {
+pub(crate) fn by_template(name: &CStr) -> Result<Option<SecretId>, SyncError> {
     let Some(template) = settings::sync::secret_template() else { return Ok(None) };
     match template.expand(name.to_bytes(), &settings::sync::cluster_name()) {
         Ok(secret) => Ok(Some(SecretId::parse(&secret)?)),
@@ -53,7 +53,7 @@ pub fn by_template(name: &CStr) -> Result<Option<SecretId>, SyncError> {
 ///
 /// # Errors
 /// If it names no secret, or one that is in use for another role: a secret holds one password.
-pub fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), SyncError> {
+pub(crate) fn check_label(role: pg_sys::Oid, label: &str) -> Result<(), SyncError> {
     if label.is_empty() {
         return Ok(());
     }
@@ -83,19 +83,19 @@ fn sorted_names<'a>(secrets: impl IntoIterator<Item = &'a SecretId>) -> Vec<&'a 
 
 /// Keeps others from changing these secrets until the end of the transaction, whatever they call them.
 /// Returns whether the locks were had; with `wait` they always are.
-pub fn lock<'a>(secrets: impl IntoIterator<Item = &'a SecretId>, wait: bool) -> bool {
+pub(crate) fn lock<'a>(secrets: impl IntoIterator<Item = &'a SecretId>, wait: bool) -> bool {
     sorted_names(secrets).into_iter().all(|name| transaction::lock_versions(name, wait))
 }
 
 /// Which role has which secret: all that are synced, as the catalogs and the settings say. AWS is not
 /// asked, so the answer is the same after a restart.
-pub struct Owners {
+pub(crate) struct Owners {
     owners: Vec<Owner>,
     by_name: HashMap<String, Vec<usize>>,
 }
 
 /// A role with its secret.
-pub struct Owner {
+pub(crate) struct Owner {
     oid: pg_sys::Oid,
     role: String,
     secret: SecretId,
@@ -104,7 +104,7 @@ pub struct Owner {
 
 impl Owner {
     /// That a secret is not to be had, since it may be this role's.
-    pub fn in_use(&self, secret: &SecretId) -> SyncError {
+    pub(crate) fn in_use(&self, secret: &SecretId) -> SyncError {
         SyncError::SecretInUse {
             secret: secret.as_str().to_owned(),
             role: self.role.clone(),
@@ -115,12 +115,12 @@ impl Owner {
 
 impl Owners {
     /// Reads the catalogs.
-    pub fn read() -> Owners {
+    pub(crate) fn read() -> Owners {
         Owners::of(roles::with_password_or_label())
     }
 
     /// Of what was read of them.
-    pub fn of(roles: impl IntoIterator<Item = (Role, Option<CString>)>) -> Owners {
+    pub(crate) fn of(roles: impl IntoIterator<Item = (Role, Option<CString>)>) -> Owners {
         let mut all = Owners { owners: Vec::new(), by_name: HashMap::new() };
         for (role, label) in roles {
             let is_labelled = label.is_some();
@@ -134,13 +134,13 @@ impl Owners {
     }
 
     /// The other roles that may have this secret.
-    pub fn others(&self, role: pg_sys::Oid, secret: &SecretId) -> impl Iterator<Item = &Owner> {
+    pub(crate) fn others(&self, role: pg_sys::Oid, secret: &SecretId) -> impl Iterator<Item = &Owner> {
         let places = secret.names().filter_map(|name| self.by_name.get(name)).flatten();
         places.map(|place| &self.owners[*place]).filter(move |o| o.oid != role && o.secret.may_be(secret))
     }
 
     /// Another role that may have the same secret as this one.
-    pub fn other(&self, role: pg_sys::Oid) -> Option<SyncError> {
+    pub(crate) fn other(&self, role: pg_sys::Oid) -> Option<SyncError> {
         let own = self.owners.iter().find(|owner| owner.oid == role)?;
         let other = self.others(role, &own.secret).next()?;
         Some(other.in_use(&own.secret))
@@ -148,7 +148,7 @@ impl Owners {
 
     /// What keeps a role from having its secret: another role that may have the same one. Of two, a label
     /// goes before the template; where neither does, both are kept from it.
-    pub fn rival(&self, role: pg_sys::Oid) -> Option<SyncError> {
+    pub(crate) fn rival(&self, role: pg_sys::Oid) -> Option<SyncError> {
         let own = self.owners.iter().find(|owner| owner.oid == role)?;
         let rival = self.others(role, &own.secret).find(|other| other.is_labelled || !own.is_labelled)?;
         Some(rival.in_use(&own.secret))
@@ -156,7 +156,7 @@ impl Owners {
 }
 
 /// Of a secret that is for another user, says whether that one takes turns with the role.
-pub fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
+pub(crate) fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
     match obstacle {
         Obstacle::OtherUser { secret, username, .. } => {
             let takes_turns = roles::take_turns(role, &username);

@@ -9,18 +9,18 @@ use crate::backend::process::shared_memory::{self, Shared, SharedData};
 use crate::backend::process::{server, worker};
 
 /// The doorbell of the worker that settles synced roles.
-pub static SYNC: Doorbell = Doorbell::new(c"secretlink worker");
+pub(crate) static SYNC: Doorbell = Doorbell::new(c"secretlink worker");
 
 /// The doorbell of the worker that keeps the cache fresh.
-pub static CACHE: Doorbell = Doorbell::new(c"secretlink cache worker");
+pub(crate) static CACHE: Doorbell = Doorbell::new(c"secretlink cache worker");
 
 /// The doorbell of the worker that starts those that rotate.
-pub static ROTATION: Doorbell = Doorbell::new(c"secretlink rotation");
+pub(crate) static ROTATION: Doorbell = Doorbell::new(c"secretlink rotation");
 
 const ALL: [&Doorbell; 3] = [&SYNC, &CACHE, &ROTATION];
 
 /// Where one worker can be woken.
-pub struct Doorbell(Shared<Bell>);
+pub(crate) struct Doorbell(Shared<Bell>);
 
 #[derive(Clone, Copy)]
 struct Bell {
@@ -38,7 +38,7 @@ unsafe impl SharedData for Bell {}
 static MINE: OnceLock<&'static Doorbell> = OnceLock::new();
 
 /// Asks for shared memory. To be called while the library is preloaded.
-pub fn init() {
+pub(crate) fn init() {
     shared_memory::install(
         || ALL.iter().for_each(|doorbell| doorbell.0.request()),
         || ALL.iter().for_each(|doorbell| doorbell.0.attach()),
@@ -51,19 +51,19 @@ impl Doorbell {
     }
 
     /// Makes this process the one that is woken, until it ends. To be called once, by the worker.
-    pub fn answer(&'static self) {
+    pub(crate) fn answer(&'static self) {
         let _ = MINE.set(self);
         server::at_exit(leave);
         self.0.with(|bell| bell.latch = worker::latch());
     }
 
     /// Whether the worker runs.
-    pub fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.0.with(|bell| !bell.latch.is_null()).unwrap_or_default()
     }
 
     /// Wakes the worker, if it runs. Cannot fail.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let latch = self.0.with(|bell| {
             bell.rung = true;
             bell.latch
@@ -77,13 +77,13 @@ impl Doorbell {
     }
 
     /// Whether somebody rang. It stays so.
-    pub fn is_rung(&self) -> bool {
+    pub(crate) fn is_rung(&self) -> bool {
         self.0.with(|bell| bell.rung).unwrap_or_default()
     }
 
     /// Whether somebody rang since this was last asked. The latch alone does not tell: while the worker
     /// waits for the network, it resets that.
-    pub fn take_rung(&self) -> bool {
+    pub(crate) fn take_rung(&self) -> bool {
         self.0.with(|bell| std::mem::take(&mut bell.rung)).unwrap_or_default()
     }
 }

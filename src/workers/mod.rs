@@ -1,6 +1,6 @@
 //! Background workers, one file for each job.
 
-pub mod doorbell;
+pub(crate) mod doorbell;
 mod notify;
 mod reconcile;
 mod refresh;
@@ -12,7 +12,7 @@ use crate::backend::process::worker;
 use crate::settings;
 
 /// Registers what runs all the time. To be called while the library is preloaded.
-pub fn init() {
+pub(crate) fn init() {
     doorbell::init();
     // It changes secrets: on a standby only from its promotion on.
     worker::register("secretlink", "secretlink_reconcile", BgWorkerStartTime::RecoveryFinished);

@@ -14,7 +14,7 @@ use crate::settings;
 use crate::sync::{states, target};
 
 /// Starts a delivery if there is anything to tell.
-pub fn start_if_needed() {
+pub(crate) fn start_if_needed() {
     if settings::rotation::database().is_none() {
         states::take_to_announce();
     } else if states::any_to_announce() {
@@ -29,7 +29,7 @@ pub fn start_if_needed() {
 /// For Postgres to call, as the main function of a background worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn secretlink_notify(_arg: pg_sys::Datum) {
+pub(crate) unsafe extern "C-unwind" fn secretlink_notify(_arg: pg_sys::Datum) {
     let Some(database) = settings::rotation::database() else { return };
     // Taken first: if there is no such database, the log says so once for each occasion.
     let announced = states::take_to_announce();

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// For Postgres to call, as the main function of a background worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
+pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum) {
     worker::begin(None);
     doorbell::SYNC.answer();
     // The template that all synced roles were looked for with, once they were.

@@ -32,7 +32,7 @@ thread_local! {
 /// For Postgres to call, as the main function of a background worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn secretlink_rotation(_arg: pg_sys::Datum) {
+pub(crate) unsafe extern "C-unwind" fn secretlink_rotation(_arg: pg_sys::Datum) {
     worker::begin(None);
     doorbell::ROTATION.answer();
     loop {
@@ -79,7 +79,7 @@ fn launch() -> Duration {
 /// For Postgres to call, as the main function of a background worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::Datum) {
+pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::Datum) {
     let Some(database) = settings::rotation::database() else { return };
     server::at_exit(worker_ends);
     registry::worker_begins();

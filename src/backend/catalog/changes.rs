@@ -17,7 +17,7 @@ static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 /// A number that is another one after servers, user mappings, roles or their memberships may have
 /// changed. To be read before the catalogs are.
-pub fn count() -> u64 {
+pub(crate) fn count() -> u64 {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         for cache in CACHES {

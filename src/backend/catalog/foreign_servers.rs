@@ -11,7 +11,7 @@ const EXTENSION: &CStr = c"secretlink";
 
 /// An option of a server, a user mapping or a wrapper.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ForeignOption {
+pub(crate) struct ForeignOption {
     /// Its name.
     pub name: String,
     /// Its value.
@@ -20,10 +20,10 @@ pub struct ForeignOption {
 
 /// `text[]` of `name=value`: what a validator gets.
 #[derive(Default)]
-pub struct OptionList(pub Vec<ForeignOption>);
+pub(crate) struct OptionList(pub Vec<ForeignOption>);
 
 /// A foreign server.
-pub struct ForeignServer {
+pub(crate) struct ForeignServer {
     id: pg_sys::Oid,
     wrapper: pg_sys::Oid,
     owner: pg_sys::Oid,
@@ -32,7 +32,7 @@ pub struct ForeignServer {
 }
 
 /// A user mapping.
-pub struct UserMapping {
+pub(crate) struct UserMapping {
     /// What was given with `CREATE USER MAPPING` or `ALTER USER MAPPING`.
     pub options: Vec<ForeignOption>,
     /// Another after each change.
@@ -41,7 +41,7 @@ pub struct UserMapping {
 
 /// Which version of a row in a catalog it is: another after each change of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowVersion {
+pub(crate) struct RowVersion {
     transaction: pg_sys::TransactionId,
     block: (u16, u16),
     place: u16,
@@ -49,14 +49,14 @@ pub struct RowVersion {
 
 impl ForeignServer {
     /// The server of that name, which is cut to the length of an identifier.
-    pub fn find(name: ServerText) -> Option<ForeignServer> {
+    pub(crate) fn find(name: ServerText) -> Option<ForeignServer> {
         let name = name.into_identifier(false);
         // SAFETY: a C string in; null or a server with valid pointers out, in the current context.
         unsafe { Self::from_raw(pg_sys::GetForeignServerByName(name.as_ptr(), true)) }
     }
 
     /// The server of that number, if it is still there.
-    pub fn by_id(id: pg_sys::Oid) -> Option<ForeignServer> {
+    pub(crate) fn by_id(id: pg_sys::Oid) -> Option<ForeignServer> {
         // SAFETY: null or a server with valid pointers, in the current context.
         unsafe { Self::from_raw(pg_sys::GetForeignServerExtended(id, pg_sys::FSV_MISSING_OK as _)) }
     }
@@ -78,29 +78,29 @@ impl ForeignServer {
     }
 
     /// Its number, which stays when it is renamed.
-    pub fn id(&self) -> pg_sys::Oid {
+    pub(crate) fn id(&self) -> pg_sys::Oid {
         self.id
     }
 
     /// Its name, as UTF-8.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         ServerText(self.name.to_bytes().to_vec()).to_utf8()
     }
 
     /// What was given with `CREATE SERVER` or `ALTER SERVER`.
-    pub fn options(&self) -> &[ForeignOption] {
+    pub(crate) fn options(&self) -> &[ForeignOption] {
         &self.options
     }
 
     /// Whether only superusers can change it.
-    pub fn belongs_to_superuser(&self) -> bool {
+    pub(crate) fn belongs_to_superuser(&self) -> bool {
         // SAFETY: looks into the catalogs.
         unsafe { pg_sys::superuser_arg(self.owner) }
     }
 
     /// Whether its wrapper is part of this extension. Only superusers can make a wrapper so; any other
     /// wrapper may have no validator, and then the options are whatever its server's owner liked.
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         // SAFETY: look into the catalogs, as a running function may.
         unsafe {
             let extension = pg_sys::getExtensionOfObject(pg_sys::ForeignDataWrapperRelationId, self.wrapper);
@@ -110,7 +110,7 @@ impl ForeignServer {
     }
 
     /// Whether there is a mapping for `user`, or for everybody.
-    pub fn has_user_mapping(&self, user: pg_sys::Oid) -> bool {
+    pub(crate) fn has_user_mapping(&self, user: pg_sys::Oid) -> bool {
         let exists = |user: pg_sys::Oid| {
             let (cache, none) =
                 (pg_sys::SysCacheIdentifier::USERMAPPINGUSERSERVER as i32, pg_sys::Datum::from(0));
@@ -121,7 +121,7 @@ impl ForeignServer {
     }
 
     /// The mapping for `user`, or else for everybody. Raises ERROR if there is none.
-    pub fn user_mapping(&self, user: pg_sys::Oid) -> UserMapping {
+    pub(crate) fn user_mapping(&self, user: pg_sys::Oid) -> UserMapping {
         // SAFETY: gives a mapping with valid pointers, or raises ERROR. Its row is in the catalog, in
         // which nothing that is newer has been looked for since.
         unsafe {
@@ -131,7 +131,7 @@ impl ForeignServer {
     }
 
     /// Raises ERROR unless `user` has USAGE.
-    pub fn check_usage(&self, user: pg_sys::Oid) {
+    pub(crate) fn check_usage(&self, user: pg_sys::Oid) {
         // SAFETY: looks into the catalogs; the name is a C string.
         unsafe {
             let usage = pg_sys::ACL_USAGE as pg_sys::AclMode;

@@ -1,8 +1,8 @@
 //! What the catalogs hold: roles, foreign servers, relations; and when that changes.
 
-pub mod changes;
-pub mod foreign_servers;
-pub mod relation;
-pub mod role_hooks;
-pub mod role_statements;
-pub mod roles;
+pub(crate) mod changes;
+pub(crate) mod foreign_servers;
+pub(crate) mod relation;
+pub(crate) mod role_hooks;
+pub(crate) mod role_statements;
+pub(crate) mod roles;

@@ -17,28 +17,28 @@ const MAX_KEY: usize = 1664;
 
 /// `int2vector`: numbers of columns, counted from 1 without those dropped.
 #[derive(Default)]
-pub struct KeyNumbers(pub Vec<i16>);
+pub(crate) struct KeyNumbers(pub Vec<i16>);
 
 /// `text[]`, of however many dimensions, in the encoding of the database.
 #[derive(Default)]
-pub struct KeyValues(pub Vec<Option<CString>>);
+pub(crate) struct KeyValues(pub Vec<Option<CString>>);
 
 /// A column that was not dropped.
-pub struct Column {
+pub(crate) struct Column {
     name: CString,
     type_oid: pg_sys::Oid,
 }
 
 impl Column {
     /// The name, quoted if need be.
-    pub fn quoted(&self) -> Vec<u8> {
+    pub(crate) fn quoted(&self) -> Vec<u8> {
         // SAFETY: a C string; the result is that pointer or a palloc'd C string.
         unsafe { CStr::from_ptr(pg_sys::quote_identifier(self.name.as_ptr())) }.to_bytes().to_vec()
     }
 }
 
 /// A relation that is open and locked, and that the current user may read.
-pub struct Relation {
+pub(crate) struct Relation {
     relation: pg_sys::Relation,
     columns: Vec<Column>,
 }
@@ -46,7 +46,7 @@ pub struct Relation {
 impl Relation {
     /// Opens it by a name as it stands in SQL. Raises ERROR where there is none, where it has no
     /// columns to speak of (an index), and where the user has not SELECT on it.
-    pub fn open(name: &ServerText) -> Relation {
+    pub(crate) fn open(name: &ServerText) -> Relation {
         // SAFETY: the name is copied into a varlena; everything comes from the function before.
         // When an ERROR leaves, the resource owner closes the relation.
         let relation = unsafe {
@@ -74,12 +74,12 @@ impl Relation {
     }
 
     /// In their order; dropped ones are left out.
-    pub fn columns(&self) -> &[Column] {
+    pub(crate) fn columns(&self) -> &[Column] {
         &self.columns
     }
 
     /// The name to use in SQL: quoted, and with the schema if `search_path` does not lead to it.
-    pub fn name(&self) -> Vec<u8> {
+    pub(crate) fn name(&self) -> Vec<u8> {
         // SAFETY: the relation is open.
         let visible = unsafe { pg_sys::RelationIsVisible((*self.relation).rd_id) };
         self.qualified(!visible)
@@ -97,7 +97,7 @@ impl Relation {
     }
 
     /// Names of the columns of the primary key, in the key's order.
-    pub fn primary_key(&self) -> Vec<ServerText> {
+    pub(crate) fn primary_key(&self) -> Vec<ServerText> {
         // SAFETY: the relation is open. An index entry is read between finding and releasing it, and
         // has as many numbers as it says.
         unsafe {
@@ -134,7 +134,11 @@ impl Relation {
     ///
     /// # Errors
     /// If there is none or there are more, or a column's type cannot be compared.
-    pub fn row(&self, key: &[usize], values: &KeyValues) -> Result<Vec<Option<CString>>, BackendError> {
+    pub(crate) fn row(
+        &self,
+        key: &[usize],
+        values: &KeyValues,
+    ) -> Result<Vec<Option<CString>>, BackendError> {
         let names: Vec<_> = self.columns.iter().map(Column::quoted).collect();
         let mut sql =
             [b"SELECT ", &names.join(&b", "[..])[..], b" FROM ", &self.qualified(true), b" WHERE "].concat();
@@ -186,7 +190,7 @@ impl Drop for Relation {
 ///
 /// # Errors
 /// If there is no memory for it.
-pub fn literal(value: Option<&CStr>) -> Result<Vec<u8>, OutOfMemory> {
+pub(crate) fn literal(value: Option<&CStr>) -> Result<Vec<u8>, OutOfMemory> {
     // SAFETY: a C string in, a palloc'd one out.
     value.map_or_else(
         || Ok(b"NULL".to_vec()),
@@ -201,7 +205,7 @@ pub fn literal(value: Option<&CStr>) -> Result<Vec<u8>, OutOfMemory> {
 }
 
 /// The text of the statement that the client sent.
-pub fn current_query() -> Option<ServerText> {
+pub(crate) fn current_query() -> Option<ServerText> {
     // SAFETY: null or a C string, set for as long as the statement runs.
     unsafe { copied(pg_sys::debug_query_string) }.map(|sql| ServerText(sql.into_bytes()))
 }

@@ -9,7 +9,7 @@ use crate::backend::text::make_room;
 
 /// What is told of roles, each inside the command that does it.
 #[derive(Clone, Copy)]
-pub struct Handlers {
+pub(crate) struct Handlers {
     /// A role is about to be given a password: its name, and what was written as the password. `true`
     /// if that is a hash.
     pub password: fn(&CStr, &CStr, bool),
@@ -41,7 +41,7 @@ type AccessHook =
 
 /// Has these called in every process that is forked from here on. To be called once, while the library
 /// is preloaded.
-pub fn install(handlers: Handlers) {
+pub(crate) fn install(handlers: Handlers) {
     if HANDLERS.set(handlers).is_err() {
         return;
     }
@@ -61,7 +61,7 @@ pub fn install(handlers: Handlers) {
 
 /// Makes `SECURITY LABEL FOR secretlink` known to this process, and to those forked from it. Without
 /// [`install`] any label is taken as it is.
-pub fn register_labels() {
+pub(crate) fn register_labels() {
     // SAFETY: a C string that lives for ever and a function of the right type.
     unsafe { pg_sys::register_label_provider(roles::PROVIDER_NAME.as_ptr(), Some(on_label)) };
 }

@@ -40,7 +40,7 @@ unsafe extern "C-unwind" {
 
 /// Has this called in every process that is forked from here on. To be called once, while the library is
 /// preloaded.
-pub fn install(handler: Handler) {
+pub(crate) fn install(handler: Handler) {
     if HANDLER.set(handler).is_err() {
         return;
     }

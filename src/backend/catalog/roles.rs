@@ -19,11 +19,11 @@ const PROVIDER: usize = 3;
 const LABEL: usize = 4;
 
 /// The provider of our security labels.
-pub const PROVIDER_NAME: &CStr = c"secretlink";
+pub(crate) const PROVIDER_NAME: &CStr = c"secretlink";
 
 /// A role as the catalog has it.
 #[derive(Clone, Debug)]
-pub struct Role {
+pub(crate) struct Role {
     /// Its OID, which no renaming changes.
     pub oid: pg_sys::Oid,
     /// Its name, as the catalog has it.
@@ -34,12 +34,12 @@ pub struct Role {
 
 impl Role {
     /// The name to show.
-    pub fn display(&self) -> String {
+    pub(crate) fn display(&self) -> String {
         from_catalog(&self.name)
     }
 
     /// Whether this is the role's password, as at a login. Takes some milliseconds for SCRAM.
-    pub fn verify(&self, password: &Secret) -> bool {
+    pub(crate) fn verify(&self, password: &Secret) -> bool {
         let Some(hash) = &self.hash else { return false };
         // Core copies the password into memory of its own, which nobody wipes.
         if let Some(fits) = verifier::fits(hash.expose(), self.name.to_bytes(), password) {
@@ -68,7 +68,7 @@ impl Role {
 
 /// Whether the current user may administer a role, about as `ALTER ROLE ... PASSWORD` has it in this
 /// version (user.c, AlterRole).
-pub fn may_administer(role: pg_sys::Oid) -> bool {
+pub(crate) fn may_administer(role: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups, callable in any transaction.
     unsafe {
         let user = pg_sys::GetUserId();
@@ -87,13 +87,13 @@ pub fn may_administer(role: pg_sys::Oid) -> bool {
 }
 
 /// The OID of a role. Raises ERROR (42704) if there is none of this name.
-pub fn oid_of(name: &RoleName) -> pg_sys::Oid {
+pub(crate) fn oid_of(name: &RoleName) -> pg_sys::Oid {
     // SAFETY: a C string.
     unsafe { pg_sys::get_role_oid(name.0.as_ptr(), false) }
 }
 
 /// The OID of a role, if there is one of this name.
-pub fn find(name: &CStr) -> Option<pg_sys::Oid> {
+pub(crate) fn find(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: a C string; an unknown name gives InvalidOid.
     let oid = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
     (oid != pg_sys::InvalidOid).then_some(oid)
@@ -101,7 +101,7 @@ pub fn find(name: &CStr) -> Option<pg_sys::Oid> {
 
 /// Whether two roles take turns in one secret, as AWS's rotation for alternating users has it: one is
 /// called as the other with `_clone` behind it, and is a member of that one.
-pub fn take_turns(one: &str, other: &str) -> bool {
+pub(crate) fn take_turns(one: &str, other: &str) -> bool {
     let is_clone = |clone: &str, base: &str| {
         clone.strip_suffix("_clone") == Some(base)
             && match (find(&to_server(clone)), find(&to_server(base))) {
@@ -114,7 +114,7 @@ pub fn take_turns(one: &str, other: &str) -> bool {
 }
 
 /// A role as this transaction sees it, its own changes up to the last finished command included.
-pub fn by_oid(oid: pg_sys::Oid) -> Option<Role> {
+pub(crate) fn by_oid(oid: pg_sys::Oid) -> Option<Role> {
     if !has_database() {
         let mut found = None;
         // SAFETY: tuples of pg_authid and their descriptor.
@@ -179,7 +179,7 @@ unsafe fn read_from_catalog(tuple: pg_sys::HeapTuple, desc: pg_sys::TupleDesc) -
 
 /// All roles that have a password or a label of ours, with the label. Reads both catalogs from end to
 /// end, and works without a database, where there are no indexes to use.
-pub fn with_password_or_label() -> Vec<(Role, Option<CString>)> {
+pub(crate) fn with_password_or_label() -> Vec<(Role, Option<CString>)> {
     let mut labels = std::collections::HashMap::new();
     scan(SHARED_SECURITY_LABELS, |tuple, desc| {
         // SAFETY: a tuple of this catalog and its descriptor; the columns have these types (pg_shseclabel.h).
@@ -255,7 +255,7 @@ fn address(role: pg_sys::Oid) -> pg_sys::ObjectAddress {
 }
 
 /// The label of ours that a role has.
-pub fn label(role: pg_sys::Oid) -> Option<CString> {
+pub(crate) fn label(role: pg_sys::Oid) -> Option<CString> {
     // SAFETY: a role's address and a C string; the result is null or a palloc'd C string.
     unsafe {
         let label = pg_sys::GetSecurityLabel(&address(role), PROVIDER_NAME.as_ptr());
@@ -264,7 +264,7 @@ pub fn label(role: pg_sys::Oid) -> Option<CString> {
 }
 
 /// Gives a role a label, or takes it away. Asks nobody for permission.
-pub fn set_label(role: pg_sys::Oid, label: Option<&CStr>) {
+pub(crate) fn set_label(role: pg_sys::Oid, label: Option<&CStr>) {
     // SAFETY: as above; null removes the label.
     unsafe {
         let label = label.map_or(ptr::null(), CStr::as_ptr);
@@ -276,7 +276,7 @@ pub fn set_label(role: pg_sys::Oid, label: Option<&CStr>) {
 ///
 /// # Errors
 /// If there are no random numbers to be had.
-pub fn verifier_of(name: &RoleName, password: &Secret) -> Result<Secret, NoRandomness> {
+pub(crate) fn verifier_of(name: &RoleName, password: &Secret) -> Result<Secret, NoRandomness> {
     // SAFETY: reads a setting.
     if unsafe { pg_sys::Password_encryption } == pg_sys::PasswordType::PASSWORD_TYPE_MD5 as i32 {
         return Ok(verifier::md5(password, name.0.to_bytes()));
@@ -289,7 +289,7 @@ pub fn verifier_of(name: &RoleName, password: &Secret) -> Result<Secret, NoRando
 /// the verifier, and no log, no statistics and no CONTEXT line can show it.
 ///
 /// Returns `None` if there is no such role afterwards.
-pub fn create_with_verifier(name: &RoleName, verifier: &Secret) -> Option<pg_sys::Oid> {
+pub(crate) fn create_with_verifier(name: &RoleName, verifier: &Secret) -> Option<pg_sys::Oid> {
     let verifier = CString::new(verifier.expose()).ok()?;
     // SAFETY: a C string; the result is that or a palloc'd one.
     let quoted = unsafe { CStr::from_ptr(pg_sys::quote_identifier(name.0.as_ptr())) };

@@ -71,7 +71,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Takes the memory that is needed when there is none. To be called when the library is loaded.
-pub fn init() {
+pub(crate) fn init() {
     // SAFETY: makes a context that lives as long as the process, or raises ERROR, and in it one struct.
     unsafe {
         let memory = pg_sys::AllocSetContextCreateInternal(
@@ -91,7 +91,7 @@ pub fn init() {
 }
 
 /// Forgets the ERRORs under way. For the one who has caught one and does not throw it again.
-pub fn forget() {
+pub(crate) fn forget() {
     ERRORS.with(|errors| {
         errors.kept.iter().for_each(|place| free(place.take_error()));
         errors.clear();
@@ -209,7 +209,7 @@ impl Errors {
 /// As `CopyErrorData`: for the one who has just caught an ERROR.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the linker makes the name of that of the function in whose place it is")]
-pub unsafe extern "C-unwind" fn __wrap_CopyErrorData() -> *mut pg_sys::ErrorData {
+pub(crate) unsafe extern "C-unwind" fn __wrap_CopyErrorData() -> *mut pg_sys::ErrorData {
     ERRORS.with(|errors| {
         // SAFETY: an ERROR was caught, as the caller promises.
         unsafe {
@@ -230,7 +230,11 @@ pub unsafe extern "C-unwind" fn __wrap_CopyErrorData() -> *mut pg_sys::ErrorData
 /// As `errfinish`: for the one who has begun a report. No Rust frame above may have anything to drop.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the linker makes the name of that of the function in whose place it is")]
-pub unsafe extern "C-unwind" fn __wrap_errfinish(file: *const c_char, line: c_int, function: *const c_char) {
+pub(crate) unsafe extern "C-unwind" fn __wrap_errfinish(
+    file: *const c_char,
+    line: c_int,
+    function: *const c_char,
+) {
     // SAFETY: null or a C string.
     let is_place_holder = !file.is_null() && unsafe { CStr::from_ptr(file) } == PLACE_HOLDER;
     let error = if is_place_holder { ERRORS.with(|errors| errors.take(line)) } else { null_mut() };

@@ -6,12 +6,12 @@ use crate::backend::error::BackendError;
 
 /// One descriptor that is not a file of Postgres's, counted while this lives. fd.c wants to know of
 /// long-lived ones, so that its own files and ours do not exceed the limit together.
-pub struct ExternalFd(());
+pub(crate) struct ExternalFd(());
 
 impl ExternalFd {
     /// # Errors
     /// If there are too many.
-    pub fn acquire() -> Result<ExternalFd, BackendError> {
+    pub(crate) fn acquire() -> Result<ExternalFd, BackendError> {
         // SAFETY: a plain counter, which may close some of fd.c's own virtual descriptors.
         if unsafe { pg_sys::AcquireExternalFD() } {
             Ok(ExternalFd(()))

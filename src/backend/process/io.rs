@@ -101,7 +101,7 @@ extern "C" fn exit_now() {
 ///
 /// # Errors
 /// If it could not be started, or memory has run out.
-pub fn thread() -> Result<&'static IoThread, BackendError> {
+pub(crate) fn thread() -> Result<&'static IoThread, BackendError> {
     Ok(&begin()?.thread)
 }
 
@@ -109,7 +109,7 @@ pub fn thread() -> Result<&'static IoThread, BackendError> {
 ///
 /// # Errors
 /// If the thread could not be started, the work panicked, or memory has run out.
-pub fn run<T, F>(event: WaitEvent, work: F) -> Result<T, BackendError>
+pub(crate) fn run<T, F>(event: WaitEvent, work: F) -> Result<T, BackendError>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
@@ -124,7 +124,7 @@ where
 ///
 /// # Errors
 /// If the sender went away, which it does without a last word only when it panicked.
-pub fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, BackendError> {
+pub(crate) fn recv<T>(event: WaitEvent, from: &mut Receiver<T>) -> Result<T, BackendError> {
     let io = io()?;
     let _timeout = StatementTimeout::resume_unfired();
     received(io.waiter.recv(from, event, None))
@@ -139,7 +139,7 @@ fn received<T>(received: TryRecv<T>) -> Result<T, BackendError> {
 
 /// What waiting for a session takes that the backend drives itself.
 #[derive(Default)]
-pub struct Driver {
+pub(crate) struct Driver {
     waiter: OnceCell<Waiter>,
 }
 
@@ -150,7 +150,7 @@ impl Driver {
     ///
     /// # Errors
     /// As [`recv`].
-    pub fn recv<T>(
+    pub(crate) fn recv<T>(
         &self,
         event: WaitEvent,
         session: &mut Option<(Drive<'_>, RawFd)>,
@@ -183,7 +183,7 @@ impl Driver {
 ///
 /// # Errors
 /// As [`recv`].
-pub fn recv_within<T>(
+pub(crate) fn recv_within<T>(
     event: WaitEvent,
     from: &mut Receiver<T>,
     limit: Duration,
@@ -199,7 +199,7 @@ pub fn recv_within<T>(
 /// Runs `work` on the I/O thread, which must have been started, where nothing may fail and interrupts
 /// are held off: after a commit. Waits until `deadline` at the latest, and not once somebody has asked
 /// this backend to stop what it does. `None` if the result did not come; the work is dropped then.
-pub fn run_uninterrupted<T, F>(event: WaitEvent, deadline: Instant, work: F) -> Option<T>
+pub(crate) fn run_uninterrupted<T, F>(event: WaitEvent, deadline: Instant, work: F) -> Option<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,

@@ -29,7 +29,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Has the hook called in this process and in those that are forked from it.
-pub fn init() {
+pub(crate) fn init() {
     // SAFETY: a hook of the right type that lives as long as the process; only this thread runs Postgres.
     unsafe {
         PREVIOUS.set(pg_sys::emit_log_hook);

@@ -1,18 +1,18 @@
 //! The process that the code runs in: waiting, raising, transactions, memory that processes share, and
 //! background workers.
 
-pub mod caught;
-pub mod fd;
-pub mod io;
-pub mod log_text;
-pub mod panics;
-pub mod report;
-pub mod server;
-pub mod shared_block;
-pub mod shared_memory;
-pub mod shared_slots;
-pub mod short_text;
-pub mod transaction;
-pub mod user;
-pub mod wait;
-pub mod worker;
+pub(crate) mod caught;
+pub(crate) mod fd;
+pub(crate) mod io;
+pub(crate) mod log_text;
+pub(crate) mod panics;
+pub(crate) mod report;
+pub(crate) mod server;
+pub(crate) mod shared_block;
+pub(crate) mod shared_memory;
+pub(crate) mod shared_slots;
+pub(crate) mod short_text;
+pub(crate) mod transaction;
+pub(crate) mod user;
+pub(crate) mod wait;
+pub(crate) mod worker;

@@ -9,7 +9,7 @@ use std::io::{Cursor, Write};
 use std::panic::{PanicHookInfo, set_hook};
 
 /// Puts our hook in the place of pgrx's and of Rust's own.
-pub fn init() {
+pub(crate) fn init() {
     set_hook(Box::new(note));
 }
 

@@ -15,7 +15,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use crate::backend::text;
 
 /// A report in the encoding of the database.
-pub struct RawReport {
+pub(crate) struct RawReport {
     sqlstate: SqlState,
     message: CString,
     detail: Option<CString>,
@@ -25,7 +25,7 @@ pub struct RawReport {
 
 impl RawReport {
     /// From one of our own errors.
-    pub fn new(error: &dyn Report) -> RawReport {
+    pub(crate) fn new(error: &dyn Report) -> RawReport {
         RawReport {
             sqlstate: error.sqlstate(),
             message: shown(&error.to_string()),
@@ -37,7 +37,7 @@ impl RawReport {
 
     /// From one of our own errors, where nothing may fail and no catalog may be read, as after a
     /// commit: only in ASCII is there nothing to convert.
-    pub fn ascii(error: &dyn Report) -> RawReport {
+    pub(crate) fn ascii(error: &dyn Report) -> RawReport {
         RawReport {
             sqlstate: error.sqlstate(),
             message: text::to_ascii(&error.to_string()),
@@ -48,7 +48,7 @@ impl RawReport {
     }
 
     /// From what a remote server said, in the encoding of the database already.
-    pub fn remote(message: &ServerMessage, sqlstate: SqlState) -> RawReport {
+    pub(crate) fn remote(message: &ServerMessage, sqlstate: SqlState) -> RawReport {
         let optional = |field: &Option<Vec<u8>>| field.as_deref().map(text::verified);
         RawReport {
             sqlstate,
@@ -60,14 +60,14 @@ impl RawReport {
     }
 
     /// Adds a CONTEXT line, below those there are.
-    pub fn with_context(mut self, line: &str) -> RawReport {
+    pub(crate) fn with_context(mut self, line: &str) -> RawReport {
         self.context.push(shown(line));
         self
     }
 
     /// Raises ERROR, which leaves when every Rust frame is unwound.
     #[expect(clippy::unreachable, reason = "a report at level ERROR does not return")]
-    pub fn raise(self) -> ! {
+    pub(crate) fn raise(self) -> ! {
         self.report(pgrx::PgLogLevel::ERROR as c_int);
         unreachable!("a report at level ERROR does not return")
     }
@@ -77,7 +77,7 @@ impl RawReport {
     /// A cancel or a timeout may act here: errfinish looks for interrupts when such a message is out. Its
     /// ERROR unwinds like any other. Nothing of this message is in reach of that ERROR's own report: no error
     /// context callback sets fields of ours, as it would be called for both.
-    pub fn emit(self, level: pgrx::PgLogLevel) {
+    pub(crate) fn emit(self, level: pgrx::PgLogLevel) {
         self.report(level as c_int);
     }
 
@@ -115,7 +115,7 @@ fn shown(text: &str) -> CString {
 pub(super) const SOURCE: &CStr = c"secretlink";
 
 /// `Result`s of this crate at the border to SQL.
-pub trait OrRaise {
+pub(crate) trait OrRaise {
     /// The value.
     type Value;
 
@@ -151,7 +151,7 @@ unsafe extern "C-unwind" {
 /// Reports of core's are covered as well, such as that of a cancel. When an ERROR leaves, the entry stays
 /// on the stack until the code that catches it puts the stack back: a panic of Rust's becomes an ERROR only when it
 /// has unwound. Where one lives already, another changes nothing.
-pub struct HiddenStatement {
+pub(crate) struct HiddenStatement {
     outermost: bool,
 }
 
@@ -204,7 +204,7 @@ impl Entry {
 
 impl HiddenStatement {
     /// Begins.
-    pub fn begin() -> HiddenStatement {
+    pub(crate) fn begin() -> HiddenStatement {
         HiddenStatement { outermost: HIDING.with(Entry::push) }
     }
 }
@@ -227,7 +227,7 @@ unsafe extern "C-unwind" fn hide_statement(_arg: *mut c_void) {
 }
 
 /// Says why a setting's value is refused, as a check hook does (guc.h, GUC_check_errdetail).
-pub fn set_check_detail(detail: &str) {
+pub(crate) fn set_check_detail(detail: &str) {
     // The postmaster, where settings are checked too, has no catalogs to convert text with.
     let detail = text::to_ascii(detail);
     // SAFETY: what the macro does: a palloc'd copy that guc.c takes up when the hook returns false.

@@ -11,7 +11,7 @@ use crate::backend::process::shared_memory::{self, Locked};
 use crate::backend::process::wait::{self, WaitEvent};
 
 /// Memory of the whole server.
-pub struct SharedBlock {
+pub(crate) struct SharedBlock {
     name: &'static CStr,
     /// How many words there are, besides the condition variable before them.
     words: AtomicUsize,
@@ -27,7 +27,7 @@ struct Area {
 
 impl SharedBlock {
     /// Not there yet. `name` is the server's name for it and for its lock.
-    pub const fn new(name: &'static CStr) -> SharedBlock {
+    pub(crate) const fn new(name: &'static CStr) -> SharedBlock {
         SharedBlock {
             name,
             words: AtomicUsize::new(0),
@@ -37,7 +37,7 @@ impl SharedBlock {
     }
 
     /// Asks for so many bytes. To be called while the server prepares its shared memory.
-    pub fn request(&self, bytes: usize) {
+    pub(crate) fn request(&self, bytes: usize) {
         self.words.store(bytes / size_of::<u64>(), Ordering::Relaxed);
         shared_memory::request(self.name, self.size());
     }
@@ -48,7 +48,7 @@ impl SharedBlock {
 
     /// Finds the memory, which the first process zeroes, and has the postmaster wipe it when the
     /// server ends. To be called when the server has its shared memory.
-    pub fn attach(&'static self) {
+    pub(crate) fn attach(&'static self) {
         // SAFETY: called at the moment that these ask for; both were asked for by `request`. The memory that
         // `init` gets is known to nobody else yet; zeros are no condition variable. The callback is of the
         // right type, and for the postmaster alone: its children drop what it registered (ipc.c,
@@ -66,13 +66,13 @@ impl SharedBlock {
     }
 
     /// Whether there is such memory.
-    pub fn is_attached(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         !self.area.load(Ordering::Relaxed).is_null()
     }
 
     /// Works on the words with everybody else locked out. `f` must be short and must not call Postgres.
     /// `None` if there is no such memory.
-    pub fn with<R>(&self, f: impl FnOnce(&mut [u64]) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut [u64]) -> R) -> Option<R> {
         let (area, lock) = (self.area.load(Ordering::Relaxed), self.lock.load(Ordering::Relaxed));
         if area.is_null() {
             return None;
@@ -97,7 +97,7 @@ impl SharedBlock {
     /// returns at once, so that what was waited for can be looked for once more before one sleeps
     /// (condition_variable.c). Interrupts act here. To be followed by [`SharedBlock::end_wait`]. Without such
     /// memory there is nobody to wake this process, and it waits for the time alone.
-    pub fn wait(&self, limit: Duration, event: WaitEvent) {
+    pub(crate) fn wait(&self, limit: Duration, event: WaitEvent) {
         // Rounded up, so as not to spin through the last millisecond.
         let limit = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX - 1) + 1;
         let Some(condition) = self.condition() else { return wait::sleep(limit, event) };
@@ -107,13 +107,13 @@ impl SharedBlock {
     }
 
     /// No more waiting.
-    pub fn end_wait(&self) {
+    pub(crate) fn end_wait(&self) {
         // SAFETY: does nothing if there was no wait.
         unsafe { pg_sys::ConditionVariableCancelSleep() };
     }
 
     /// Wakes all processes that wait. Cannot fail.
-    pub fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         if let Some(condition) = self.condition() {
             // SAFETY: a condition variable of this server; the lock is not held.
             unsafe { pg_sys::ConditionVariableBroadcast(condition) };

@@ -15,10 +15,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 /// # Safety
 /// All bits zero must be a valid value, and it may hold no reference, box or handle: other processes
 /// read it.
-pub unsafe trait SharedData: Copy + 'static {}
+pub(crate) unsafe trait SharedData: Copy + 'static {}
 
 /// A place for one `T`, the same for every process of the server.
-pub struct Shared<T> {
+pub(crate) struct Shared<T> {
     name: &'static CStr,
     data: AtomicPtr<UnsafeCell<T>>,
     lock: AtomicPtr<pg_sys::LWLock>,
@@ -26,18 +26,18 @@ pub struct Shared<T> {
 
 impl<T: SharedData> Shared<T> {
     /// Not there yet. `name` is the server's name for it and for its lock.
-    pub const fn new(name: &'static CStr) -> Shared<T> {
+    pub(crate) const fn new(name: &'static CStr) -> Shared<T> {
         Shared { name, data: AtomicPtr::new(null_mut()), lock: AtomicPtr::new(null_mut()) }
     }
 
     /// Asks for the memory. To be called while the server prepares its shared memory.
-    pub fn request(&self) {
+    pub(crate) fn request(&self) {
         request(self.name, size_of::<T>());
     }
 
     /// Finds the memory, which the first process made and zeroed. To be called when the server has its
     /// shared memory, which is made anew, and empty, after a crash.
-    pub fn attach(&self) {
+    pub(crate) fn attach(&self) {
         // SAFETY: called at the moment that these ask for; both were asked for by `request`.
         unsafe {
             self.data.store(zeroed(self.name, size_of::<T>(), |_| {}).cast(), Ordering::Relaxed);
@@ -47,7 +47,7 @@ impl<T: SharedData> Shared<T> {
 
     /// Works on the data with everybody else locked out. `f` must be short and must not call Postgres.
     /// `None` if the library was not preloaded.
-    pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         let data = self.data.load(Ordering::Relaxed);
         let lock = self.lock.load(Ordering::Relaxed);
         if data.is_null() {
@@ -91,11 +91,11 @@ impl Drop for Locked {
 /// # Safety
 /// All bits zero must be a valid value, and it may hold nothing but atomics: other processes, and other
 /// threads of this process, read and change it at any time.
-pub unsafe trait SharedAtomics: Sync + 'static {}
+pub(crate) unsafe trait SharedAtomics: Sync + 'static {}
 
 /// A place for one `T` that takes no lock: the same for every process of the server, or this process's
 /// own if the library was not preloaded.
-pub struct LockFree<T> {
+pub(crate) struct LockFree<T> {
     name: &'static CStr,
     shared: AtomicPtr<T>,
     own: T,
@@ -103,18 +103,18 @@ pub struct LockFree<T> {
 
 impl<T: SharedAtomics> LockFree<T> {
     /// `name` is the server's name for it. `own` is used as long as the server has no memory for it.
-    pub const fn new(name: &'static CStr, own: T) -> LockFree<T> {
+    pub(crate) const fn new(name: &'static CStr, own: T) -> LockFree<T> {
         LockFree { name, shared: AtomicPtr::new(null_mut()), own }
     }
 
     /// As [`Shared::request`].
-    pub fn request(&self) {
+    pub(crate) fn request(&self) {
         // SAFETY: a plain request.
         unsafe { pg_sys::RequestAddinShmemSpace(size_of::<T>()) };
     }
 
     /// As [`Shared::attach`].
-    pub fn attach(&self) {
+    pub(crate) fn attach(&self) {
         // A server without a postmaster (`postgres --single`) takes its memory away while it ends, when
         // the I/O thread may still be writing. There is nobody to share it with, either.
         // SAFETY: reads a global; then called at the moment that `zeroed` asks for.
@@ -126,7 +126,7 @@ impl<T: SharedAtomics> LockFree<T> {
     }
 
     /// The atomics. Callable on every thread and at any time.
-    pub fn get(&self) -> &T {
+    pub(crate) fn get(&self) -> &T {
         // SAFETY: null, or memory made by `attach`, zeroed, which stays where it is until this process
         // ends. Atomics may be shared.
         unsafe { self.shared.load(Ordering::Relaxed).as_ref() }.unwrap_or(&self.own)
@@ -199,7 +199,7 @@ fn steps() -> Vec<Steps> {
 
 /// Has `request` and `attach` called at the right moments of the server's start. To be called while the
 /// library is preloaded, once by each who needs memory.
-pub fn install(request: fn(), attach: fn()) {
+pub(crate) fn install(request: fn(), attach: fn()) {
     // Before PostgreSQL 15 memory is asked for when the library is loaded.
     #[cfg(feature = "pg14")]
     request();

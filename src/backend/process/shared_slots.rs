@@ -9,7 +9,7 @@ use crate::backend::process::shared_memory::{self, Locked, SharedData};
 
 /// A place for a header `H` and as many slots `S` as a setting says, the same for every process of the server.
 /// Each slot has a key beside it, in an array of its own, which is quick to search.
-pub struct SharedSlots<H, S> {
+pub(crate) struct SharedSlots<H, S> {
     name: &'static CStr,
     slots: AtomicUsize,
     data: AtomicPtr<Layout<H, S>>,
@@ -24,7 +24,7 @@ struct Layout<H, S> {
 }
 
 /// The memory of a [`SharedSlots`], with everybody else locked out.
-pub struct Slots<'a, H, S> {
+pub(crate) struct Slots<'a, H, S> {
     /// The header.
     pub header: &'a mut H,
     /// The slots.
@@ -35,7 +35,7 @@ pub struct Slots<'a, H, S> {
 
 impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
     /// Not there yet. `name` is the server's name for it and for its lock.
-    pub const fn new(name: &'static CStr) -> SharedSlots<H, S> {
+    pub(crate) const fn new(name: &'static CStr) -> SharedSlots<H, S> {
         SharedSlots {
             name,
             slots: AtomicUsize::new(0),
@@ -45,7 +45,7 @@ impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
     }
 
     /// Asks for the memory of so many slots. To be called while the server prepares its shared memory.
-    pub fn request(&self, slots: usize) {
+    pub(crate) fn request(&self, slots: usize) {
         self.slots.store(slots, Ordering::Relaxed);
         shared_memory::request(self.name, self.size());
     }
@@ -55,12 +55,12 @@ impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
     }
 
     /// How many slots there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.load(Ordering::Relaxed)
     }
 
     /// As [`Shared::attach`](shared_memory::Shared::attach).
-    pub fn attach(&self) {
+    pub(crate) fn attach(&self) {
         // SAFETY: called at the moment that these ask for; both were asked for by `request`.
         unsafe {
             self.data.store(shared_memory::zeroed(self.name, self.size(), |_| {}).cast(), Ordering::Relaxed);
@@ -69,12 +69,12 @@ impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
     }
 
     /// Whether there is such memory: the library was preloaded.
-    pub fn is_attached(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         !self.data.load(Ordering::Relaxed).is_null()
     }
 
     /// As [`Shared::with`](shared_memory::Shared::with).
-    pub fn with<R>(&self, f: impl FnOnce(Slots<'_, H, S>) -> R) -> Option<R> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(Slots<'_, H, S>) -> R) -> Option<R> {
         const { assert!(align_of::<S>() >= align_of::<u32>()) };
         let data = self.data.load(Ordering::Relaxed);
         if data.is_null() {

@@ -2,17 +2,17 @@
 
 /// A text of at most `N` bytes. What is longer is cut.
 #[derive(Clone, Copy)]
-pub struct ShortText<const N: usize> {
+pub(crate) struct ShortText<const N: usize> {
     length: u16,
     bytes: [u8; N],
 }
 
 impl<const N: usize> ShortText<N> {
     /// No text.
-    pub const EMPTY: ShortText<N> = ShortText { length: 0, bytes: [0; N] };
+    pub(crate) const EMPTY: ShortText<N> = ShortText { length: 0, bytes: [0; N] };
 
     /// Puts a text in.
-    pub fn set(&mut self, text: &str) {
+    pub(crate) fn set(&mut self, text: &str) {
         let mut end = text.len().min(N);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -22,7 +22,7 @@ impl<const N: usize> ShortText<N> {
     }
 
     /// The text; `None` if it is empty.
-    pub fn get(&self) -> Option<String> {
+    pub(crate) fn get(&self) -> Option<String> {
         let text = self.bytes.get(..usize::from(self.length))?;
         (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
     }

@@ -14,7 +14,7 @@ use crate::backend::process::server;
 /// What is told of transactions. Levels are those of `GetCurrentTransactionNestLevel`: 1 is the
 /// transaction itself.
 #[derive(Clone, Copy)]
-pub struct Callbacks {
+pub(crate) struct Callbacks {
     /// The transaction is about to commit. An ERROR aborts it.
     pub before_commit: fn(),
     /// It has committed. Nothing may fail any more: an ERROR would be a PANIC (xact.c,
@@ -35,7 +35,7 @@ static CALLBACKS: OnceLock<Callbacks> = OnceLock::new();
 /// Has these called in every process that is forked from here on. To be called once, while the library
 /// is preloaded. pgrx's own callbacks would have to be registered anew in each transaction, and outlive
 /// it after PREPARE TRANSACTION.
-pub fn register(callbacks: Callbacks) {
+pub(crate) fn register(callbacks: Callbacks) {
     if CALLBACKS.set(callbacks).is_ok() {
         // SAFETY: functions of the right types that live as long as the process.
         unsafe {
@@ -101,19 +101,19 @@ fn infallibly(work: fn()) {
 }
 
 /// How deep in subtransactions we are: 1 is the transaction itself.
-pub fn level() -> i32 {
+pub(crate) fn level() -> i32 {
     // SAFETY: reads the state of the current transaction.
     unsafe { pg_sys::GetCurrentTransactionNestLevel() }
 }
 
 /// Makes visible what the transaction has done so far.
-pub fn see_own_changes() {
+pub(crate) fn see_own_changes() {
     // SAFETY: there is a transaction in progress, and no parallel workers.
     unsafe { pg_sys::CommandCounterIncrement() };
 }
 
 /// Makes visible what others have committed to the catalogs while we waited for a lock.
-pub fn see_changes_of_others() {
+pub(crate) fn see_changes_of_others() {
     // SAFETY: in a transaction, and nothing that was read from a catalog is in use.
     unsafe { pg_sys::AcceptInvalidationMessages() };
 }
@@ -121,7 +121,7 @@ pub fn see_changes_of_others() {
 /// Has this commit wait as with `synchronous_commit = on` at least, for the disk of this server and of its
 /// synchronous standbys. After a crash or a failover the server must not have forgotten a change that the
 /// outside world was told of.
-pub fn force_synchronous_commit() {
+pub(crate) fn force_synchronous_commit() {
     // SAFETY: sets a flag of the current transaction; reads a setting, and changes it as SET LOCAL does, until
     // the end of the transaction, which for this purpose comes after the commit has waited.
     unsafe {
@@ -156,7 +156,7 @@ unsafe extern "C-unwind" {
 /// Keeps `statement_timeout` in force until dropped. Postgres ends it before it commits
 /// (finish_xact_command), since a commit is not expected to take long: but ours waits for AWS, and a deferred
 /// trigger may wait for a remote server, which may be the trigger's own server and wait for this very transaction.
-pub struct StatementTimeout(());
+pub(crate) struct StatementTimeout(());
 
 thread_local! {
     /// When the timer would have fired that was ended last, before it did.
@@ -194,7 +194,7 @@ impl Place {
 impl StatementTimeout {
     /// `None` if there is no limit, or one is in force: then we are inside a statement. Nor where there is no
     /// client, and so no statement of one.
-    pub fn resume() -> Option<StatementTimeout> {
+    pub(crate) fn resume() -> Option<StatementTimeout> {
         // SAFETY: reads settings and the clock, and arms a timer whose handler cancels the statement. One that
         // has just fired shows by the cancel that is pending, and keeps its indicator.
         unsafe {
@@ -216,7 +216,7 @@ impl StatementTimeout {
 
     /// As [`StatementTimeout::resume`], for any wait: not where the timer of this statement has fired. It does
     /// so once, and an exception block that caught that may go on for as long as it likes.
-    pub fn resume_unfired() -> Option<StatementTimeout> {
+    pub(crate) fn resume_unfired() -> Option<StatementTimeout> {
         // SAFETY: reads the timer's state and the clock.
         unsafe {
             if pg_sys::StatementTimeout == 0 || get_timeout_active(STATEMENT_TIMEOUT) {
@@ -261,12 +261,12 @@ impl Drop for StatementTimeout {
 /// transaction, which for this purpose comes after [`Callbacks::after_commit`].
 ///
 /// Returns whether the lock was had; with `wait` it always is. Waiting can be interrupted.
-pub fn lock_role(role: pg_sys::Oid, wait: bool) -> bool {
+pub(crate) fn lock_role(role: pg_sys::Oid, wait: bool) -> bool {
     lock(role.to_u32(), 1, wait)
 }
 
 /// Whether somebody else holds the lock of [`lock_role`] at this moment. On a standby nobody does.
-pub fn is_role_locked(role: pg_sys::Oid) -> bool {
+pub(crate) fn is_role_locked(role: pg_sys::Oid) -> bool {
     if server::is_standby() {
         return false;
     }
@@ -282,13 +282,13 @@ pub fn is_role_locked(role: pg_sys::Oid) -> bool {
 
 /// Keeps others from linking a role with this secret until the end of the transaction. Waiting can be
 /// interrupted. (Two secrets may share a lock, which only costs a wait.)
-pub fn lock_secret(secret: &str) {
+pub(crate) fn lock_secret(secret: &str) {
     lock(hash(secret), 2, true);
 }
 
 /// As [`lock_role`], for a secret: it may have become another role's, by a label or a name, while a
 /// transaction that changed the former one still promotes.
-pub fn lock_versions(secret: &str, wait: bool) -> bool {
+pub(crate) fn lock_versions(secret: &str, wait: bool) -> bool {
     lock(hash(secret), 3, wait)
 }
 
@@ -326,7 +326,7 @@ fn lock(object: u32, kind: u16, wait: bool) -> bool {
 }
 
 /// Runs `work` in a transaction of its own. For background workers: in a session there is one already.
-pub fn in_transaction<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn in_transaction<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: no transaction is in progress. If `work` raises ERROR, the worker ends, and with it the
     // transaction.
     unsafe { pg_sys::StartTransactionCommand() };
@@ -338,7 +338,7 @@ pub fn in_transaction<T>(work: impl FnOnce() -> T) -> T {
 
 /// Runs `work` in a transaction of its own that sees the database, as [`in_transaction`] does. An ERROR is
 /// reported to the log and rolls the transaction back, and the process goes on: `None`.
-pub fn attempt<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn attempt<T>(work: impl FnOnce() -> T) -> Option<T> {
     let work = AssertUnwindSafe(|| {
         in_transaction(|| {
             // SAFETY: a transaction is in progress; the snapshot lives as long as it.
@@ -364,14 +364,14 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Whether the current transaction has written anything.
-pub fn has_written() -> bool {
+pub(crate) fn has_written() -> bool {
     // SAFETY: reads the state of the current transaction.
     unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
 }
 
 /// Keeps other workers from rotating this secret, named by its ARN, until [`unlock_rotation`] or the end of
 /// the process. Returns whether the lock was had; it is not waited for. To be called in a transaction.
-pub fn lock_rotation(arn: &str) -> bool {
+pub(crate) fn lock_rotation(arn: &str) -> bool {
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: a well-formed tag; the lock belongs to the session.
     let result = unsafe { pg_sys::LockAcquire(&rotation_tag(arn), mode, true, true) };
@@ -379,7 +379,7 @@ pub fn lock_rotation(arn: &str) -> bool {
 }
 
 /// Gives back what [`lock_rotation`] took.
-pub fn unlock_rotation(arn: &str) {
+pub(crate) fn unlock_rotation(arn: &str) {
     let mode = pg_sys::ExclusiveLock as pg_sys::LOCKMODE;
     // SAFETY: a well-formed tag. Of a lock that is not held, a WARNING tells.
     unsafe { pg_sys::LockRelease(&rotation_tag(arn), mode, true) };

@@ -4,27 +4,27 @@ use pgrx::pg_sys;
 use secretlink_remote::conninfo::ScramKeys;
 
 /// Whether the current user is a superuser.
-pub fn is_superuser() -> bool {
+pub(crate) fn is_superuser() -> bool {
     // SAFETY: reads the current user's catalog entry; callable in any transaction.
     unsafe { pg_sys::superuser() }
 }
 
 /// The current user: in a `SECURITY DEFINER` function, the function's owner.
-pub fn current() -> pg_sys::Oid {
+pub(crate) fn current() -> pg_sys::Oid {
     // SAFETY: reads a variable.
     unsafe { pg_sys::GetUserId() }
 }
 
 /// The SCRAM keys that the client has proved to know when it logged in, if it did so by SCRAM.
 #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17"))]
-pub fn scram_keys() -> Option<ScramKeys> {
+pub(crate) fn scram_keys() -> Option<ScramKeys> {
     // PostgreSQL 18 is the first to keep them.
     None
 }
 
 /// The SCRAM keys that the client has proved to know when it logged in, if it did so by SCRAM.
 #[cfg(not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")))]
-pub fn scram_keys() -> Option<ScramKeys> {
+pub(crate) fn scram_keys() -> Option<ScramKeys> {
     use pg_sys::libpq::be::{MyProcPort, Port};
     use secretlink_core::Secret;
     use std::ffi::{c_char, c_int, c_void};

@@ -19,7 +19,7 @@ use crate::backend::process::server;
 /// What a backend waits for, as `pg_stat_activity` shows it (by name from PostgreSQL 17 on, as
 /// `Extension` before).
 #[derive(Clone, Copy)]
-pub enum WaitEvent {
+pub(crate) enum WaitEvent {
     /// An answer of AWS Secrets Manager.
     SecretsManager,
     /// An answer of AWS Secrets Manager that another process waits for.
@@ -72,7 +72,7 @@ const LOOK_UP: u32 = 256;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Waits so many milliseconds, or until somebody sets the latch. Interrupts act here.
-pub fn sleep(milliseconds: i64, event: WaitEvent) {
+pub(crate) fn sleep(milliseconds: i64, event: WaitEvent) {
     // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.
     unsafe {
         pg_sys::WaitLatch(
@@ -88,7 +88,7 @@ pub fn sleep(milliseconds: i64, event: WaitEvent) {
 
 /// Where ERROR and FATAL leave from while this backend waits: cancel, `statement_timeout`, terminate, and
 /// memory that has run out on either thread.
-pub fn stop_if_asked() {
+pub(crate) fn stop_if_asked() {
     check_for_interrupts!();
     if memory::is_low() {
         RawReport::new(&OutOfMemory { bytes: None }).raise();

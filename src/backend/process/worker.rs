@@ -19,7 +19,7 @@ unsafe extern "C-unwind" {
 }
 
 /// Registers a worker that runs from `start` on. To be called while the library is preloaded.
-pub fn register(name: &str, function: &str, start: BgWorkerStartTime) {
+pub(crate) fn register(name: &str, function: &str, start: BgWorkerStartTime) {
     BackgroundWorkerBuilder::new(name)
         .set_type(name)
         .set_library("secretlink")
@@ -32,7 +32,7 @@ pub fn register(name: &str, function: &str, start: BgWorkerStartTime) {
 
 /// Starts a worker that does one job and ends. `argument` is what its main function is given. Returns false
 /// if there is no free place for a worker.
-pub fn start(name: &str, function: &str, argument: usize) -> bool {
+pub(crate) fn start(name: &str, function: &str, argument: usize) -> bool {
     BackgroundWorkerBuilder::new(name)
         .set_type(name)
         .set_library("secretlink")
@@ -47,7 +47,7 @@ pub fn start(name: &str, function: &str, argument: usize) -> bool {
 
 /// To be called first in a worker: takes signals and connects to a database, or to none, in which case
 /// only the catalogs that the whole server shares can be read, and no DROP DATABASE has to wait.
-pub fn begin(database: Option<&CStr>) {
+pub(crate) fn begin(database: Option<&CStr>) {
     // SAFETY: a worker's first steps, as in bgworker.h; the handlers are Postgres's own. `die` makes
     // the next look for interrupts end the worker, whatever it waits for.
     unsafe {
@@ -60,13 +60,13 @@ pub fn begin(database: Option<&CStr>) {
 }
 
 /// The latch of this process.
-pub fn latch() -> *mut pg_sys::Latch {
+pub(crate) fn latch() -> *mut pg_sys::Latch {
     // SAFETY: reads a global, which was set when the worker began.
     unsafe { pg_sys::MyLatch }
 }
 
 /// Waits until somebody sets the latch or the time is over; reads the configuration again if asked to.
-pub fn wait(timeout: Duration) {
+pub(crate) fn wait(timeout: Duration) {
     // A wait for the I/O thread resets the latch, too: a reload may have been asked for meanwhile.
     let timeout = if reload_pending() { Duration::ZERO } else { timeout };
     // SAFETY: waits as latch.h prescribes. The postmaster's death ends the process.

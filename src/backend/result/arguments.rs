@@ -6,17 +6,17 @@ use crate::backend::text::ServerText;
 
 /// The arguments of one call of a STRICT function: none is NULL.
 #[derive(Clone, Copy)]
-pub struct Arguments(pg_sys::FunctionCallInfo);
+pub(crate) struct Arguments(pg_sys::FunctionCallInfo);
 
 impl Arguments {
     /// # Safety
     /// `fcinfo` must be that of the running call, and outlive this.
-    pub unsafe fn of(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
+    pub(crate) unsafe fn of(fcinfo: pg_sys::FunctionCallInfo) -> Arguments {
         Arguments(fcinfo)
     }
 
     /// How many there are.
-    pub fn count(self) -> usize {
+    pub(crate) fn count(self) -> usize {
         // SAFETY: fcinfo is valid, as `of` was promised.
         usize::try_from(unsafe { (*self.0).nargs }).unwrap_or(0)
     }
@@ -30,7 +30,7 @@ impl Arguments {
 
     /// dblink's `fail`, which is true unless the last argument is a boolean that says otherwise; and the
     /// number of arguments without it.
-    pub fn trailing_fail(self) -> (bool, usize) {
+    pub(crate) fn trailing_fail(self) -> (bool, usize) {
         match self.count().checked_sub(1) {
             Some(last) if self.is_bool(last) => (self.flag(last), last),
             _ => (true, self.count()),
@@ -38,17 +38,17 @@ impl Arguments {
     }
 
     /// The argument at `n`, which must be declared `text`.
-    pub fn text(self, n: usize) -> ServerText {
+    pub(crate) fn text(self, n: usize) -> ServerText {
         self.get(n).unwrap_or_else(|| ServerText(Vec::new()))
     }
 
     /// The argument at `n`, which must be declared `boolean`.
-    pub fn flag(self, n: usize) -> bool {
+    pub(crate) fn flag(self, n: usize) -> bool {
         self.get(n).unwrap_or_default()
     }
 
     /// The argument at `n`, which must be declared `int`.
-    pub fn int(self, n: usize) -> i32 {
+    pub(crate) fn int(self, n: usize) -> i32 {
         self.get(n).unwrap_or_default()
     }
 

@@ -16,10 +16,10 @@ const _: () = assert!(size_of::<pg_sys::Datum>() == 8);
 
 /// A value that is none of its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MalformedValue;
+pub(crate) struct MalformedValue;
 
 /// Makes the values of one column.
-pub struct ColumnReader {
+pub(crate) struct ColumnReader {
     how: How,
     /// The type's input or receive function.
     function: pg_sys::FmgrInfo,
@@ -75,7 +75,7 @@ unsafe extern "C-unwind" {
 const TEXT_EITHER_WAY: [u32; 4] = [25, 1043, 1042, 19];
 
 /// The type in whose binary form values of a local column are wanted, 0 for none.
-pub fn wanted(attribute: &pg_sys::FormData_pg_attribute) -> u32 {
+pub(crate) fn wanted(attribute: &pg_sys::FormData_pg_attribute) -> u32 {
     let oid = attribute.atttypid;
     // Only numeric has a modifier that its receive function heeds just as its input function does and
     // that is common.
@@ -89,7 +89,10 @@ impl ColumnReader {
     ///
     /// # Safety
     /// The attribute's type must exist.
-    pub unsafe fn new(column: &Column, attribute: &pg_sys::FormData_pg_attribute) -> Option<ColumnReader> {
+    pub(crate) unsafe fn new(
+        column: &Column,
+        attribute: &pg_sys::FormData_pg_attribute,
+    ) -> Option<ColumnReader> {
         let mut reader = ColumnReader {
             how: How::Input,
             function: pg_sys::FmgrInfo::default(),
@@ -125,7 +128,10 @@ impl ColumnReader {
     /// # Safety
     /// For [`super::tuplestore`]: under a guard, and the datum may point into the value, hence is
     /// valid as long as its batch is not touched.
-    pub unsafe fn read(&mut self, value: Option<Value<'_>>) -> Result<Option<pg_sys::Datum>, MalformedValue> {
+    pub(crate) unsafe fn read(
+        &mut self,
+        value: Option<Value<'_>>,
+    ) -> Result<Option<pg_sys::Datum>, MalformedValue> {
         let Some(value) = value else {
             if self.how == How::Input {
                 // SAFETY: as below. A domain may have something against NULL.

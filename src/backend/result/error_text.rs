@@ -17,7 +17,7 @@ const WIDTH: usize = 60;
 const MARGIN: usize = 10;
 
 /// The text of `error`, which `query` caused, in the encoding of the database.
-pub fn error_text(error: &QueryError, query: &[u8]) -> Vec<u8> {
+pub(crate) fn error_text(error: &QueryError, query: &[u8]) -> Vec<u8> {
     match error {
         QueryError::Server(message) => server_error(message, query),
         other => text::to_server(&other.to_string()).into_bytes(),

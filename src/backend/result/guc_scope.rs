@@ -7,13 +7,13 @@ use std::ffi::{CStr, CString};
 /// DateStyle and IntervalStyle set as in the remote session, until dropped.
 ///
 /// When an ERROR leaves in between, the transaction's end undoes them anyway (AtEOXact_GUC).
-pub struct GucScope {
+pub(crate) struct GucScope {
     nest_level: Option<i32>,
 }
 
 impl GucScope {
     /// Sets what differs.
-    pub fn follow(shape: &ResultShape) -> GucScope {
+    pub(crate) fn follow(shape: &ResultShape) -> GucScope {
         let mut scope = GucScope { nest_level: None };
         for (name, value) in [(c"DateStyle", &shape.date_style), (c"IntervalStyle", &shape.interval_style)] {
             // A style with a NUL byte in it does not exist.

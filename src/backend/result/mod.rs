@@ -1,7 +1,7 @@
 //! From a remote server's rows to a result of SQL.
 
-pub mod arguments;
-pub mod column;
-pub mod error_text;
-pub mod guc_scope;
-pub mod tuplestore;
+pub(crate) mod arguments;
+pub(crate) mod column;
+pub(crate) mod error_text;
+pub(crate) mod guc_scope;
+pub(crate) mod tuplestore;

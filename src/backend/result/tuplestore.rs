@@ -15,7 +15,7 @@ use crate::backend::text;
 ///
 /// The tuplestore lives in the query's memory, hence survives us; everything else is in memory that
 /// ends with the call, so nothing leaks when an ERROR leaves from a type's input function.
-pub struct RowSink {
+pub(crate) struct RowSink {
     fcinfo: pg_sys::FunctionCallInfo,
     result: *mut pg_sys::ReturnSetInfo,
     store: *mut pg_sys::Tuplestorestate,
@@ -71,7 +71,7 @@ impl RowSink {
     ///
     /// # Safety
     /// `fcinfo` must be that of the running call of a set-returning function.
-    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Result<RowSink, BackendError> {
+    pub(crate) unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Result<RowSink, BackendError> {
         // SAFETY: fcinfo is valid as promised; its resultinfo is null or a Node.
         unsafe {
             let result = (*fcinfo).resultinfo.cast::<pg_sys::ReturnSetInfo>();
@@ -111,7 +111,7 @@ impl RowSink {
 
     /// The types of the caller's columns, 0 where values are better not sent in binary; empty if
     /// there is no column definition list.
-    pub fn local_types(&mut self) -> Vec<u32> {
+    pub(crate) fn local_types(&mut self) -> Vec<u32> {
         self.expected_desc().map(|desc| attributes(&desc).map(column::wanted).collect()).unwrap_or_default()
     }
 
@@ -138,7 +138,7 @@ impl RowSink {
     /// # Errors
     /// If the caller's column definition list is missing (0A000) or has another number of columns
     /// (42804).
-    pub fn begin(&mut self, columns: &[Column]) -> Result<(), BackendError> {
+    pub(crate) fn begin(&mut self, columns: &[Column]) -> Result<(), BackendError> {
         let expected = self.expected_desc()?;
         // SAFETY: a descriptor of the call's own.
         unsafe {
@@ -153,7 +153,7 @@ impl RowSink {
     }
 
     /// The result of a statement without rows: one row with its command tag.
-    pub fn status(&mut self, tag: &[u8]) -> Result<(), BackendError> {
+    pub(crate) fn status(&mut self, tag: &[u8]) -> Result<(), BackendError> {
         let tag = text::verified(tag);
         // SAFETY: the one attribute is initialised before the descriptor is used; the tag is a C
         // string that lives through the call.
@@ -170,7 +170,7 @@ impl RowSink {
     }
 
     /// Forgets what came so far: the result is empty.
-    pub fn discard(&mut self) {
+    pub(crate) fn discard(&mut self) {
         if !self.store.is_null() {
             // SAFETY: the store is ours and nobody has seen it yet.
             unsafe {
@@ -235,7 +235,7 @@ impl RowSink {
     /// # Errors
     /// If a row or a value does not keep to the protocol, or a row has another number of columns than
     /// announced.
-    pub fn put(&mut self, mut batch: RowBatch) -> Result<(), BackendError> {
+    pub(crate) fn put(&mut self, mut batch: RowBatch) -> Result<(), BackendError> {
         if self.store.is_null() {
             return Err(BackendError::MalformedRow);
         }

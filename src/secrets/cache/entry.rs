@@ -18,7 +18,7 @@ use crate::stats::{self, Counter};
 
 /// A value, and how to come by it.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub key: Key,
     pub asked: Asked,
     pub settings: Settings,
@@ -26,7 +26,7 @@ pub struct Entry {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// A version of a secret.
     Secret { id: SecretId, version: VersionSelector },
     /// A token with the signature of this region.
@@ -35,7 +35,7 @@ pub enum Asked {
 
 /// A secret that was read, still sealed.
 #[derive(Clone)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     key: Vec<u8>,
     bytes: Vec<u8>,
     /// Its version.
@@ -50,7 +50,7 @@ impl Sealed {
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn open(self) -> Result<SecretValue, SecretsError> {
+    pub(crate) fn open(self) -> Result<SecretValue, SecretsError> {
         SecretValue::from_bytes(self.unseal()?.expose()).ok_or(SecretsError::Seal(SealError::Broken))
     }
 
@@ -58,7 +58,7 @@ impl Sealed {
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn unseal(self) -> Result<Secret, SecretsError> {
+    pub(crate) fn unseal(self) -> Result<Secret, SecretsError> {
         Ok(memory::sealer()?.open(&self.key, self.bytes)?)
     }
 }
@@ -68,7 +68,7 @@ impl Entry {
     ///
     /// # Errors
     /// If a setting was refused.
-    pub fn new(subject: Subject, asked: Asked, identity: &Identity) -> Result<Entry, SecretsError> {
+    pub(crate) fn new(subject: Subject, asked: Asked, identity: &Identity) -> Result<Entry, SecretsError> {
         let settings = settings::aws::current()?.with(identity);
         let key = Key {
             fingerprint: settings.fingerprint(),
@@ -81,7 +81,7 @@ impl Entry {
     }
 
     /// What is asked for under this key, if these settings lead to it.
-    pub fn of_key(key: &Key, settings: &Settings) -> Option<Entry> {
+    pub(crate) fn of_key(key: &Key, settings: &Settings) -> Option<Entry> {
         let given = |text: &String| (!text.is_empty()).then(|| text.clone());
         let identity = Identity {
             region: given(&key.region),
@@ -106,7 +106,7 @@ impl Entry {
     ///
     /// # Errors
     /// As AWS says, or has just said to somebody else.
-    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
+    pub(crate) fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
         let key = self.key.to_bytes();
         let timing = settings::cache::timing();
         let asking = asking(&self.settings);
@@ -162,7 +162,10 @@ impl Entry {
     }
 
     /// Asks AWS or signs, and seals what comes on the I/O thread.
-    pub fn fetch(&self, key: Vec<u8>) -> impl Future<Output = Result<Contents, SecretsError>> + Send + use<> {
+    pub(crate) fn fetch(
+        &self,
+        key: Vec<u8>,
+    ) -> impl Future<Output = Result<Contents, SecretsError>> + Send + use<> {
         let client = client::with(self.settings.clone());
         let asked = self.asked.clone();
         async move {
@@ -187,18 +190,18 @@ impl Entry {
     }
 
     /// For how long it asks at most.
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.settings.request_timeout
     }
 
     /// The version that the cache has, if it has one.
-    pub fn cached_version(&self) -> Option<String> {
+    pub(crate) fn cached_version(&self) -> Option<String> {
         memory::with(|store| store.version(&self.key.to_bytes())).flatten()
     }
 }
 
 /// A request by this process, which begins to want a value now.
-pub fn asking(settings: &Settings) -> Asking {
+pub(crate) fn asking(settings: &Settings) -> Asking {
     Asking {
         owner: server::process_id(),
         arrived: now(),
@@ -213,7 +216,7 @@ fn found(contents: Contents, asked: Moment) -> Found {
 }
 
 /// What is kept of a value under a key.
-pub fn contents(key: &[u8], value: &SecretValue) -> Result<Contents, SecretsError> {
+pub(crate) fn contents(key: &[u8], value: &SecretValue) -> Result<Contents, SecretsError> {
     Ok(Contents {
         sealed: memory::sealer()?.seal(key, value.to_bytes())?,
         version_id: value.version_id.clone(),

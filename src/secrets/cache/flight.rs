@@ -11,7 +11,7 @@ use crate::backend::process::server;
 use crate::secrets::error::SecretsError;
 
 /// Gives the request up when it is dropped, as an ERROR does.
-pub struct Flight(Cell<Option<Ticket>>);
+pub(crate) struct Flight(Cell<Option<Ticket>>);
 
 thread_local! {
     static EXIT_CALLBACK: Cell<bool> = const { Cell::new(false) };
@@ -19,7 +19,7 @@ thread_local! {
 
 impl Flight {
     /// Takes over what the store has begun.
-    pub fn begin(ticket: Ticket) -> Flight {
+    pub(crate) fn begin(ticket: Ticket) -> Flight {
         let flight = Flight(Cell::new(Some(ticket)));
         if !EXIT_CALLBACK.replace(true) {
             server::at_exit(at_exit);
@@ -28,7 +28,12 @@ impl Flight {
     }
 
     /// The request has ended. Tells those who wait, and the log what is new. `None` if there is no cache.
-    pub fn land(self, key: &Key, came: &Result<Contents, SecretsError>, ask: &Ask<'_>) -> Option<Finish> {
+    pub(crate) fn land(
+        self,
+        key: &Key,
+        came: &Result<Contents, SecretsError>,
+        ask: &Ask<'_>,
+    ) -> Option<Finish> {
         let ticket = self.0.take()?;
         let outcome = came.as_ref().map_err(|error| Failure {
             unreachable: matches!(error, SecretsError::Aws(error) if error.is_unreachable() || error.is_throttled()),

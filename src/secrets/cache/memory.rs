@@ -21,7 +21,7 @@ thread_local! {
 static SEALER: OnceLock<Sealer> = OnceLock::new();
 
 /// Asks for shared memory. To be called while the library is preloaded.
-pub fn init() {
+pub(crate) fn init() {
     // Here, so that all processes inherit one key.
     let has_key = sealer().is_ok();
     if has_key && settings::cache::size() > 0 {
@@ -30,7 +30,7 @@ pub fn init() {
 }
 
 /// What seals the values.
-pub fn sealer() -> Result<&'static Sealer, SealError> {
+pub(crate) fn sealer() -> Result<&'static Sealer, SealError> {
     match SEALER.get() {
         Some(sealer) => Ok(sealer),
         None => {
@@ -42,7 +42,7 @@ pub fn sealer() -> Result<&'static Sealer, SealError> {
 
 /// Works on the cache with everybody else locked out. `f` must be short and must not call Postgres.
 /// `None` if there is no cache.
-pub fn with<R>(f: impl FnOnce(&mut Store<'_>) -> R) -> Option<R> {
+pub(crate) fn with<R>(f: impl FnOnce(&mut Store<'_>) -> R) -> Option<R> {
     let work = |words: &mut [u64]| Store::over(words).map(|mut store| f(&mut store));
     if SHARED.is_attached() {
         return SHARED.with(work).flatten();
@@ -53,21 +53,21 @@ pub fn with<R>(f: impl FnOnce(&mut Store<'_>) -> R) -> Option<R> {
 }
 
 /// Waits for what another process asks for. See [`SharedBlock::wait`].
-pub fn wait(limit: Duration) {
+pub(crate) fn wait(limit: Duration) {
     SHARED.wait(limit, WaitEvent::SecretCache);
 }
 
 /// No more waiting.
-pub fn end_wait() {
+pub(crate) fn end_wait() {
     SHARED.end_wait();
 }
 
 /// Wakes all processes that wait.
-pub fn wake_all() {
+pub(crate) fn wake_all() {
     SHARED.wake_all();
 }
 
 /// The time, on a clock that all processes share and that goes on while the machine sleeps.
-pub fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     Moment(u64::try_from(server::uptime().as_micros()).unwrap_or(u64::MAX))
 }

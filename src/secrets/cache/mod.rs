@@ -21,26 +21,26 @@ use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, Vers
 use secretlink_core::Secret;
 use std::time::Duration;
 
-pub use self::entry::Sealed;
+pub(crate) use self::entry::Sealed;
 use self::entry::{Asked, Entry, contents};
-pub use self::memory::{init, now};
-pub use self::renewal::renew;
-pub use self::token::TokenRequest;
-pub use self::view::view;
+pub(crate) use self::memory::{init, now};
+pub(crate) use self::renewal::renew;
+pub(crate) use self::token::TokenRequest;
+pub(crate) use self::view::view;
 use crate::secrets::error::SecretsError;
 use secretlink_cache::Subject;
-pub use secretlink_cache::{Moment, Wanted};
+pub(crate) use secretlink_cache::{Moment, Wanted};
 
 /// One version of a secret, and where and as whom it is read.
 #[derive(Clone, Debug)]
-pub struct SecretRequest(Entry);
+pub(crate) struct SecretRequest(Entry);
 
 impl SecretRequest {
     /// A request for a version of a secret, where and as whom `identity` says and otherwise the settings.
     ///
     /// # Errors
     /// If the id cannot be one, or a setting was refused.
-    pub fn new(
+    pub(crate) fn new(
         secret_id: &str,
         version: VersionSelector,
         identity: &Identity,
@@ -57,7 +57,7 @@ impl SecretRequest {
     }
 
     /// A request for the version with another staging label.
-    pub fn at_stage(&self, stage: &str) -> SecretRequest {
+    pub(crate) fn at_stage(&self, stage: &str) -> SecretRequest {
         let mut entry = self.0.clone();
         if let Subject::Secret { stage: of_key, version_id, .. } = &mut entry.key.subject {
             stage.clone_into(of_key);
@@ -73,17 +73,17 @@ impl SecretRequest {
     ///
     /// # Errors
     /// As AWS says, or has just said to somebody else.
-    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
+    pub(crate) fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
         self.0.get(wanted)
     }
 
     /// For how long it asks at most.
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.0.patience()
     }
 
     /// The version that the cache has, if it has one.
-    pub fn cached_version(&self) -> Option<String> {
+    pub(crate) fn cached_version(&self) -> Option<String> {
         self.0.cached_version()
     }
 }
@@ -92,7 +92,7 @@ impl SecretRequest {
 ///
 /// # Errors
 /// As [`SecretRequest::get`]; an old value does not count.
-pub fn refresh(secret_id: &str) -> Result<String, SecretsError> {
+pub(crate) fn refresh(secret_id: &str) -> Result<String, SecretsError> {
     let request = SecretRequest::new(secret_id, VersionSelector::default(), &Identity::default())?;
     let since = now();
     memory::with(|store| {
@@ -102,7 +102,7 @@ pub fn refresh(secret_id: &str) -> Result<String, SecretsError> {
 }
 
 /// Wipes what is cached of a secret, however it was named. Returns how many entries that were.
-pub fn forget(secret_id: &str) -> usize {
+pub(crate) fn forget(secret_id: &str) -> usize {
     let forgotten = memory::with(|store| store.forget(secret_id)).unwrap_or(0);
     memory::wake_all();
     forgotten
@@ -110,7 +110,7 @@ pub fn forget(secret_id: &str) -> usize {
 
 /// Wipes what is cached of a secret when it goes, be it by an ERROR: a change of the secret may have taken
 /// place although its answer was lost, or nobody waited for it.
-pub struct ForgetAtEnd(pub String);
+pub(crate) struct ForgetAtEnd(pub String);
 
 impl Drop for ForgetAtEnd {
     fn drop(&mut self) {
@@ -119,19 +119,19 @@ impl Drop for ForgetAtEnd {
 }
 
 /// Wipes everything. Returns how many entries that were.
-pub fn forget_all() -> usize {
+pub(crate) fn forget_all() -> usize {
     let forgotten = memory::with(|store| store.forget_all()).unwrap_or(0);
     memory::wake_all();
     forgotten
 }
 
 /// Counts the uses of each entry from zero again.
-pub fn reset_hits() {
+pub(crate) fn reset_hits() {
     memory::with(|store| store.reset_hits());
 }
 
 /// A number that has changed if anything cached has.
-pub fn generation() -> u64 {
+pub(crate) fn generation() -> u64 {
     memory::with(|store| store.generation()).unwrap_or(0)
 }
 
@@ -140,7 +140,7 @@ pub fn generation() -> u64 {
 /// with which it was stored. Without the secret's text, what is cached of it is wiped.
 ///
 /// Called after a commit: it cannot fail.
-pub fn changed(settings: &Settings, secret: &SecretId, version_id: &str, text: Option<&Secret>) {
+pub(crate) fn changed(settings: &Settings, secret: &SecretId, version_id: &str, text: Option<&Secret>) {
     let fingerprint = settings.fingerprint();
     memory::with(|store| {
         store.replace(

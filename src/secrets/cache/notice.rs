@@ -8,7 +8,7 @@ use crate::secrets::error::SecretsError;
 
 /// Something worth a line. Never a value.
 #[derive(Debug, Error)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// AWS cannot be asked, and the old value is used.
     #[error("secret \"{secret}\" could not be read again, and the value read before is used")]
     Stale { secret: String, reason: String, seconds_left: u64 },
@@ -34,7 +34,7 @@ pub enum Notice {
 
 impl Notice {
     /// What is new about the end of a request, if anything.
-    pub fn of(
+    pub(crate) fn of(
         key: &Key,
         came: &Result<Contents, SecretsError>,
         finish: &Finish,

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 16;
 ///
 /// # Errors
 /// If nothing could even be tried.
-pub fn renew() -> Result<bool, SecretsError> {
+pub(crate) fn renew() -> Result<bool, SecretsError> {
     let (settings, timing) = (settings::aws::current()?, settings::cache::timing());
     let asking = asking(&settings);
     let ask = Ask { wanted: &Wanted::Fresh, timing: &timing, asking: &asking };

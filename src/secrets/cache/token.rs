@@ -9,14 +9,14 @@ use crate::secrets::error::SecretsError;
 
 /// A token for one login, and as whom it is signed.
 #[derive(Clone, Debug)]
-pub struct TokenRequest(Entry);
+pub(crate) struct TokenRequest(Entry);
 
 impl TokenRequest {
     /// A request for a token, signed for this region as whom `identity` says and otherwise the settings.
     ///
     /// # Errors
     /// If a setting was refused.
-    pub fn new(
+    pub(crate) fn new(
         login: TokenSubject,
         region: String,
         identity: &Identity,
@@ -26,7 +26,7 @@ impl TokenRequest {
     }
 
     /// What the database is asked for.
-    pub fn action(&self) -> TokenAction {
+    pub(crate) fn action(&self) -> TokenAction {
         match &self.0.asked {
             Asked::IamToken { login, .. } => login.action(),
             Asked::Secret { .. } => TokenAction::Connect,
@@ -37,7 +37,7 @@ impl TokenRequest {
     ///
     /// # Errors
     /// If there are no credentials, or somebody else has just found none.
-    pub fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
+    pub(crate) fn get(&self, wanted: &Wanted) -> Result<Sealed, SecretsError> {
         self.0.get(wanted)
     }
 }
@@ -47,7 +47,7 @@ impl Sealed {
     ///
     /// # Errors
     /// If memory was damaged.
-    pub fn open_token(self) -> Result<Secret, SecretsError> {
+    pub(crate) fn open_token(self) -> Result<Secret, SecretsError> {
         self.unseal()
     }
 }

@@ -8,7 +8,7 @@ use super::memory::{self, now};
 use crate::settings;
 
 /// One row of the view.
-pub struct EntryView {
+pub(crate) struct EntryView {
     /// `secret` or `iam_token`.
     pub kind: &'static str,
     /// The secret as it was named, or the login.
@@ -34,7 +34,7 @@ pub struct EntryView {
 }
 
 /// All rows, those used last at the end.
-pub fn view() -> Vec<EntryView> {
+pub(crate) fn view() -> Vec<EntryView> {
     let (now, timing) = (now(), settings::cache::timing());
     memory::with(|store| store.list())
         .unwrap_or_default()
