@@ -27,11 +27,11 @@ pub(crate) fn note() {
     }
 }
 
-/// When this server was restored, in seconds since 1970, if its schedules may not be marked yet.
-fn noted() -> Option<i64> {
+/// When this server was restored, in seconds since 1970, if its schedules may not be marked yet. With the part of a
+/// second: a schedule may have been made just before the backup.
+fn noted() -> Option<f64> {
     let modified = fs::metadata(MARK).ok()?.modified().ok()?;
-    let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_secs()).ok()
+    Some(modified.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64())
 }
 
 /// Makes the schedules inert that this server was restored with. For a worker, before it looks at them.
@@ -44,7 +44,7 @@ pub(crate) fn leave_schedules_to_the_original(tables: &Tables) -> bool {
             "UPDATE {} SET system_identifier = $1 WHERE NOT is_aws AND created_at < to_timestamp($2)",
             tables.plans
         );
-        run(&sql, &[given(NO_SYSTEM), (since as f64).into()]);
+        run(&sql, &[given(NO_SYSTEM), since.into()]);
     });
     // Whoever does it once more finds nothing to mark.
     marked.is_some() && (fs::remove_file(MARK).is_ok() || noted().is_none())

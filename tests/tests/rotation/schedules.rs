@@ -131,8 +131,21 @@ fn schedules_of_a_backup_are_inert() {
     let subject = ground.subject("backup");
     let before = subject.at("AWSCURRENT");
     subject.schedule("rate(4 hours)");
+    // The original rotates nothing before the copy has been looked at.
+    look(&ground);
+    let workers = |workers: usize| [format!("secretlink.rotation_workers = {workers}")];
+    ground.local.append_conf(&workers(0));
+    ground.session().batch_execute("SELECT pg_reload_conf()").unwrap();
+    eventually("no worker is left", PATIENCE, || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'secretlink rotation worker'";
+        match ground.session().query_one(sql, &[]).unwrap().get::<_, i64>(0) {
+            0 => Ok(()),
+            left => Err(format!("{left}")),
+        }
+    });
     subject.shift("-1 min", "1 hour");
     let mut local = ground.local.base_backup();
+    local.append_conf(&workers(2));
     local.start();
     let copy = Ground { local, remote: Cluster::plain().start(), relay: SecretsRelay::to(moto()) };
     let (secret, role) = (subject.secret.clone(), subject.role.clone());
@@ -149,6 +162,8 @@ fn schedules_of_a_backup_are_inert() {
     assert!(hint.unwrap().contains("schedule_rotation"));
     assert_eq!(copied.causes(), []);
     // The original goes on.
+    ground.local.append_conf(&workers(2));
+    ground.session().batch_execute("SELECT pg_reload_conf()").unwrap();
     look(&ground);
     eventually("it was rotated", PATIENCE, || match subject.causes() {
         causes if causes == [done("schedule", "succeeded")] => Ok(()),
