@@ -64,7 +64,7 @@ pub(super) struct Text {
     about: About,
     value: GucSetting<Option<CString>>,
     flags: GucFlags,
-    check: pg_sys::GucStringCheckHook,
+    check: CheckHook,
     rule: Option<Check>,
 }
 
@@ -78,7 +78,7 @@ impl Text {
     ) -> Text {
         let value = GucSetting::<Option<CString>>::new(None);
         let about = About { name, context, short, long };
-        Text { about, value, flags: GucFlags::empty(), check: None, rule: None }
+        Text { about, value, flags: GucFlags::empty(), check: check::<Any>, rule: None }
     }
 
     /// The setting with a value from the beginning.
@@ -95,7 +95,7 @@ impl Text {
     /// file when the library is preloaded does not keep the server from starting: it is left out with a
     /// WARNING.
     pub(super) const fn obeying<R: Rule>(self) -> Text {
-        Text { check: Some(check::<R>), rule: Some(R::check), ..self }
+        Text { check: check::<R>, rule: Some(R::check), ..self }
     }
 
     pub(super) fn define(&'static self) {
@@ -110,7 +110,7 @@ impl Text {
                 &self.value,
                 context,
                 self.flags,
-                self.check,
+                Some(self.check),
                 None,
                 None,
             );
@@ -138,7 +138,21 @@ pub(super) trait Rule {
     fn check(text: &str) -> Result<(), String>;
 }
 
-/// The longest text that is looked at, in bytes: far longer than any that makes sense.
+/// The rule of a text that may be anything, within [`LONGEST`].
+struct Any;
+
+impl Rule for Any {
+    fn check(_text: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A check hook of guc.c for texts.
+type CheckHook =
+    unsafe extern "C-unwind" fn(*mut *mut c_char, *mut *mut c_void, pg_sys::GucSource::Type) -> bool;
+
+/// The longest value of a setting, in bytes: far longer than any that makes sense. Each use of a setting copies
+/// its value, in memory that must be there.
 const LONGEST: usize = 64 * 1024;
 
 /// A check hook of guc.c. An empty text is none.

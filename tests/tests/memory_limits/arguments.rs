@@ -4,7 +4,7 @@ use crate::ground::Ground;
 use secretlink_e2e::{HostileServer, server_messages as say};
 
 /// What may be done with a text of any length. `BIG` stands for it.
-const STATEMENTS: [&str; 28] = [
+const STATEMENTS: [&str; 30] = [
     "SELECT dblink_exec('h', 'small ''' || BIG || '''')",
     "SELECT * FROM dblink('h', 'small ''' || BIG || '''') AS t(v int)",
     "SELECT dblink_send_query('h', 'small ''' || BIG || ''''); SELECT * FROM dblink_get_result('h') AS t(v int); SELECT * FROM dblink_get_result('h') AS t(v int)",
@@ -30,6 +30,8 @@ const STATEMENTS: [&str; 28] = [
     "SELECT create_role_with_secret('somebody', BIG)",
     "SELECT rotate_secret(BIG)",
     "SELECT set_config('secretlink.region', BIG, false)",
+    "SELECT set_config('secretlink.profile', BIG, false)",
+    "SELECT set_config('secretlink.ca_bundle', BIG, false)",
     "SELECT set_config('secretlink.endpoint_url', BIG, false)",
     "DO $$ BEGIN EXECUTE 'SECURITY LABEL FOR secretlink ON ROLE nobody IS ' || quote_literal(BIG); END $$",
     "DO $$ BEGIN EXECUTE 'CREATE SERVER s FOREIGN DATA WRAPPER secretlink_fdw OPTIONS (secret_id ' || quote_literal(BIG) || ')'; END $$",
