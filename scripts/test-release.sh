@@ -57,6 +57,8 @@ export ROOT root toolchain cargo_home command
 # The mounts are seen by this process and its children alone, and end with them.
 exec unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
     mount --make-rprivate /
+    # So that / is a mount in there: a test gives itself mounts of its own.
+    mount --bind "$root" "$root"
     mount --bind "$ROOT" "$root/secretlink"
     mount --bind "$root-target" "$root/secretlink/target"
     mount --bind "$ROOT/target/tools" "$root/secretlink/target/tools"

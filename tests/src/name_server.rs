@@ -3,6 +3,7 @@
 use simple_dns::rdata::{A, CNAME, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
@@ -18,12 +19,19 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Starts one that knows these aliases and their targets. It needs root, for port 53.
-    pub fn start(aliases: &[(&str, &str)]) -> Self {
+    /// Starts one that knows these aliases and their targets. `None` for a user who may not take port 53.
+    pub fn start(aliases: &[(&str, &str)]) -> Option<Self> {
         static STARTED: AtomicU8 = AtomicU8::new(1);
         let [.., process] = std::process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, 53, process, STARTED.fetch_add(1, Ordering::Relaxed));
-        let socket = UdpSocket::bind((address, 53)).expect("a name server needs port 53, and that root");
+        let socket = match UdpSocket::bind((address, 53)) {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                println!("skipped: only root may be a name server");
+                return None;
+            }
+            Err(error) => panic!("no name server at {address}: {error}"),
+        };
         let aliases: Vec<_> = aliases.iter().map(|&(name, to)| (name.to_owned(), to.to_owned())).collect();
         thread::spawn(move || {
             let mut query = [0; 512];
@@ -36,7 +44,7 @@ impl NameServer {
         });
         let directory = TempDir::new();
         private_file(directory.path().join("resolv.conf"), &format!("nameserver {address}\n"));
-        Self { directory }
+        Some(Self { directory })
     }
 
     /// Runs `start`. The processes that it starts look up names here and nowhere else.

