@@ -86,13 +86,15 @@ fn play(session: &mut HostileSession, sql: &[u8]) -> Result<()> {
 }
 
 /// The words, and with which SQLSTATEs a statement may fail besides `out_of_memory`.
-const CASES: [(&str, &str, &[&str]); 16] = [
+const CASES: [(&str, &str, &[&str]); 19] = [
     ("row", "v text", &[]),
     ("row", "v json", &["22P02"]),
     ("row", "v bytea", &[]),
     ("row", "v text[]", &["22P02"]),
     ("digits", "v numeric", &["22003", "22P02"]),
     ("row", "v int", &["22P02"]),
+    ("row", "v pg_am", &["22P02"]),
+    ("row", "v text COLLATE \"C\"", &[]),
     ("rows", "v text", &[]),
     ("columns", "v text", &["42804"]),
     ("notice", "", &[]),
@@ -103,6 +105,7 @@ const CASES: [(&str, &str, &[&str]); 16] = [
     ("notifies", "", &[]),
     ("tag", "", &["08006"]),
     ("parameter", "", &["08006"]),
+    ("copy", "", &["0A000"]),
 ];
 
 /// In megabytes.
