@@ -92,9 +92,12 @@ impl Moto {
             assert!(Instant::now() < deadline, "moto_server does not answer; it said:\n{}", moto.log());
             sleep(Duration::from_millis(10));
         }
-        // The first request makes moto load its Secrets Manager: have that behind us.
-        moto.secrets().reset();
-        Ok(moto)
+        // The first request makes moto load its Secrets Manager: have that behind us. If somebody else has
+        // taken the port in the meantime, it is not moto that answers.
+        match moto.secrets().try_reset() {
+            Ok(()) => Ok(moto),
+            Err(problem) => Err(format!("port {port} is in use: {problem}; {}", moto.log())),
+        }
     }
 }
 
