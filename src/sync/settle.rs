@@ -337,9 +337,10 @@ fn doubts() -> Vec<Doubt> {
                 Some((Err(error), _)) => {
                     states::failed(oid, &sentence(&error.to_string()));
                 }
-                // A role that a running transaction creates is not to be seen yet.
+                // A role that a running transaction creates or ties to a secret is not to be seen yet. If that
+                // has ended since the roles were read, it has rung, and the next pass sees the role.
                 Some((Ok(None), _)) | None => {
-                    if lock_role(oid, false) {
+                    if lock_role(oid, false) && !is_synced(oid) {
                         states::forget(oid);
                     }
                 }
@@ -347,6 +348,11 @@ fn doubts() -> Vec<Doubt> {
         }
         doubts
     })
+}
+
+/// Whether a role is synced at this moment, or should be.
+fn is_synced(role: pg_sys::Oid) -> bool {
+    roles::by_oid(role).is_some_and(|role| !matches!(target::of(&role), Ok(None)))
 }
 
 fn read(client: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
