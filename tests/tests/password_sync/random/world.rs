@@ -200,7 +200,17 @@ impl World {
         let mut cluster = self.cluster.lock().unwrap();
         cluster.stop(StopMode::Immediate);
         let config = config_of(&standby);
-        config.connect(NoTls).unwrap().batch_execute("SELECT pg_promote()").unwrap();
+        // Another crash may meet it on the way.
+        eventually("the standby is promoted", SETTLED, || {
+            let promoted = || {
+                let sql = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_promote() ELSE true END";
+                config.connect(NoTls)?.query_one(sql, &[])?.try_get::<_, bool>(0)
+            };
+            match promoted() {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
         *self.config.lock().unwrap() = config;
         *self.old.lock().unwrap() = Some(std::mem::replace(&mut cluster, standby));
         self.failovers.fetch_add(1, Ordering::SeqCst);
