@@ -29,7 +29,7 @@ pub struct Client {
     deadline: Option<Instant>,
     /// Who is told of them.
     recorder: Option<&'static dyn Recorder>,
-    /// What its calls share beside that, if they follow each other.
+    /// The connections that the calls of this client share, if the calls follow each other.
     conversation: Option<Arc<Conversation>>,
 }
 
@@ -170,7 +170,7 @@ impl Client {
         self.conversation.as_ref().map_or(&self.inner.secrets_manager, |kept| &kept.secrets_manager)
     }
 
-    /// What keeps connections from one call to the next, if anything.
+    /// The HTTP client that keeps connections from one call to the next, if this client has one.
     pub(crate) fn kept_http(&self) -> Option<SharedHttpClient> {
         self.conversation.as_ref().map(|kept| kept.http.clone())
     }

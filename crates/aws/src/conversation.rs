@@ -82,8 +82,8 @@ impl Open {
     {
         let to = destination(uri).ok_or("no host in the address of the endpoint")?;
         let (sender, connection) = http1::handshake(wire).await?;
-        // It ends when the sender is dropped, or the server closes the connection; whoever waits for an
-        // answer is told.
+        // The task ends when the sender is dropped, or when the server closes the connection. A caller that
+        // waits for an answer then gets an error.
         tokio::spawn(connection);
         Ok(Open { to, sender })
     }

@@ -12,7 +12,7 @@ use crate::AwsError;
 /// The largest of these files that is read.
 const MAX_FILE: usize = 1 << 20;
 
-/// What a `credential_process` may write; more than any credentials have.
+/// The longest output of a `credential_process`, in bytes. No credentials are as long.
 const MAX_OUTPUT: usize = 64 * 1024;
 
 /// What it may write about an error.

@@ -9,12 +9,15 @@ use std::time::Duration;
 const RESTART: Duration = Duration::from_secs(5);
 
 // SAFETY: declared as in interrupt.h, tcopprot.h and port.h, but for pqsignal's result, which nobody
-// reads. pgrx's own declarations are guarded, which a signal handler must not be; and in PostgreSQL 18
-// pqsignal is a macro.
+// reads. pgrx's own declarations are guarded, which a signal handler must not be; and from
+// PostgreSQL 18 on pqsignal is a macro.
 unsafe extern "C-unwind" {
     fn SignalHandlerForConfigReload(signal: c_int);
     fn die(signal: c_int);
-    #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
+    #[cfg_attr(
+        not(any(feature = "pg14", feature = "pg15", feature = "pg16", feature = "pg17")),
+        link_name = "pqsignal_be"
+    )]
     fn pqsignal(signal: c_int, handler: unsafe extern "C-unwind" fn(c_int));
 }
 
