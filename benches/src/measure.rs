@@ -61,7 +61,7 @@ pub struct Ratio {
 }
 
 /// What was measured.
-pub struct Outcome {
+pub struct Comparison {
     /// What was done.
     pub title: String,
     /// What was measured.
@@ -94,7 +94,7 @@ impl Figures {
 impl Subject<'_> {
     /// Measures in `rounds` rounds, every candidate in each, in changing order, after one round that
     /// does not count.
-    pub fn run(mut self, rounds: usize) -> Outcome {
+    pub fn run(mut self, rounds: usize) -> Comparison {
         let count = self.candidates.len();
         let mut figures = vec![Vec::new(); count];
         for round in 0..=rounds {
@@ -128,7 +128,7 @@ impl Subject<'_> {
             .map(|r| (r.title, (median(r.over) - r.less.map_or(0.0, median)) / median(r.under)))
             .collect();
         let differences = self.differences.iter().map(|d| (d.title, median(d.of) - median(d.less))).collect();
-        Outcome { title: self.title, unit: self.unit, rounds, figures, ratios, differences }
+        Comparison { title: self.title, unit: self.unit, rounds, figures, ratios, differences }
     }
 }
 

@@ -1,17 +1,17 @@
 //! The table and the JSON file.
 
-use crate::measure::{Outcome, Unit};
+use crate::measure::{Comparison, Unit};
 use serde_json::{Value, json};
 
 /// Everything measured in one run.
 #[derive(Default)]
 pub struct Report {
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<Comparison>,
 }
 
 impl Report {
     /// Adds what one subject measured, and says so.
-    pub fn add(&mut self, outcome: Outcome) {
+    pub fn add(&mut self, outcome: Comparison) {
         eprintln!("measured: {}", outcome.title);
         self.outcomes.push(outcome);
     }

@@ -5,7 +5,7 @@ use secretlink_core::io_thread::IoThread;
 use secretlink_core::waker::Waker;
 use secretlink_remote::connection::{Connection, Event};
 use secretlink_remote::error::QueryError;
-use secretlink_remote::request::Request;
+use secretlink_remote::query_request::QueryRequest;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
@@ -90,13 +90,13 @@ pub async fn ask(connection: &mut Connection, how: u8, length: usize) -> bool {
     seen.done && !seen.failed
 }
 
-fn request(how: u8) -> Request {
+fn request(how: u8) -> QueryRequest {
     let local_types = match (how & BINARY, how & FLOATS) {
         (0, 0) => vec![],
         (_, 0) => vec![23, 0],
         _ => vec![23, 701],
     };
-    Request { local_types, ..Request::from(b"SELECT 1".to_vec()) }
+    QueryRequest { local_types, ..QueryRequest::from(b"SELECT 1".to_vec()) }
 }
 
 #[derive(Default)]

@@ -5,8 +5,8 @@ use secretlink_core::io_thread::IoThread;
 use secretlink_core::shared_task::{Received, Wait};
 use secretlink_core::waker::Waker;
 use secretlink_remote::connection::{Connection, Event};
-use secretlink_remote::remote::{Query, Remote};
-use secretlink_remote::request::Request;
+use secretlink_remote::connection_handle::{ConnectionHandle, Query};
+use secretlink_remote::query_request::QueryRequest;
 use std::cell::Cell;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -61,7 +61,7 @@ fn wait(how: u8, said: &[u8]) -> Duration {
     let io = IO.with(|io| *io);
     let (client, server) = UnixStream::pair().expect("a pair of sockets");
     let socket = std::os::fd::AsRawFd::as_raw_fd(&client);
-    let remote = Remote::adopt(io, Connection::over_socket(client).expect("a socket"));
+    let remote = ConnectionHandle::adopt(io, Connection::over_socket(client).expect("a socket"));
     let stop = Arc::new(AtomicBool::new(false));
     let speaker = thread::spawn({
         let (stop, said) = (Arc::clone(&stop), said.to_vec());
@@ -69,7 +69,8 @@ fn wait(how: u8, said: &[u8]) -> Duration {
     });
 
     let local_types = if how & BINARY != 0 { vec![23, 701] } else { Vec::new() };
-    let mut query = remote.query(io, Request { local_types, ..Request::from(b"SELECT 1".to_vec()) });
+    let mut query =
+        remote.query(io, QueryRequest { local_types, ..QueryRequest::from(b"SELECT 1".to_vec()) });
     let deadline = Instant::now() + TIMEOUT;
     let mut waiting = Waiting { waker: io.waker(), socket, deadline };
     let mut drive = if how & IO_THREAD == 0 { remote.drive() } else { None };

@@ -1,7 +1,7 @@
 //! Logging in with IAM tokens.
 
 use pgrx::prelude::*;
-use secretlink_aws::Identity;
+use secretlink_aws::SettingsOverrides;
 use secretlink_core::Secret;
 
 use super::error::ArgumentError;
@@ -25,9 +25,9 @@ fn iam_auth_token(
         let user = required(username, "username")?;
         let port = port_number(port.ok_or(ArgumentError::Null("port"))?)?;
         let region = optional(region, "region")?;
-        let identity = Identity::default();
-        let host = TokenHost::new(&host, region.as_deref(), &identity)?;
-        Ok(host.token_for(&user, port, &identity)?.get(&Wanted::Fresh)?.open_token()?)
+        let overrides = SettingsOverrides::default();
+        let host = TokenHost::new(&host, region.as_deref(), &overrides)?;
+        Ok(host.token_for(&user, port, &overrides)?.get(&Wanted::Fresh)?.open_token()?)
     };
     Text(token().or_raise().expose_str().unwrap_or_default().to_owned())
 }

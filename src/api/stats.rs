@@ -39,7 +39,7 @@ fn secretlink_stat_counters() -> TableIterator<
         counter(Counter::CacheMisses),
         counter(Counter::CacheWaits),
         counter(Counter::CacheStaleServes),
-        counter(Counter::CacheRefreshes),
+        counter(Counter::CacheRenewals),
         bigint(calls),
         bigint(failures),
         counter(Counter::ConnectionsOpened),

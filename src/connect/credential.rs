@@ -1,6 +1,6 @@
 //! What a login is made with.
 
-use secretlink_aws::Identity;
+use secretlink_aws::SettingsOverrides;
 
 /// What proves to a remote server who logs in.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub(crate) enum Credential {
         /// The secret, as it was named.
         id: String,
         /// Where and as whom the secret is read, where the settings do not say that.
-        identity: Identity,
+        overrides: SettingsOverrides,
         /// What else to know if the secret asks for a token in place of a password.
         iam_host: Option<String>,
     },
@@ -28,6 +28,6 @@ pub(crate) struct IamToken {
     pub iam_host: Option<String>,
     /// The region to sign for, where the host name does not say it.
     pub region: Option<String>,
-    /// The identity that signs the token, where the settings do not say that.
-    pub identity: Identity,
+    /// Where and as whom the token is signed, where the settings do not say that.
+    pub overrides: SettingsOverrides,
 }

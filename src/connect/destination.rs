@@ -1,7 +1,7 @@
 //! Where to connect, and with what: what a connection string says, a foreign server named in its place, or a
 //! secret.
 
-use secretlink_aws::Identity;
+use secretlink_aws::SettingsOverrides;
 use secretlink_remote::conninfo::Options;
 
 use crate::backend::process::user;
@@ -61,7 +61,7 @@ impl Destination {
         // A password is not kept.
         let keep = !options.has_secrets();
         let way = keep.then(|| Way::Secret { id: id.clone(), options: options.clone() });
-        let credential = Credential::Secret { id, identity: Identity::default(), iam_host: None };
+        let credential = Credential::Secret { id, overrides: SettingsOverrides::default(), iam_host: None };
         Destination { options, given_by: GivenBy::Arguments, credential, way }
     }
 

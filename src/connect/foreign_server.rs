@@ -3,7 +3,7 @@
 //! Source: PostgreSQL documentation, dblink_connect; contrib/dblink/dblink.c, get_connect_string and
 //! dblink_fdw_validator.
 
-use secretlink_aws::{Identity, SecretId};
+use secretlink_aws::{SecretId, SettingsOverrides};
 use secretlink_remote::conninfo::{ConnInfoError, OptionOf, Options, closest_match, foreign_options};
 use std::cell::Cell;
 
@@ -142,13 +142,13 @@ fn read(
     let options = keywords(server.options(), &mapping).map_err(ConnectionError::ConnectionString)?;
     let iam_auth = value(server.options(), IAM_AUTH).filter(|_| is_ours).and_then(boolean) == Some(true);
     let iam_host = value(server.options(), IAM_HOST).filter(|_| is_ours).map(str::to_owned);
-    let identity = identity(server.options());
+    let overrides = overrides(server.options());
     Ok(ServerLogin {
         credential: match secret_id.clone() {
-            Some(id) => Credential::Secret { id, identity, iam_host },
+            Some(id) => Credential::Secret { id, overrides, iam_host },
             // A mapping with a password of its own does without a token.
             None if iam_auth && !options.has_credentials() => {
-                Credential::IamToken(IamToken { iam_host, region: None, identity })
+                Credential::IamToken(IamToken { iam_host, region: None, overrides })
             }
             None => Credential::Given,
         },
@@ -164,9 +164,9 @@ fn read(
     })
 }
 
-fn identity(server: &[ForeignOption]) -> Identity {
+fn overrides(server: &[ForeignOption]) -> SettingsOverrides {
     let text = |name| value(server, name).map(str::to_owned);
-    Identity { region: text(REGION), role_arn: text(ROLE_ARN), external_id: text(EXTERNAL_ID) }
+    SettingsOverrides { region: text(REGION), role_arn: text(ROLE_ARN), external_id: text(EXTERNAL_ID) }
 }
 
 /// The connection keywords among the options of a server and a user mapping.
@@ -289,7 +289,7 @@ pub(crate) fn validate(options: &[ForeignOption], of: Option<OptionOf>) -> Resul
     if uses_tokens && value(options, SECRET_ID).is_some() {
         return Err(ConnectionError::SecretAndToken);
     }
-    identity(options)
+    overrides(options)
         .validate()
         .map_err(|(name, problem)| ConnectionError::InvalidOptionValue { name, problem })?;
     Ok(keywords.check_values()?)

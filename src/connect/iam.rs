@@ -1,7 +1,7 @@
 //! Which database a token is signed for, and for which region.
 
 use secretlink_aws::{
-    AwsError, Identity, TokenSubject, check_token_region, dsql_cluster_host, is_aws_database_host,
+    AwsError, SettingsOverrides, TokenSubject, check_token_region, dsql_cluster_host, is_aws_database_host,
     is_dsql_cluster_id, region_of_host,
 };
 use secretlink_remote::aliases::aliases;
@@ -33,7 +33,7 @@ impl TokenHost {
     /// # Errors
     /// As [`TokenHost::new`].
     pub(crate) fn of_connection(host: &Host, token: &IamToken) -> Result<(TokenHost, u16), SecretsError> {
-        let with_region = |name: &str| TokenHost::new(name, token.region.as_deref(), &token.identity);
+        let with_region = |name: &str| TokenHost::new(name, token.region.as_deref(), &token.overrides);
         if let Some(own) = &token.iam_host {
             let (name, port) = split_port(own).unwrap_or((own, host.port));
             return Ok((with_region(name)?, port));
@@ -55,14 +55,14 @@ impl TokenHost {
     pub(crate) fn new(
         host: &str,
         region: Option<&str>,
-        identity: &Identity,
+        overrides: &SettingsOverrides,
     ) -> Result<TokenHost, SecretsError> {
         region.map_or(Ok(()), check_token_region).map_err(AwsError::from)?;
         // As a resolver takes it, a name may end in a dot. AWS's own do not.
         let host = host.strip_suffix('.').unwrap_or(host);
         let region = match region_of_host(host).or_else(|| region.map(str::to_owned)) {
             Some(region) => region,
-            None => region_of_settings(host, identity)?,
+            None => region_of_settings(host, overrides)?,
         };
         let name = match is_dsql_cluster_id(host) {
             true => dsql_cluster_host(host, &region).unwrap_or_default(),
@@ -71,7 +71,7 @@ impl TokenHost {
         Ok(TokenHost { name, region })
     }
 
-    /// A request for the token of one of its users, signed as whom `identity` says and otherwise the settings.
+    /// A request for the token of one of its users, signed as whom `overrides` says and otherwise the settings.
     ///
     /// # Errors
     /// If host or user cannot be in a token, or a setting was refused.
@@ -79,10 +79,10 @@ impl TokenHost {
         &self,
         user: &str,
         port: u16,
-        identity: &Identity,
+        overrides: &SettingsOverrides,
     ) -> Result<TokenRequest, SecretsError> {
         let login = TokenSubject::new(&self.name, port, user).map_err(AwsError::from)?;
-        TokenRequest::new(login, self.region.clone(), identity)
+        TokenRequest::new(login, self.region.clone(), overrides)
     }
 }
 
@@ -111,8 +111,8 @@ pub(crate) fn check_iam_host(text: &str) -> Result<(), SecretsError> {
     Ok(())
 }
 
-fn region_of_settings(host: &str, identity: &Identity) -> Result<String, SecretsError> {
-    let settings = settings::aws::current()?.with(identity);
+fn region_of_settings(host: &str, overrides: &SettingsOverrides) -> Result<String, SecretsError> {
+    let settings = settings::aws::current()?.with(overrides);
     if let Some(region) = &settings.region {
         return Ok(region.clone());
     }

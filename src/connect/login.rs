@@ -18,7 +18,7 @@ use crate::connect::secret_candidates::SecretCandidates;
 use crate::connect::token_candidates::TokenCandidates;
 use crate::secrets::error::SecretsError;
 use crate::secrets::watch::UsedSecret;
-use crate::session::Session;
+use crate::session::RemoteSession;
 use crate::settings;
 use crate::stats::{self, Counter};
 
@@ -31,7 +31,7 @@ pub(crate) fn log_in(
     options: Options,
     given_by: GivenBy,
     credential: Credential,
-) -> Result<(Session, Option<UsedSecret>), ConnectionError> {
+) -> Result<(RemoteSession, Option<UsedSecret>), ConnectionError> {
     match credential {
         Credential::Given => {
             let service = options.get("service").map(str::to_owned);
@@ -42,8 +42,8 @@ pub(crate) fn log_in(
             Ok((counted(attempt)?, None))
         }
         Credential::IamToken(token) => Ok((counted(|| with_token(options, given_by, &token))?, None)),
-        Credential::Secret { id, identity, iam_host } => {
-            let (mut candidates, first) = SecretCandidates::begin(id, &identity, options.has_credentials())?;
+        Credential::Secret { id, overrides, iam_host } => {
+            let (mut candidates, first) = SecretCandidates::begin(id, &overrides, options.has_credentials())?;
             let session = counted(|| {
                 let mut candidate = first;
                 loop {
@@ -52,7 +52,7 @@ pub(crate) fn log_in(
                     match attempt(PasswordFrom::Secret, prepare) {
                         Ok(Attempted::Session(session)) => return Ok(*session),
                         Ok(Attempted::NeedsToken(options)) => {
-                            let token = IamToken { iam_host, region: None, identity };
+                            let token = IamToken { iam_host, region: None, overrides };
                             return with_token(options, given_by, &token);
                         }
                         Err(error) => candidate = candidates.after(error)?,
@@ -68,7 +68,11 @@ pub(crate) fn log_in(
 }
 
 /// Logs in with an IAM token.
-fn with_token(options: Options, given_by: GivenBy, token: &IamToken) -> Result<Session, ConnectionError> {
+fn with_token(
+    options: Options,
+    given_by: GivenBy,
+    token: &IamToken,
+) -> Result<RemoteSession, ConnectionError> {
     let service = options.get("service").map(str::to_owned);
     let begun = TokenCandidates::begin(options, given_by, token)
         .map_err(|error| discreet_options(error, given_by, service.as_deref()));
@@ -92,13 +96,13 @@ fn with_token(options: Options, given_by: GivenBy, token: &IamToken) -> Result<S
 /// What came of an attempt that did not fail.
 enum Attempted {
     /// A session.
-    Session(Box<Session>),
+    Session(Box<RemoteSession>),
     /// The secret asks for an IAM token in place of a password. The rest is in these options.
     NeedsToken(Options),
 }
 
 impl Attempted {
-    fn session(self) -> Result<Session, ConnectionError> {
+    fn session(self) -> Result<RemoteSession, ConnectionError> {
         match self {
             Attempted::Session(session) => Ok(*session),
             // Only a secret asks for a token.
@@ -134,7 +138,7 @@ fn attempt(
     }
     match connected.map_err(discreet)? {
         Connected::Connection(connection) => {
-            Ok(Attempted::Session(Box::new(Session::adopt(*connection, fd)?)))
+            Ok(Attempted::Session(Box::new(RemoteSession::adopt(*connection, fd)?)))
         }
         Connected::NeedsToken(options) => Ok(Attempted::NeedsToken(options)),
     }
@@ -199,7 +203,9 @@ impl Report for ConnInfoWarning {
 
 /// Counts a connection as made or failed. An ERROR that unwinds, such as that of a cancel, leaves it as
 /// failed.
-fn counted(connect: impl FnOnce() -> Result<Session, ConnectionError>) -> Result<Session, ConnectionError> {
+fn counted(
+    connect: impl FnOnce() -> Result<RemoteSession, ConnectionError>,
+) -> Result<RemoteSession, ConnectionError> {
     struct Attempt {
         made: bool,
     }

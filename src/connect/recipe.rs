@@ -4,12 +4,12 @@ use secretlink_remote::conninfo::Options;
 
 use crate::connect::foreign_server::ServerUse;
 use crate::secrets::watch::UsedSecret;
-use crate::session::Session;
+use crate::session::RemoteSession;
 
 /// A new session, and how it was made.
 pub(crate) struct Made {
     /// The session.
-    pub session: Session,
+    pub session: RemoteSession,
     /// How it was made.
     pub recipe: Recipe,
 }

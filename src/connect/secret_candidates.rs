@@ -6,7 +6,7 @@
 //! that is refused may be one that was current when it was cached, or still is but will not be for long. A
 //! refusal by the remote server is what counts: an error of the network says nothing about the password.
 
-use secretlink_aws::{Identity, VersionSelector, stage};
+use secretlink_aws::{SettingsOverrides, VersionSelector, stage};
 use std::time::Duration;
 
 use crate::connect::conninfo::Candidate;
@@ -64,17 +64,17 @@ const OTHERS: [(bool, &str); 6] = [
 ];
 
 impl SecretCandidates {
-    /// The candidates of a secret, read as `identity` says and otherwise the settings; and the first.
+    /// The candidates of a secret, read as `overrides` says and otherwise the settings; and the first.
     ///
     /// # Errors
     /// If the secret cannot be read.
     pub(crate) fn begin(
         id: String,
-        identity: &Identity,
+        overrides: &SettingsOverrides,
         given_credentials: bool,
     ) -> Result<(SecretCandidates, Candidate), ConnectionError> {
         let (began, generation) = (cache::now(), cache::generation());
-        let current = SecretRequest::new(&id, VersionSelector::default(), identity)?;
+        let current = SecretRequest::new(&id, VersionSelector::default(), overrides)?;
         let sealed = current.get(&Wanted::Fresh)?;
         let mut candidates = SecretCandidates {
             id,

@@ -69,7 +69,7 @@ impl TokenCandidates {
         let mut requests = Vec::with_capacity(info.hosts.len());
         for host in &mut info.hosts {
             let (database, port) = database_of(host, token)?;
-            requests.push(database.token_for(&info.user, port, &token.identity)?);
+            requests.push(database.token_for(&info.user, port, &token.overrides)?);
         }
         let mut candidates = TokenCandidates { info, requests, tried: Vec::new(), kept_from_before: false };
         let first = candidates.candidate(&Wanted::Fresh)?;

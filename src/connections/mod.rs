@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::connect::recipe::{Made, Recipe};
-use crate::session::Session;
+use crate::session::RemoteSession;
 use crate::session::error::SessionError;
 use crate::session::name::ConnectionName;
 
-/// A session, and how it was made.
+/// A remote session, and how it was made.
 pub(crate) struct Entry {
     /// The session.
-    pub session: Session,
+    pub session: RemoteSession,
     /// How to make it again.
     pub recipe: Recipe,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// The session.
-    pub(crate) fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &RemoteSession {
         &self.entry.session
     }
 }

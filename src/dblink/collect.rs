@@ -2,7 +2,7 @@
 
 use secretlink_remote::connection::Event;
 use secretlink_remote::error::QueryError;
-use secretlink_remote::request::Request;
+use secretlink_remote::query_request::QueryRequest;
 
 use crate::backend::result::guc_scope::GucScope;
 use crate::backend::result::tuplestore::RowSink;
@@ -26,7 +26,7 @@ pub(crate) fn collect(
     mut sink: Option<&mut RowSink>,
 ) -> Result<Result<LastResult, QueryError>, DblinkError> {
     let local_types = sink.as_deref_mut().map(RowSink::local_types).unwrap_or_default();
-    let request = Request { local_types, ..Request::from(sql) };
+    let request = QueryRequest { local_types, ..QueryRequest::from(sql) };
     let mut answer = Answer::into_sink(sink);
     let failure = target.session().query(request, &target.name, |event| answer.take(event))?;
     Ok(answer.end(failure))

@@ -33,7 +33,7 @@ pub(crate) fn open(
 ) -> Result<bool, DblinkError> {
     let doing = format!("while opening cursor \"{}\"", shown(cursor));
     // Before anything is counted.
-    target.session().settle()?;
+    target.session().end_sent_query()?;
     let cursors = target.session().cursors();
     if !target.session().in_transaction() {
         if !command(target, b"BEGIN".to_vec(), &doing, fail)? {

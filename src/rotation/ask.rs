@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::error::RotationError;
-use super::registry::{self, Request, Waiting};
+use super::registry::{self, RotationRequest, Waiting};
 use crate::backend::process::wait::WaitEvent;
 use crate::backend::process::{io, server, transaction};
 use crate::secrets::client;
@@ -76,7 +76,7 @@ pub(crate) fn rotate(
     if !EXIT_CALLBACK.replace(true) {
         server::at_exit(at_exit);
     }
-    let waiting = Waiting::begin(&Request { secret: secret.to_owned(), strategy, master })?;
+    let waiting = Waiting::begin(&RotationRequest { secret: secret.to_owned(), strategy, master })?;
     waiting.answer().map_err(|error| SecretsError::Shared(error).into())
 }
 

@@ -4,7 +4,7 @@ use pgrx::PgLogLevel;
 use secretlink_aws::Client;
 use secretlink_core::Report;
 use secretlink_rotation::{
-    Job, Limits, Next, Order, Outcome, Prepared, Run, Step, Surroundings, Trouble, prepare,
+    Job, Limits, Next, Order, Prepared, Run, RunOutcome, Step, Surroundings, Trouble, prepare,
 };
 use secretlink_versions::Issuer;
 use serde_json::json;
@@ -15,7 +15,7 @@ use super::error::RotationError;
 use super::history::{self, Begun, Cause, Tables, Unfinished};
 use super::notice::Notice;
 use super::plans::{self, Due, Plan};
-use super::registry::{self, Request};
+use super::registry::{self, RotationRequest};
 use crate::backend::process::report::RawReport;
 use crate::backend::process::transaction::{attempt, lock_rotation, unlock_rotation};
 use crate::backend::process::wait::WaitEvent;
@@ -78,7 +78,7 @@ impl Drive {
 struct Ended {
     /// Its row.
     id: i64,
-    outcome: Outcome,
+    outcome: RunOutcome,
     version_id: String,
     /// Why it did not succeed.
     error: Option<RotationError>,
@@ -135,7 +135,7 @@ impl Worker {
     }
 
     /// Carries out what a session has asked for.
-    pub(crate) fn serve(&self, id: u64, request: &Request) {
+    pub(crate) fn serve(&self, id: u64, request: &RotationRequest) {
         if let Err(error) = self.rotate(request, Cause::Call, |run| registry::attach_to_run(id, run)) {
             registry::answer(id, Err(&error));
         }
@@ -146,7 +146,12 @@ impl Worker {
     ///
     /// # Errors
     /// Why it did not begin.
-    fn rotate(&self, request: &Request, cause: Cause, begun: impl FnOnce(i64)) -> Result<(), RotationError> {
+    fn rotate(
+        &self,
+        request: &RotationRequest,
+        cause: Cause,
+        begun: impl FnOnce(i64),
+    ) -> Result<(), RotationError> {
         let refused = |error: RotationError| self.refused(request, cause, error);
         let tools = Tools::get().map_err(refused)?;
         let prepared = self.prepare(&tools, request, Self::limits()).map_err(refused)?;
@@ -165,7 +170,7 @@ impl Worker {
     fn begin_and_drive(
         &self,
         tools: &Tools,
-        request: &Request,
+        request: &RotationRequest,
         cause: Cause,
         prepared: Prepared,
         begun: impl FnOnce(i64),
@@ -237,11 +242,16 @@ impl Worker {
         done.ok()
     }
 
-    fn request_of(&self, plan: &Plan) -> Request {
-        Request { secret: plan.name.clone(), strategy: plan.strategy, master: plan.master.clone() }
+    fn request_of(&self, plan: &Plan) -> RotationRequest {
+        RotationRequest { secret: plan.name.clone(), strategy: plan.strategy, master: plan.master.clone() }
     }
 
-    fn prepare(&self, tools: &Tools, request: &Request, limits: Limits) -> Result<Prepared, RotationError> {
+    fn prepare(
+        &self,
+        tools: &Tools,
+        request: &RotationRequest,
+        limits: Limits,
+    ) -> Result<Prepared, RotationError> {
         let parse = |text: &String| secretlink_aws::SecretId::parse(text);
         let order = Order {
             secret: parse(&request.secret)?,
@@ -310,10 +320,10 @@ impl Worker {
             {
                 // Nothing was changed, and if it were, nobody would know.
                 let error = RotationError::NotWrittenDown;
-                self.ended(aws, known, &run, Outcome::Failed, Some(&error));
+                self.ended(aws, known, &run, RunOutcome::Failed, Some(&error));
                 let version_id = run.job().version_id.clone();
-                self.clear(known, run, Next::Clear(Outcome::Failed, None));
-                let (id, outcome) = (known.id, Outcome::Failed);
+                self.clear(known, run, Next::Clear(RunOutcome::Failed, None));
+                let (id, outcome) = (known.id, RunOutcome::Failed);
                 return Drive::Ended(Ended { id, outcome, version_id, error: Some(error) });
             }
             match next {
@@ -363,12 +373,19 @@ impl Worker {
     }
 
     /// The outcome is clear: everybody is told.
-    fn ended(&self, aws: &Client, known: &Known, run: &Run, outcome: Outcome, error: Option<&RotationError>) {
+    fn ended(
+        &self,
+        aws: &Client,
+        known: &Known,
+        run: &Run,
+        outcome: RunOutcome,
+        error: Option<&RotationError>,
+    ) {
         let job = run.job();
         let version_id = job.version_id.clone();
-        if outcome == Outcome::Succeeded {
+        if outcome == RunOutcome::Succeeded {
             cache::changed(aws.settings(), &job.secret, &version_id, run.text().as_ref());
-        } else if outcome == Outcome::Managed {
+        } else if outcome == RunOutcome::Managed {
             cache::forget(job.secret.as_str());
         }
         let reason = error.map(|error| error.to_string());
@@ -409,16 +426,16 @@ impl Worker {
     }
 
     /// A run that did not begin is in the history, too.
-    fn refused(&self, request: &Request, cause: Cause, error: RotationError) -> RotationError {
+    fn refused(&self, request: &RotationRequest, cause: Cause, error: RotationError) -> RotationError {
         let secret = request.secret.clone();
         let reason = error.to_string();
         history::failed_at_once(&self.tables, &secret, cause, request.strategy, &reason);
         let told = json!({ "rotation": { "secret": secret, "outcome": "failed", "error": reason } });
         attempt(|| history::notify(&told.to_string()));
         let (detail, hint) = (error.detail(), error.hint());
-        let notice = Notice::NotDone { secret, outcome: Outcome::Failed, reason, detail, hint };
+        let notice = Notice::NotDone { secret, outcome: RunOutcome::Failed, reason, detail, hint };
         RawReport::new(&notice).emit(PgLogLevel::WARNING);
-        count(Outcome::Failed);
+        count(RunOutcome::Failed);
         error
     }
 }
@@ -436,7 +453,7 @@ fn release(arn: &str) {
     attempt(|| unlock_rotation(arn));
 }
 
-fn count(outcome: Outcome) {
+fn count(outcome: RunOutcome) {
     stats::count(match outcome.is_success() {
         true => Counter::RotationsSucceeded,
         false => Counter::RotationsFailed,

@@ -7,7 +7,7 @@
 use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 use secretlink_aws::SecretId;
-use secretlink_rotation::{Job, Outcome, Step, Strategy};
+use secretlink_rotation::{Job, RunOutcome, Step, Strategy};
 use std::time::Duration;
 
 use crate::backend::process::transaction::{attempt, force_synchronous_commit};
@@ -46,7 +46,7 @@ pub(crate) struct Unfinished {
     /// How far it came.
     pub step: Step,
     /// How it ended, if only `AWSPENDING` has to go.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<RunOutcome>,
     /// How often it was tried.
     pub attempts: i32,
 }
@@ -211,7 +211,7 @@ fn unfinished(tables: &Tables, condition: &str, arguments: &[DatumWithOid<'_>]) 
                     from: field(8),
                 },
                 step: Step::parse(&field(6)?)?,
-                outcome: field(9).and_then(|name| Outcome::parse(&name)),
+                outcome: field(9).and_then(|name| RunOutcome::parse(&name)),
                 attempts: field(10)?.parse().ok()?,
             })
         })
@@ -230,7 +230,13 @@ pub(crate) fn note_step(tables: &Tables, id: i64, step: Step) -> bool {
 }
 
 /// A run ended like this; whether `AWSPENDING` is gone, too, is written down by [`note_over`].
-pub(crate) fn note_outcome(tables: &Tables, id: i64, outcome: Outcome, error: Option<&str>, payload: &str) {
+pub(crate) fn note_outcome(
+    tables: &Tables,
+    id: i64,
+    outcome: RunOutcome,
+    error: Option<&str>,
+    payload: &str,
+) {
     attempt(|| {
         force_synchronous_commit();
         let sql =
@@ -253,12 +259,12 @@ pub(crate) fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: D
 }
 
 /// How a run ended, with its version and its error; `None` if that is not clear yet.
-pub(crate) fn outcome_of(tables: &Tables, id: i64) -> Option<(Outcome, String, String)> {
+pub(crate) fn outcome_of(tables: &Tables, id: i64) -> Option<(RunOutcome, String, String)> {
     attempt(|| {
         let field = |column: &str| {
             text(&format!("SELECT {column} FROM {} WHERE run = $1", tables.runs), &[id.into()])
         };
-        let outcome = Outcome::parse(&field("outcome")?)?;
+        let outcome = RunOutcome::parse(&field("outcome")?)?;
         Some((outcome, field("version_id").unwrap_or_default(), field("error").unwrap_or_default()))
     })?
 }

@@ -1,27 +1,33 @@
 //! What rotation tells the server's log.
 
 use secretlink_core::{Report, SqlState};
-use secretlink_rotation::Outcome;
+use secretlink_rotation::RunOutcome;
 use thiserror::Error;
 
 /// A line for the log. It names secret and version, never a password.
 #[derive(Debug, Error)]
 pub(crate) enum Notice {
     #[error("rotation of secret \"{secret}\" {}: AWSCURRENT is version {version_id}", words(*outcome))]
-    Done { secret: String, outcome: Outcome, version_id: String },
+    Done { secret: String, outcome: RunOutcome, version_id: String },
     #[error("rotation of secret \"{secret}\" {}: {reason}", words(*outcome))]
-    NotDone { secret: String, outcome: Outcome, reason: String, detail: Option<String>, hint: Option<String> },
+    NotDone {
+        secret: String,
+        outcome: RunOutcome,
+        reason: String,
+        detail: Option<String>,
+        hint: Option<String>,
+    },
     #[error("rotation of secret \"{secret}\" goes on later: {reason}")]
     Later { secret: String, reason: String, detail: Option<String> },
 }
 
-fn words(outcome: Outcome) -> &'static str {
+fn words(outcome: RunOutcome) -> &'static str {
     match outcome {
-        Outcome::Succeeded => "succeeded",
-        Outcome::Failed => "failed",
-        Outcome::RolledBack => "was rolled back",
-        Outcome::Abandoned => "was abandoned",
-        Outcome::Managed => "was carried out by AWS",
+        RunOutcome::Succeeded => "succeeded",
+        RunOutcome::Failed => "failed",
+        RunOutcome::RolledBack => "was rolled back",
+        RunOutcome::Abandoned => "was abandoned",
+        RunOutcome::Managed => "was carried out by AWS",
     }
 }
 

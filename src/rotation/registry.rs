@@ -125,7 +125,7 @@ fn with<R>(f: impl FnOnce(&mut Registry) -> R) -> Option<R> {
 
 /// What a session asks for.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
+pub(crate) struct RotationRequest {
     /// The secret.
     pub secret: String,
     /// How it is to be rotated.
@@ -143,7 +143,7 @@ impl Waiting {
     ///
     /// # Errors
     /// If there is no room.
-    pub(crate) fn begin(request: &Request) -> Result<Waiting, RotationError> {
+    pub(crate) fn begin(request: &RotationRequest) -> Result<Waiting, RotationError> {
         let (caller, now) = (server::process_id(), server::clock());
         let id = with(|registry| {
             let slot = registry.slots.iter_mut().find(|slot| slot.is(State::Free))?;
@@ -213,14 +213,14 @@ pub(crate) fn leave_all() {
 }
 
 /// Takes the request that has waited longest, for this worker to carry out.
-pub(crate) fn claim() -> Option<(u64, Request)> {
+pub(crate) fn claim() -> Option<(u64, RotationRequest)> {
     let worker = server::process_id();
     with(|registry| {
         let queued = registry.slots.iter_mut().filter(|slot| slot.is(State::Queued));
         let slot = queued.min_by_key(|slot| slot.id)?;
         slot.state = State::Claimed as u8;
         slot.worker = worker;
-        let request = Request {
+        let request = RotationRequest {
             secret: slot.secret.get().unwrap_or_default(),
             strategy: slot.strategy.get().and_then(|name| Strategy::parse(&name)),
             master: slot.master.get(),

@@ -1,6 +1,6 @@
 //! Reading secrets for SQL.
 
-use secretlink_aws::{Identity, SecretDescription, SecretId, SecretValue, VersionSelector};
+use secretlink_aws::{SecretDescription, SecretId, SecretValue, SettingsOverrides, VersionSelector};
 
 use crate::secrets::cache::{SecretRequest, Wanted};
 use crate::secrets::client;
@@ -11,7 +11,7 @@ use crate::secrets::error::SecretsError;
 /// # Errors
 /// If the id cannot be one, and as AWS says.
 pub(crate) fn value(secret_id: &str, version: VersionSelector) -> Result<SecretValue, SecretsError> {
-    SecretRequest::new(secret_id, version, &Identity::default())?.get(&Wanted::Fresh)?.open()
+    SecretRequest::new(secret_id, version, &SettingsOverrides::default())?.get(&Wanted::Fresh)?.open()
 }
 
 /// What AWS knows of a secret besides its value.

@@ -4,13 +4,13 @@ use pgrx::PgLogLevel;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::Event;
 use secretlink_remote::error::{AttemptError, QueryError};
-use secretlink_remote::request::Request;
+use secretlink_remote::query_request::QueryRequest;
 use std::cell::Cell;
 
 use super::error::SessionError;
 use super::name::ConnectionName;
-use super::pending::{Pending, Step};
-use super::{LastError, NextResult, Session, count_rows, pass_on};
+use super::sent_query::{SentQuery, Step};
+use super::{LastError, NextResult, RemoteSession, count_rows, pass_on};
 use crate::backend::error::BackendError;
 use crate::backend::process::io;
 use crate::backend::process::report::RawReport;
@@ -30,30 +30,30 @@ impl Report for NotSent {
     }
 }
 
-/// The pending query while it is worked on. It goes back to its place also when an ERROR unwinds.
+/// The sent query while it is worked on. It goes back to its place also when an ERROR unwinds.
 struct Held<'a> {
-    place: &'a Cell<Option<Pending>>,
-    pending: Option<Pending>,
+    place: &'a Cell<Option<SentQuery>>,
+    sent: Option<SentQuery>,
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.place.set(self.pending.take());
+        self.place.set(self.sent.take());
     }
 }
 
-impl Session {
+impl RemoteSession {
     fn hold(&self) -> Held<'_> {
-        Held { place: &self.pending, pending: self.pending.take() }
+        Held { place: &self.sent, sent: self.sent.take() }
     }
 
-    /// Sends a query whose results are to be read with [`Session::next_result`]. False, with a NOTICE,
+    /// Sends a query whose results are to be read with [`RemoteSession::next_result`]. False, with a NOTICE,
     /// if that is not possible now.
     ///
     /// # Errors
     /// If the I/O thread has gone.
     pub(crate) fn send(&self, sql: Vec<u8>) -> Result<bool, SessionError> {
-        let lost = self.remote.status().loss().map(|loss| QueryError::Lost(loss.reason.clone()));
+        let lost = self.connection.status().loss().map(|loss| QueryError::Lost(loss.reason.clone()));
         let obstacle = match lost {
             Some(lost) => Some((lost.to_string(), lost.sqlstate())),
             None if self.is_occupied()? => {
@@ -67,7 +67,7 @@ impl Session {
             return Ok(false);
         }
         self.last_error.take();
-        self.pending.set(Some(Pending::send(&self.remote, io::thread()?, Request::from(sql))));
+        self.sent.set(Some(SentQuery::send(&self.connection, io::thread()?, QueryRequest::from(sql))));
         Ok(true)
     }
 
@@ -75,7 +75,7 @@ impl Session {
         if self.busy.get() {
             return Ok(true);
         }
-        match self.settle() {
+        match self.end_sent_query() {
             Ok(()) => Ok(false),
             Err(SessionError::Pending) => Ok(true),
             Err(error) => Err(error),
@@ -84,12 +84,12 @@ impl Session {
 
     /// Whether a result of the query that was sent is still to be waited for.
     pub(crate) fn is_busy(&self) -> bool {
-        self.busy.get() || self.hold().pending.as_mut().is_some_and(Pending::is_busy)
+        self.busy.get() || self.hold().sent.as_mut().is_some_and(SentQuery::is_busy)
     }
 
     /// Whether results of the query that was sent are there and have not been read.
     pub(super) fn has_results(&self) -> bool {
-        self.hold().pending.as_mut().is_some_and(|pending| !pending.seems_over())
+        self.hold().sent.as_mut().is_some_and(|sent| !sent.seems_over())
     }
 
     /// Gives each piece of the next result to `take`, and its notices to the client. A result of which
@@ -104,20 +104,20 @@ impl Session {
     ) -> Result<NextResult, E> {
         let _busy = self.occupy()?;
         let mut held = self.hold();
-        let Some(pending) = &mut held.pending else {
-            let loss = self.remote.status().loss();
+        let Some(sent) = &mut held.sent else {
+            let loss = self.connection.status().loss();
             return Ok(loss
                 .map_or(NextResult::None, |loss| NextResult::Failed(QueryError::Lost(loss.reason.clone()))));
         };
-        pending.begin()?;
+        sent.begin()?;
         loop {
-            match pending.step()? {
+            match sent.step()? {
                 Step::Over => {
-                    held.pending = None;
+                    held.sent = None;
                     return Ok(NextResult::None);
                 }
                 Step::Event(Event::Error(error)) => {
-                    self.note_error(&error, &pending.sql);
+                    self.note_error(&error, &sent.sql);
                     return Ok(NextResult::Failed(error));
                 }
                 Step::Event(Event::Notice(message)) => pass_on(&message, name),
@@ -127,14 +127,14 @@ impl Session {
                 }
                 Step::Event(Event::Columns(shape)) => {
                     take(Event::Columns(shape.clone()))?;
-                    pending.taken(Some(shape));
+                    sent.taken(Some(shape));
                 }
                 Step::Event(event) => {
                     if let Event::Rows(batch) = &event {
                         count_rows(batch);
                     }
                     take(event)?;
-                    pending.taken(None);
+                    sent.taken(None);
                 }
             }
         }
@@ -146,26 +146,26 @@ impl Session {
     /// # Errors
     /// If the I/O thread has gone.
     pub(crate) fn cancel(&self) -> Result<Option<String>, SessionError> {
-        if let Some(loss) = self.remote.status().loss() {
+        if let Some(loss) = self.connection.status().loss() {
             return Ok(Some(QueryError::Lost(loss.reason.clone()).to_string()));
         }
-        if let Some(pending) = &mut self.hold().pending {
-            pending.unwanted = true;
+        if let Some(sent) = &mut self.hold().sent {
+            sent.unwanted = true;
         }
-        let mut answer = self.remote.stop(io::thread()?);
+        let mut answer = self.connection.stop(io::thread()?);
         let sent = io::recv(WaitEvent::Query, &mut answer)?;
         Ok(sent.err().map(|error| AttemptError::Io(error).to_string()))
     }
 
-    /// Ends with a query of which everything has been read, or that somebody has cancelled.
+    /// Ends with a sent query of which everything has been read, or that somebody has cancelled.
     ///
     /// # Errors
     /// If there are results that have not been read.
-    pub(crate) fn settle(&self) -> Result<(), SessionError> {
+    pub(crate) fn end_sent_query(&self) -> Result<(), SessionError> {
         let mut held = self.hold();
-        let Some(pending) = &mut held.pending else { return Ok(()) };
-        if pending.unwanted || pending.is_over()? {
-            held.pending = None;
+        let Some(sent) = &mut held.sent else { return Ok(()) };
+        if sent.unwanted || sent.is_over()? {
+            held.sent = None;
             return Ok(());
         }
         Err(SessionError::Pending)

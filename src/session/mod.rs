@@ -4,15 +4,15 @@
 mod asynchronous;
 pub(crate) mod error;
 pub(crate) mod name;
-mod pending;
+mod sent_query;
 
 use pgrx::PgLogLevel;
 use pgrx::datum::TimestampWithTimeZone;
 use secretlink_core::{Report, SqlState};
 use secretlink_remote::connection::{Connection, ConnectionFacts, Event};
+use secretlink_remote::connection_handle::ConnectionHandle;
 use secretlink_remote::error::QueryError;
-use secretlink_remote::remote::Remote;
-use secretlink_remote::request::{QueryText, Request};
+use secretlink_remote::query_request::{QueryRequest, QueryText};
 use secretlink_remote::row::RowBatch;
 use secretlink_remote::server_message::ServerMessage;
 use secretlink_remote::status::Status;
@@ -20,7 +20,7 @@ use std::cell::{Cell, RefCell};
 
 use self::error::SessionError;
 use self::name::ConnectionName;
-use self::pending::Pending;
+use self::sent_query::SentQuery;
 use crate::backend::error::BackendError;
 use crate::backend::process::fd::ExternalFd;
 use crate::backend::process::report::RawReport;
@@ -30,12 +30,12 @@ use crate::backend::result::error_text::error_text;
 use crate::backend::text::ServerText;
 use crate::stats::{self, Counter};
 
-/// An open session.
-pub(crate) struct Session {
-    remote: Remote,
+/// An open session at a remote server: its connection, and what SQL sees of it.
+pub(crate) struct RemoteSession {
+    connection: ConnectionHandle,
     busy: Cell<bool>,
     cursors: Cell<Cursors>,
-    pending: Cell<Option<Pending>>,
+    sent: Cell<Option<SentQuery>>,
     last_error: RefCell<Option<LastError>>,
     opened: TimestampWithTimeZone,
     driver: io::Driver,
@@ -84,24 +84,24 @@ impl Drop for Busy<'_> {
 /// The longest query string that is kept with its error, to show a line of it.
 const LONG_QUERY: usize = 1 << 20;
 
-impl Session {
+impl RemoteSession {
     /// Takes over a connection. A non-superuser's must have been authenticated by a password: otherwise it
     /// has the rights of the server's operating system user, not of who asked for it.
     ///
     /// # Errors
     /// If that rule is broken.
-    pub(crate) fn adopt(connection: Connection, fd: ExternalFd) -> Result<Session, SessionError> {
-        let session = Session {
-            remote: Remote::adopt(io::thread()?, connection),
+    pub(crate) fn adopt(connection: Connection, fd: ExternalFd) -> Result<RemoteSession, SessionError> {
+        let session = RemoteSession {
+            connection: ConnectionHandle::adopt(io::thread()?, connection),
             busy: Cell::new(false),
             cursors: Cell::default(),
-            pending: Cell::default(),
+            sent: Cell::default(),
             last_error: RefCell::default(),
             opened: pgrx::datetime::clock_timestamp(),
             driver: io::Driver::default(),
             _fd: fd,
         };
-        if !user::is_superuser() && !session.remote.facts().password_used {
+        if !user::is_superuser() && !session.connection.facts().password_used {
             session.close()?;
             return Err(SessionError::PasswordNotUsed);
         }
@@ -110,7 +110,7 @@ impl Session {
 
     /// What does not change while the session lasts.
     pub(crate) fn facts(&self) -> &ConnectionFacts {
-        self.remote.facts()
+        self.connection.facts()
     }
 
     /// When it was made.
@@ -134,17 +134,17 @@ impl Session {
     /// Whether nobody would miss more than the session if it went: nothing runs, nothing is left to be
     /// read, and there is no transaction.
     pub(crate) fn is_unused(&self) -> bool {
-        !self.in_transaction() && !self.busy.get() && self.settle().is_ok()
+        !self.in_transaction() && !self.busy.get() && self.end_sent_query().is_ok()
     }
 
     /// What can be known of the session at any time.
     pub(crate) fn status(&self) -> &Status {
-        self.remote.status()
+        self.connection.status()
     }
 
     /// Whether the session is in a transaction, be it a failed one.
     pub(crate) fn in_transaction(&self) -> bool {
-        self.remote.status().in_transaction()
+        self.connection.status().in_transaction()
     }
 
     /// The account of `dblink_open` and `dblink_close`.
@@ -159,9 +159,9 @@ impl Session {
     pub(crate) fn close(self) -> Result<(), SessionError> {
         // A query that was sent would be cancelled if it were dropped before: as with contrib dblink, the
         // server goes on with it.
-        let _sent = self.pending.take();
-        let mut pending = self.remote.close(io::thread()?);
-        Ok(io::recv(WaitEvent::Disconnect, &mut pending.answer)?)
+        let _sent = self.sent.take();
+        let mut closed = self.connection.close(io::thread()?);
+        Ok(io::recv(WaitEvent::Disconnect, &mut closed.answer)?)
     }
 
     /// Runs a query string and gives each piece of the answer to `take`, but notices, which go to
@@ -171,19 +171,19 @@ impl Session {
     ///
     /// # Errors
     /// Those of `take`, and if the connection is in the middle of another query, as happens when
-    /// reading a result runs a function that asks the same connection, or has a pending one.
+    /// reading a result runs a function that asks the same connection, or has a query sent.
     pub(crate) fn query<E: From<SessionError> + From<BackendError>>(
         &self,
-        request: Request,
+        request: QueryRequest,
         name: &ConnectionName,
         mut take: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<Option<QueryError>, E> {
         let _busy = self.occupy()?;
-        self.settle()?;
+        self.end_sent_query()?;
         self.last_error.take();
         let sql = request.sql.clone();
-        let mut driven = self.remote.drive();
-        let mut query = self.remote.query(io::thread()?, request);
+        let mut driven = self.connection.drive();
+        let mut query = self.connection.query(io::thread()?, request);
         let mut failure = None;
         loop {
             match self.driver.recv(WaitEvent::Query, &mut driven, &mut query.events)? {

@@ -26,7 +26,7 @@ pub(crate) enum Counter {
     /// Secrets that the cache gave out after their time, as AWS could not be asked.
     CacheStaleServes,
     /// Secrets asked for again before their time was over.
-    CacheRefreshes,
+    CacheRenewals,
     /// IAM tokens signed.
     IamTokensSigned,
     /// Connections made.

@@ -20,11 +20,11 @@ use crate::workers::doorbell;
 
 /// What is to be done when the transaction has committed.
 #[derive(Default)]
-pub(crate) struct Outcome {
+pub(crate) struct AfterCommit {
     /// Versions to make current.
     pub promotions: Vec<Promotion>,
     /// Roles of which it is known how they stand.
-    pub settled: Vec<Settled>,
+    pub standings: Vec<Standing>,
     /// Roles for the worker to look at.
     pub doubted: Vec<pg_sys::Oid>,
     /// Roles that were tied to a secret, and are for the worker to look at, too.
@@ -50,7 +50,7 @@ pub(crate) struct Promotion {
 }
 
 /// How a role and its secret stand to each other once the transaction has committed.
-pub(crate) struct Settled {
+pub(crate) struct Standing {
     /// The role.
     pub oid: pg_sys::Oid,
     /// The state.
@@ -62,7 +62,7 @@ pub(crate) struct Settled {
 }
 
 thread_local! {
-    static OUTCOME: RefCell<Option<Outcome>> = const { RefCell::new(None) };
+    static AFTER_COMMIT: RefCell<Option<AfterCommit>> = const { RefCell::new(None) };
     /// Roles for which something may have been written to Secrets Manager.
     static BEGUN: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
 }
@@ -76,34 +76,39 @@ pub(crate) fn begin(roles: Vec<pg_sys::Oid>) {
 }
 
 /// What [`after_commit`] is to do.
-pub(crate) fn if_committed(outcome: Outcome) {
-    OUTCOME.set(Some(outcome));
+pub(crate) fn if_committed(after: AfterCommit) {
+    AFTER_COMMIT.set(Some(after));
 }
 
 /// Promotes what was staged. Interrupts are held off, and nothing here may raise ERROR: it would be a
 /// PANIC. So reports are in ASCII, which needs no conversion, and the wait calls no Postgres.
 pub(crate) fn after_commit() {
-    let Some(outcome) = OUTCOME.take() else { return };
+    let Some(after) = AFTER_COMMIT.take() else { return };
     BEGUN.take();
     let _hidden = HiddenStatement::begin();
-    let mut for_worker = !outcome.doubted.is_empty() || !outcome.tied.is_empty();
-    for oid in outcome.forgotten {
+    let mut for_worker = !after.doubted.is_empty() || !after.tied.is_empty();
+    for oid in after.forgotten {
         states::forget(oid);
     }
-    for oid in outcome.doubted {
+    for oid in after.doubted {
         states::doubt(oid);
     }
-    for oid in outcome.tied {
+    for oid in after.tied {
         states::tied(oid);
     }
-    for settled in outcome.settled {
-        states::settled(settled.oid, settled.state, settled.version_id.as_deref(), settled.error.as_deref());
-        for_worker |= !settled.state.is_settled();
+    for standing in after.standings {
+        states::found(
+            standing.oid,
+            standing.state,
+            standing.version_id.as_deref(),
+            standing.error.as_deref(),
+        );
+        for_worker |= !standing.state.is_lasting();
     }
-    if let Some((client, timeout)) = outcome.with
-        && !outcome.promotions.is_empty()
+    if let Some((client, timeout)) = after.with
+        && !after.promotions.is_empty()
     {
-        for_worker |= !promote_all(&client, timeout, outcome.promotions);
+        for_worker |= !promote_all(&client, timeout, after.promotions);
     }
     if for_worker || states::any_to_announce() {
         doorbell::SYNC.ring();
@@ -136,7 +141,7 @@ fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -
             Some(Ok(())) => {
                 // What somebody has read in between says otherwise.
                 cache::changed(client.settings(), &promotion.secret, &version_id, promotion.value.as_ref());
-                states::settled(promotion.oid, State::InSync, Some(&version_id), None);
+                states::found(promotion.oid, State::InSync, Some(&version_id), None);
                 RawReport::ascii(&Notice::Promoted { role, secret, version_id }).emit(PgLogLevel::LOG);
                 continue;
             }
@@ -144,7 +149,7 @@ fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -
             None => "it took too long, or was cancelled".to_owned(),
         };
         all = false;
-        states::settled(promotion.oid, State::Pending, Some(&version_id), Some(&error));
+        states::found(promotion.oid, State::Pending, Some(&version_id), Some(&error));
         let notice = Notice::NotPromoted { role, secret, version_id, reason: sentence(&error) };
         RawReport::ascii(&notice).emit(PgLogLevel::WARNING);
     }
@@ -156,7 +161,7 @@ fn promote_all(client: &Client, timeout: Duration, promotions: Vec<Promotion>) -
 pub(crate) fn after_abort() {
     let touched = !changes::is_empty();
     changes::clear();
-    OUTCOME.take();
+    AFTER_COMMIT.take();
     let begun = BEGUN.take();
     for role in &begun {
         // What the worker may have read of the secret in the meantime does not count.

@@ -319,8 +319,8 @@ pub(crate) fn all() -> Vec<Row> {
         known.last_error = problem.or(known.last_error).or(unaccounted);
         rows.push(Row { role: RoleName(role.name), secret, known });
     }
-    let is_settled = |row: &Row| row.known.state.is_settled();
-    rows.sort_by(|a, b| is_settled(a).cmp(&is_settled(b)).then_with(|| a.role.0.cmp(&b.role.0)));
+    let is_lasting = |row: &Row| row.known.state.is_lasting();
+    rows.sort_by(|a, b| is_lasting(a).cmp(&is_lasting(b)).then_with(|| a.role.0.cmp(&b.role.0)));
     rows
 }
 

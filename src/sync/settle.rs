@@ -332,7 +332,7 @@ fn doubts() -> Vec<Doubt> {
                     }
                 }
                 Some((Ok(Some(_)), _)) => {
-                    states::settled(oid, State::NoPassword, None, None);
+                    states::found(oid, State::NoPassword, None, None);
                 }
                 Some((Err(error), _)) => {
                     states::failed(oid, &sentence(&error.to_string()));
@@ -371,11 +371,11 @@ fn settle(doubt: &Doubt, versions: Option<&Versions>) -> Settled {
     match (roles::by_oid(doubt.oid), versions) {
         (None, _) => {}
         (Some(role), _) if role.hash.is_none() => {
-            states::settled(doubt.oid, State::NoPassword, None, None);
+            states::found(doubt.oid, State::NoPassword, None, None);
         }
         (Some(_), None) => match missing(doubt.oid) {
             State::NeverSet => {
-                states::settled(doubt.oid, State::NeverSet, None, None);
+                states::found(doubt.oid, State::NeverSet, None, None);
             }
             state => drift(doubt, state, MISSING),
         },
@@ -429,7 +429,7 @@ fn act(doubt: &Doubt, role: &Role, versions: &Versions) -> Result<(), SyncError>
             (false, Ok(candidate))
         }
         Finding::Rotating(version_id) => {
-            states::settled(doubt.oid, State::Pending, Some(&version_id), None);
+            states::found(doubt.oid, State::Pending, Some(&version_id), None);
             return Ok(());
         }
         Finding::Nowhere => {
@@ -468,7 +468,7 @@ fn not_done(doubt: &Doubt, obstacle: Obstacle) -> SyncError {
 fn in_sync(doubt: &Doubt, role: &Role, version_id: &str, was_current: bool) {
     // What somebody has read meanwhile may be from before a promotion, be it one that nobody waited for.
     cache::forget(doubt.secret.as_str());
-    let was_drifted = states::settled(doubt.oid, State::InSync, Some(version_id), None);
+    let was_drifted = states::found(doubt.oid, State::InSync, Some(version_id), None);
     if let Some(hash) = &role.hash {
         states::verified(doubt.oid, digest(&[hash.expose()]));
     }
@@ -486,7 +486,7 @@ fn drifted(doubt: &Doubt, reason: Option<&str>) {
 }
 
 fn drift(doubt: &Doubt, state: State, reason: &str) {
-    let was_told = states::settled(doubt.oid, state, None, Some(reason));
+    let was_told = states::found(doubt.oid, state, None, Some(reason));
     if !was_told && !states::is_rewritten_often(doubt.oid) {
         let (role, secret) = (doubt.role.clone(), doubt.secret.as_str().into());
         log(&Notice::Drifted { role, secret, reason: reason.to_owned() });

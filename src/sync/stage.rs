@@ -20,7 +20,7 @@ use std::time::Instant;
 use super::changes::{self, RoleChange};
 use super::error::SyncError;
 use super::notice::Notice;
-use super::promote::{self, Outcome, Promotion, Settled};
+use super::promote::{self, AfterCommit, Promotion, Standing};
 use super::states::State;
 use super::target;
 use super::turn;
@@ -81,21 +81,21 @@ fn stage() -> Result<(), SyncError> {
     let _limit = StatementTimeout::resume();
     let changes = changes::take();
     turn::lock(changes.iter().map(|(role, _)| role));
-    let mut outcome = Outcome::default();
+    let mut after = AfterCommit::default();
     let mut works = Vec::new();
     let mut labelled = Vec::new();
     for (oid, change) in changes {
         labelled.extend((change.labelled && !change.dropped).then_some(oid));
-        works.extend(consider(oid, change, &settings, &mut outcome)?);
+        works.extend(consider(oid, change, &settings, &mut after)?);
     }
-    keep_apart(&labelled, &mut works, &settings, &mut outcome)?;
+    keep_apart(&labelled, &mut works, &settings, &mut after)?;
     if !works.is_empty() {
         server::show_activity(turn::ACTIVITY);
         transaction::force_synchronous_commit();
         promote::begin(works.iter().map(|work| work.role.oid).collect());
-        bring_in(works, &settings, &mut outcome)?;
+        bring_in(works, &settings, &mut after)?;
     }
-    promote::if_committed(outcome);
+    promote::if_committed(after);
     Ok(())
 }
 
@@ -106,7 +106,7 @@ fn keep_apart(
     labelled: &[pg_sys::Oid],
     works: &mut Vec<Work>,
     settings: &PasswordSettings,
-    outcome: &mut Outcome,
+    after: &mut AfterCommit,
 ) -> Result<(), SyncError> {
     if labelled.is_empty() && works.is_empty() {
         return Ok(());
@@ -123,7 +123,7 @@ fn keep_apart(
         if is_strict(&refused, settings) {
             return Err(rival);
         }
-        not_stored(refused.role.oid, &refused.change, &rival, outcome);
+        not_stored(refused.role.oid, &refused.change, &rival, after);
     }
     match labelled.iter().find_map(|oid| owners.other(*oid)) {
         // Nothing is written to it, and a WARNING has told.
@@ -143,11 +143,11 @@ fn consider(
     oid: pg_sys::Oid,
     change: RoleChange,
     settings: &PasswordSettings,
-    outcome: &mut Outcome,
+    after: &mut AfterCommit,
 ) -> Result<Option<Work>, SyncError> {
     let role = if change.dropped { None } else { roles::by_oid(oid) };
     let Some(role) = role else {
-        outcome.forgotten.push(oid);
+        after.forgotten.push(oid);
         return Ok(None);
     };
     let off = settings.mode == PasswordSync::Off && !change.secret_wanted;
@@ -157,11 +157,11 @@ fn consider(
         secret => secret?,
     };
     let Some(secret) = secret else {
-        outcome.forgotten.push(oid);
+        after.forgotten.push(oid);
         return Ok(None);
     };
     if off {
-        outcome.doubted.push(oid);
+        after.doubted.push(oid);
         return Ok(None);
     }
     let name = role.display();
@@ -187,7 +187,7 @@ fn consider(
             let notice = Notice::NoPassword { role: name, secret: work.secret.as_str().into() };
             RawReport::new(&notice).emit(PgLogLevel::WARNING);
         }
-        outcome.settled.push(Settled { oid, state: State::NoPassword, version_id: None, error: None });
+        after.standings.push(Standing { oid, state: State::NoPassword, version_id: None, error: None });
         return Ok(None);
     }
     if change.changed && (role.hash.as_ref() != had_hash || !change.passwords.is_empty()) {
@@ -197,14 +197,14 @@ fn consider(
             // No client can send it: nothing can be stored.
             Err(error) if settings.hashed == HashedPassword::Verify => return Err(error),
             Err(error) => {
-                not_stored(oid, &work, &error, outcome);
+                not_stored(oid, &work, &error, after);
                 return Ok(None);
             }
         }
     } else if work.renamed_from.is_none() {
         match change.labelled {
-            true if change.is_seen => outcome.doubted.push(oid),
-            true => outcome.tied.push(oid),
+            true if change.is_seen => after.doubted.push(oid),
+            true => after.tied.push(oid),
             false => {}
         }
         return Ok(None);
@@ -240,7 +240,7 @@ fn find_password(role: &Role, passwords: &[Secret]) -> Result<Secret, SyncError>
 
 /// `secretlink.password_sync = warn`, or a rename that changes nothing for the worse: the change is
 /// kept, and said not to be in the secret.
-fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &mut Outcome) {
+fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, after: &mut AfterCommit) {
     let mut reason = error.to_string();
     if let Some(detail) = error.detail() {
         reason = detail;
@@ -254,7 +254,7 @@ fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &m
         _ => Notice::NotStored { role, secret, reason: reason_told, hint },
     };
     RawReport::new(&notice).emit(PgLogLevel::WARNING);
-    outcome.settled.push(Settled { oid, state: State::Drifted, version_id: None, error: Some(reason) });
+    after.standings.push(Standing { oid, state: State::Drifted, version_id: None, error: Some(reason) });
 }
 
 /// Brings the changes into Secrets Manager, as far as that is done before the commit. With `strict`,
@@ -262,13 +262,13 @@ fn not_stored(oid: pg_sys::Oid, change: &Change, error: &dyn Report, outcome: &m
 fn bring_in(
     mut works: Vec<Work>,
     settings: &PasswordSettings,
-    outcome: &mut Outcome,
+    after: &mut AfterCommit,
 ) -> Result<(), SyncError> {
     let strict = |work: &Work| is_strict(work, settings);
     // All calls of the change, those after the commit too, go over the same few connections.
     let client = client::current()?.in_conversation();
     let aws = client.until(Instant::now() + client.settings().request_timeout);
-    outcome.with = Some((client, settings.promote_timeout));
+    after.with = Some((client, settings.promote_timeout));
 
     let ids = works.iter().map(|work| work.change.secret.clone()).collect();
     let versions = read_all(&aws, ids)?;
@@ -283,20 +283,20 @@ fn bring_in(
             if strict(&work) && settings.hashed == HashedPassword::Verify {
                 return Err(error);
             }
-            not_stored(work.role.oid, &work.change, &error, outcome);
+            not_stored(work.role.oid, &work.change, &error, after);
             continue;
         }
         let planned = versions
             .map_err(Obstacle::from)
             .and_then(|versions| plan(&work.change, versions.as_ref(), |p| work.was_right(p)));
         match planned {
-            Ok(Plan::Nothing { version_id }) => outcome.settled.push(Settled {
+            Ok(Plan::Nothing { version_id }) => after.standings.push(Standing {
                 oid: work.role.oid,
                 state: State::InSync,
                 version_id: Some(version_id),
                 error: None,
             }),
-            Ok(Plan::Leave { version_id }) => outcome.settled.push(Settled {
+            Ok(Plan::Leave { version_id }) => after.standings.push(Standing {
                 oid: work.role.oid,
                 state: State::Pending,
                 version_id: Some(version_id),
@@ -306,7 +306,7 @@ fn bring_in(
             Err(error) if strict(&work) && !matches!(error, Obstacle::NothingToRename { .. }) => {
                 return Err(work.not_staged(error));
             }
-            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), after),
         }
     }
 
@@ -330,7 +330,7 @@ fn bring_in(
                     version_id: staged.version_id.clone(),
                 };
                 RawReport::new(&notice).emit(PgLogLevel::LOG);
-                outcome.promotions.push(Promotion {
+                after.promotions.push(Promotion {
                     oid: work.role.oid,
                     role: work.role(),
                     secret: work.change.secret.clone(),
@@ -339,7 +339,7 @@ fn bring_in(
                 });
             }
             Err(error) if strict(work) => return Err(work.not_staged(error)),
-            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), outcome),
+            Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), after),
         }
     }
     Ok(())
@@ -409,10 +409,10 @@ fn refuse_prepare() -> Result<(), SyncError> {
     transaction::see_own_changes();
     let settings = settings::sync::current();
     for (oid, change) in changes::take() {
-        let mut outcome = Outcome::default();
-        let work = consider(oid, change, &settings, &mut outcome)?;
+        let mut after = AfterCommit::default();
+        let work = consider(oid, change, &settings, &mut after)?;
         // Nor can the worker be told of what else happened to a synced role.
-        let told = !outcome.settled.is_empty() || !outcome.doubted.is_empty() || !outcome.tied.is_empty();
+        let told = !after.standings.is_empty() || !after.doubted.is_empty() || !after.tied.is_empty();
         if work.is_some() || (told && settings.mode != PasswordSync::Off) {
             let role = roles::by_oid(oid).map(|role| role.display()).unwrap_or_default();
             return Err(SyncError::Prepared { role });

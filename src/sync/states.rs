@@ -53,8 +53,9 @@ impl State {
         }
     }
 
-    /// Whether a role stays as it is until somebody does something; others are looked at again and again.
-    pub(crate) fn is_settled(self) -> bool {
+    /// Whether a role in this state stays as it is until somebody does something. A role in another state is looked
+    /// at again and again.
+    pub(crate) fn is_lasting(self) -> bool {
         matches!(self, State::InSync | State::NoPassword | State::NeverSet)
     }
 
@@ -250,7 +251,7 @@ fn with<T>(f: impl FnOnce(&mut Table<'_>) -> T) -> Option<T> {
     TABLE.with(|slots| f(&mut Table(slots)))
 }
 
-/// A role's secret is about to be changed: until [`settled`], it is in doubt.
+/// A role's secret is about to be changed: until [`found`], it is in doubt.
 pub(crate) fn begin(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
@@ -291,20 +292,15 @@ pub(crate) fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
     });
 }
 
-/// It is known how a role stands. Only a state that is settled is beyond doubt: with any other, much may have
+/// Notes the state in which a role was found. Only a state that lasts is beyond doubt: with any other, much may have
 /// changed when the worker looks again. Returns whether drift had been told of, and not its end.
 ///
 /// What the DBA wants to hear of, drift and its end, is marked to be announced.
-pub(crate) fn settled(
-    role: pg_sys::Oid,
-    state: State,
-    version_id: Option<&str>,
-    error: Option<&str>,
-) -> bool {
+pub(crate) fn found(role: pg_sys::Oid, state: State, version_id: Option<&str>, error: Option<&str>) -> bool {
     let now = server::clock();
     with(|table| {
-        let is_settled = state.is_settled();
-        let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
+        let is_lasting = state.is_lasting();
+        let slot = if is_lasting { table.free_slot(role) } else { table.slot(role) };
         let Some(slot) = slot else { return false };
         let drift_told = slot.drift_told;
         let mut is_news = false;
@@ -315,7 +311,7 @@ pub(crate) fn settled(
         slot.state = state.to_byte();
         slot.hash = 0;
         let once_more = std::mem::take(&mut slot.twice);
-        slot.in_doubt = once_more || !is_settled;
+        slot.in_doubt = once_more || !is_lasting;
         slot.generation = slot.generation.wrapping_add(1);
         if let Some(version_id) = version_id {
             slot.version_id.set(version_id);
@@ -340,14 +336,14 @@ pub(crate) fn seen(role: pg_sys::Oid, generation: Option<u32>, known: &RoleState
         if table.find(role).map(|slot| slot.generation) != generation {
             return false;
         }
-        let is_settled = known.state.is_settled();
-        let slot = if is_settled { table.free_slot(role) } else { table.slot(role) };
+        let is_lasting = known.state.is_lasting();
+        let slot = if is_lasting { table.free_slot(role) } else { table.slot(role) };
         let Some(slot) = slot else { return false };
         let is_news = slot.state != known.state.to_byte();
         if is_news {
             slot.doubt();
         }
-        slot.in_doubt |= !is_settled;
+        slot.in_doubt |= !is_lasting;
         slot.state = known.state.to_byte();
         if let Some(version_id) = &known.version_id {
             slot.version_id.set(version_id);

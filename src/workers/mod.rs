@@ -3,7 +3,7 @@
 pub(crate) mod doorbell;
 mod notify;
 mod reconcile;
-mod refresh;
+mod renewal;
 mod rotation;
 
 use pgrx::bgworkers::BgWorkerStartTime;
@@ -20,6 +20,6 @@ pub(crate) fn init() {
     worker::register("secretlink rotation", "secretlink_rotation", BgWorkerStartTime::RecoveryFinished);
     if settings::cache::size() > 0 {
         // It serves all who can connect.
-        worker::register("secretlink cache", "secretlink_refresh", BgWorkerStartTime::ConsistentState);
+        worker::register("secretlink cache", "secretlink_renewal", BgWorkerStartTime::ConsistentState);
     }
 }

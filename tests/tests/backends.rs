@@ -19,7 +19,7 @@ const AT_A_TIME: usize = 20;
 const STUCK: Duration = Duration::from_secs(60);
 /// By when the last traces are gone after the last client has left. The extension gives remote
 /// servers a second to hear of the end.
-const SETTLED: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a client leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ fn a_thousand_backends_leave_nothing_behind() {
     let (stage, spent, fates) = run(stage, warm_up);
     assert_eq!(fates[&(Leave::Politely, Fate::Finished)], WARM_UP, "{fates:?}");
     let typical = spent / u32::try_from(WARM_UP).unwrap();
-    until_settled(&stage, &mut witness, &mut remote_witness);
+    until_nobody_is_left(&stage, &mut witness, &mut remote_witness);
     let before = Footprint::of(&stage.local, &mut witness.client);
 
     let plan = (0..BACKENDS)
@@ -86,7 +86,7 @@ fn a_thousand_backends_leave_nothing_behind() {
     let (stage, _, fates) = run(stage, plan);
     println!("{BACKENDS} backends in {:?}, one typically in {typical:?}: {fates:?}", began.elapsed());
     let left = Instant::now();
-    until_settled(&stage, &mut witness, &mut remote_witness);
+    until_nobody_is_left(&stage, &mut witness, &mut remote_witness);
     println!("all traces were gone {:?} after the last client", left.elapsed());
 
     let of = |leave, fate| fates.get(&(leave, fate)).copied().unwrap_or(0);
@@ -221,9 +221,9 @@ impl Servers {
 }
 
 /// Until only the witnesses are left, at the local server and at the remote one.
-fn until_settled(stage: &Stage, witness: &mut Witness, remote_witness: &mut Witness) {
+fn until_nobody_is_left(stage: &Stage, witness: &mut Witness, remote_witness: &mut Witness) {
     for (cluster, witness) in [(&stage.local, witness), (&stage.remote, remote_witness)] {
-        eventually("no client but the witness is left", SETTLED, || {
+        eventually("no client but the witness is left", PATIENCE, || {
             let sql = "SELECT pid, usename::text, state, query FROM pg_stat_activity
                        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
             let rows = witness.client.query(sql, &[]).unwrap();
@@ -233,7 +233,7 @@ fn until_settled(stage: &Stage, witness: &mut Witness, remote_witness: &mut Witn
         });
         // A backend leaves the view before its process ends, and loses its title before the postmaster
         // has buried it.
-        eventually("no process of a client is left", SETTLED, || {
+        eventually("no process of a client is left", PATIENCE, || {
             let clients: Vec<String> = children(cluster.postmaster_pid())
                 .into_iter()
                 .filter(|title| title.is_empty() || title.contains("[local]") || title.contains("127.0.0.1"))

@@ -267,11 +267,11 @@ mod tests {
         /// Lets the source give so many answers, and what comes of them happen.
         async fn answer(&self, times: usize) {
             self.source.0.may_answer.add_permits(times);
-            self.settle().await;
+            self.let_tasks_run().await;
         }
 
         /// Lets every task run until it waits.
-        async fn settle(&self) {
+        async fn let_tasks_run(&self) {
             for _ in 0..20 {
                 tokio::task::yield_now().await;
             }
@@ -288,12 +288,12 @@ mod tests {
         scene.answer(1).await;
         assert_eq!(scene.id(0).await.unwrap(), "one");
         assert_eq!(scene.id(2699).await.unwrap(), "one");
-        scene.settle().await;
+        scene.let_tasks_run().await;
         assert_eq!(scene.asked(), 1);
         // The source does not answer, and nobody minds; nor is it asked twice.
         for now in [2700, 2701, 3000, 3589] {
             assert_eq!(scene.id(now).await.unwrap(), "one");
-            scene.settle().await;
+            scene.let_tasks_run().await;
             assert_eq!(scene.asked(), 2);
         }
         scene.answer(1).await;
@@ -310,7 +310,7 @@ mod tests {
         scene.answer(1).await;
         // Not asked again at once.
         assert_eq!(scene.id(2709).await.unwrap(), "one");
-        scene.settle().await;
+        scene.let_tasks_run().await;
         assert_eq!(scene.asked(), 2);
         assert_eq!(scene.id(2710).await.unwrap(), "one");
         scene.answer(1).await;
@@ -331,7 +331,7 @@ mod tests {
                 tokio::spawn(async move { renewed.provide_credentials().await })
             })
             .collect();
-        scene.settle().await;
+        scene.let_tasks_run().await;
         assert_eq!(scene.asked(), 1);
         scene.answer(1).await;
         for call in calls {
@@ -345,7 +345,7 @@ mod tests {
         let scene = Scene::new([until("one", 3600)]);
         let renewed = scene.renewed.clone();
         let call = tokio::spawn(async move { renewed.provide_credentials().await });
-        scene.settle().await;
+        scene.let_tasks_run().await;
         call.abort();
         scene.answer(1).await;
         assert_eq!(scene.id(1).await.unwrap(), "one");

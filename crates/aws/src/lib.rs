@@ -50,4 +50,4 @@ pub use secret::value::{
 };
 pub use secret::version::VersionSelector;
 pub use secret::writable::NotWritable;
-pub use settings::{Form, Identity, Settings};
+pub use settings::{Form, Settings, SettingsOverrides};

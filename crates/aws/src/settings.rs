@@ -100,30 +100,31 @@ impl Default for Settings {
     }
 }
 
-/// Where and as whom one secret is read, if not as the settings say: what a foreign server adds.
+/// Where and as whom AWS is asked for one secret or token, in place of what the settings say. A foreign server has
+/// options for that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct SettingsOverrides {
     /// In place of `secretlink.region`.
     pub region: Option<String>,
     /// In place of `secretlink.role_arn`.
     pub role_arn: Option<String>,
-    /// In place of `secretlink.external_id`, which is another role's if the identity has a role of its own.
+    /// In place of `secretlink.external_id`, which belongs to another role if `role_arn` is given.
     pub external_id: Option<String>,
 }
 
 impl Settings {
-    /// The settings, with region and role as `identity` says.
+    /// The settings, with region and role as `overrides` says.
     #[must_use]
-    pub fn with(mut self, identity: &Identity) -> Settings {
-        if identity.region.is_some() {
-            self.region.clone_from(&identity.region);
+    pub fn with(mut self, overrides: &SettingsOverrides) -> Settings {
+        if overrides.region.is_some() {
+            self.region.clone_from(&overrides.region);
         }
-        if identity.role_arn.is_some() {
-            self.role_arn.clone_from(&identity.role_arn);
+        if overrides.role_arn.is_some() {
+            self.role_arn.clone_from(&overrides.role_arn);
             self.external_id = None;
         }
-        if identity.external_id.is_some() {
-            self.external_id.clone_from(&identity.external_id);
+        if overrides.external_id.is_some() {
+            self.external_id.clone_from(&overrides.external_id);
         }
         self
     }
@@ -184,7 +185,7 @@ impl Settings {
     }
 }
 
-impl Identity {
+impl SettingsOverrides {
     /// What is wrong with one of its parts, and with which.
     ///
     /// # Errors
@@ -304,7 +305,7 @@ mod tests {
         let id = |text: &str| Some(text.to_owned());
         let base = Settings { role_arn: role("a"), external_id: id("for-a"), ..settings() };
         let as_of = |role_arn, external_id| {
-            let with = base.clone().with(&Identity { role_arn, external_id, region: None });
+            let with = base.clone().with(&SettingsOverrides { role_arn, external_id, region: None });
             (with.role_arn, with.external_id)
         };
         assert_eq!(as_of(None, None), (role("a"), id("for-a")));
@@ -315,12 +316,15 @@ mod tests {
 
     #[test]
     fn the_parts_of_an_identity() {
-        assert_eq!(Identity::default().validate(), Ok(()));
-        let bad = |identity: Identity| identity.validate().unwrap_err().0;
+        assert_eq!(SettingsOverrides::default().validate(), Ok(()));
+        let bad = |overrides: SettingsOverrides| overrides.validate().unwrap_err().0;
         let text = || Some("no such thing".to_owned());
-        assert_eq!(bad(Identity { region: text(), ..Identity::default() }), "region");
-        assert_eq!(bad(Identity { role_arn: text(), ..Identity::default() }), "role_arn");
-        assert_eq!(bad(Identity { external_id: text(), ..Identity::default() }), "external_id");
+        assert_eq!(bad(SettingsOverrides { region: text(), ..SettingsOverrides::default() }), "region");
+        assert_eq!(bad(SettingsOverrides { role_arn: text(), ..SettingsOverrides::default() }), "role_arn");
+        assert_eq!(
+            bad(SettingsOverrides { external_id: text(), ..SettingsOverrides::default() }),
+            "external_id"
+        );
     }
 
     #[test]

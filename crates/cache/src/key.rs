@@ -5,7 +5,7 @@
 pub struct Key {
     /// Stands for the settings that decide where and as whom is asked.
     pub fingerprint: String,
-    /// What a foreign server says in place of those settings, so that the refresh worker can say it again:
+    /// What a foreign server says in place of those settings, so that the worker that renews can say it again:
     /// the region.
     pub region: String,
     /// The role that a foreign server says in place of the settings' own.

@@ -19,7 +19,7 @@ pub use policy::{Moment, Timing};
 pub use seal::{SealError, Sealer};
 pub use shared_error::SharedError;
 pub use store::{
-    Ask, Asking, Contents, Failure, Finish, Found, Listed, Look, Named, Outcome, Store, Ticket, Wanted,
+    Answer, Ask, Asking, Contents, Failure, Finish, Found, Listed, Look, Named, Store, Ticket, Wanted,
 };
 
 #[cfg(test)]

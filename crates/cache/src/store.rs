@@ -139,7 +139,7 @@ pub struct Failure {
 }
 
 /// What came of a request.
-pub type Outcome<'a> = Result<&'a Contents, Failure>;
+pub type Answer<'a> = Result<&'a Contents, Failure>;
 
 /// What a request that has ended means to the one who asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,7 +269,7 @@ impl<'a> Store<'a> {
     }
 
     /// Ends a request with what came of it.
-    pub fn finish(&mut self, ticket: Ticket, outcome: Outcome<'_>, ask: &Ask<'_>, now: Moment) -> Finish {
+    pub fn finish(&mut self, ticket: Ticket, outcome: Answer<'_>, ask: &Ask<'_>, now: Moment) -> Finish {
         let Ask { wanted, timing, asking } = *ask;
         let Ticket { place, generation, began } = ticket;
         if self.table.peek(place).generation != generation {

@@ -1,4 +1,4 @@
-//! A session on a remote server, as the I/O thread sees it.
+//! A connection to a PostgreSQL server: the state of the protocol over one socket.
 
 mod describe;
 
@@ -18,7 +18,7 @@ use crate::cancel::CancelKey;
 use crate::column::Column;
 use crate::error::{AttemptError, QueryError};
 use crate::framed::{Framed, Incoming};
-use crate::request::Request;
+use crate::query_request::QueryRequest;
 use crate::row::RowBatch;
 use crate::server_message::{ServerMessage, quoted};
 use crate::small_results::SmallResults;
@@ -119,7 +119,7 @@ pub struct ResultShape {
     pub interval_style: Option<String>,
 }
 
-/// A session on a remote server.
+/// A connection to a PostgreSQL server, after the login.
 pub struct Connection {
     framed: Framed,
     facts: ConnectionFacts,
@@ -280,7 +280,12 @@ impl Connection {
     /// When `cancel` fires or the receiver goes away, the remote query is cancelled and its answer
     /// thrown away, so that the session is ready for the next one; if that takes more than
     /// ten seconds the session is given up.
-    pub async fn query(&mut self, request: &Request, events: &Sender<Event>, cancel: &CancellationToken) {
+    pub async fn query(
+        &mut self,
+        request: &QueryRequest,
+        events: &Sender<Event>,
+        cancel: &CancellationToken,
+    ) {
         let error = if let Some(reason) = self.broken() {
             Some(QueryError::Lost(reason.into()))
         } else if request.sql.len() > MAX_QUERY {
@@ -321,7 +326,7 @@ impl Connection {
     /// only when it is there; so a statement whose result was small the last time is sent as it is.
     async fn exchange(
         &mut self,
-        request: &Request,
+        request: &QueryRequest,
         events: &Sender<Event>,
         cancel: &CancellationToken,
     ) -> Result<(), Stopped> {
@@ -728,7 +733,7 @@ mod tests {
                 server.write_all(&answer.concat()).await.unwrap();
                 let (events, _receiver) = channel::channel(16, io.waker().clone());
                 connection
-                    .query(&Request::from(b"SELECT".to_vec()), &events, &CancellationToken::new())
+                    .query(&QueryRequest::from(b"SELECT".to_vec()), &events, &CancellationToken::new())
                     .await;
                 usable.push(connection.broken().is_none());
             }

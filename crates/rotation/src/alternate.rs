@@ -3,7 +3,8 @@
 use secretlink_core::Secret;
 
 use crate::Trouble;
-use crate::server::{Session, identifier, literal};
+use crate::admin_session::AdminSession;
+use crate::statement::{identifier, literal};
 
 /// What AWS's functions add to a role's name.
 const SUFFIX: &str = "_clone";
@@ -34,7 +35,7 @@ pub(crate) fn alternate_of(role: &str) -> Result<String, Trouble> {
 /// # Errors
 /// If the two are no pair.
 pub(crate) async fn statements(
-    session: &mut Session,
+    session: &mut AdminSession,
     current: &str,
     pending: &str,
     verifier: &Secret,
@@ -90,7 +91,7 @@ pub(crate) async fn statements(
 }
 
 /// The statements that give a clone the settings of its base role, and only those.
-async fn settings(session: &mut Session, base: &str, clone: &str) -> Result<Vec<String>, Trouble> {
+async fn settings(session: &mut AdminSession, base: &str, clone: &str) -> Result<Vec<String>, Trouble> {
     let look = format!(
         "SELECT r.rolname = {}, d.datname, s.setting \
          FROM pg_db_role_setting r0 JOIN pg_roles r ON r.oid = r0.setrole \

@@ -4,9 +4,10 @@ use secretlink_aws::{Check, Client};
 use secretlink_core::Secret;
 use secretlink_versions::Issuer;
 
+use crate::admin_session::AdminSession;
 use crate::alternate::{alternate_of, base_of, statements};
 use crate::run::{Limits, Order, Prepared, Run, prepare};
-use crate::server::{Session, literal};
+use crate::statement::literal;
 use crate::{Account, Strategy, Surroundings, Trouble};
 
 /// Looks at everything that a rotation needs, and changes nothing: neither the secret nor the server.
@@ -68,7 +69,7 @@ impl Run {
         });
         if strategy != Strategy::AlternatingUsers {
             let session =
-                Session::begin(connection, username).await.map_err(|trouble| ("server", trouble))?;
+                AdminSession::begin(connection, username).await.map_err(|trouble| ("server", trouble))?;
             checks.push(Check::good("server", version_of(&session)));
             checks.push(Check::good("ALTER ROLE", "A role may change its own password."));
             session.close().await;
@@ -77,7 +78,7 @@ impl Run {
         let master = self.master(&current, connection).await.map_err(|trouble| ("master", trouble))?;
         let name = master.facts().user.clone();
         checks.push(Check::good("master", format!("Role \"{name}\" logs in.")));
-        let begun = Session::begin(master, base_of(username)).await;
+        let begun = AdminSession::begin(master, base_of(username)).await;
         let mut session = begun.map_err(|trouble| ("server", trouble))?;
         checks.push(Check::good("server", version_of(&session)));
         let looked = async {
@@ -107,6 +108,6 @@ impl Run {
     }
 }
 
-fn version_of(session: &Session) -> String {
+fn version_of(session: &AdminSession) -> String {
     format!("It is a primary of version {}.", session.version / 10_000)
 }

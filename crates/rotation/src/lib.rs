@@ -12,13 +12,15 @@
 #![warn(unreachable_pub)]
 
 mod account;
+mod admin_session;
 mod alternate;
 mod calendar;
 mod check;
 mod login;
 mod run;
 mod schedule;
-mod server;
+mod server_identity;
+mod statement;
 mod step;
 mod strategy;
 mod trouble;
@@ -28,6 +30,6 @@ pub use check::check;
 pub use login::Surroundings;
 pub use run::{Job, Limits, Order, Prepared, Run, managed_by, prepare};
 pub use schedule::{Schedule, ScheduleError, Window};
-pub use step::{Next, Outcome, Step};
+pub use step::{Next, RunOutcome, Step};
 pub use strategy::Strategy;
 pub use trouble::Trouble;

@@ -22,10 +22,12 @@ use secretlink_versions::{Issuer, Origin, random_password_of};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::admin_session::AdminSession;
 use crate::alternate::{alternate_of, base_of, statements};
 use crate::login::{Verdict, log_in};
-use crate::server::{Session, alter_role, identity};
-use crate::{Account, Next, Outcome, Step, Strategy, Surroundings, Trouble};
+use crate::server_identity::ServerIdentity;
+use crate::statement::alter_role;
+use crate::{Account, Next, RunOutcome, Step, Strategy, Surroundings, Trouble};
 
 /// A label of our own keeps a version from being deleted when it has lost `AWSPENDING`.
 const OURS: &str = "SECRETLINK_ROTATION";
@@ -87,7 +89,7 @@ pub struct Run {
     pending_at: Option<String>,
     current: Option<Account>,
     pending: Option<Account>,
-    session: Option<Session>,
+    session: Option<AdminSession>,
     /// What gives the role the new password, and what gives it the old one again.
     statements: Option<Secret>,
     back: Option<Secret>,
@@ -326,15 +328,15 @@ impl Run {
     }
 
     fn too_late(&self) -> Next {
-        Next::Clear(Outcome::Failed, Some(Trouble::TooLate { secret: self.name() }))
+        Next::Clear(RunOutcome::Failed, Some(Trouble::TooLate { secret: self.name() }))
     }
 
     /// Ends the run if that loses nothing: the server surely has not got the new password, or the current
     /// one has logged in and nothing has been sent since.
     fn give_up(&self, trouble: Trouble) -> Next {
         let outcome = match trouble {
-            Trouble::Edited { .. } => Outcome::Abandoned,
-            _ => Outcome::Failed,
+            Trouble::Edited { .. } => RunOutcome::Abandoned,
+            _ => RunOutcome::Failed,
         };
         match self.may_be_set && !self.current_is_right {
             true => Next::Later(trouble),
@@ -461,9 +463,9 @@ impl Run {
         let mut session = match self.job.strategy {
             Strategy::AlternatingUsers => {
                 let master = self.master(&current, connection).await?;
-                Session::begin(master, base_of(&current.username)).await?
+                AdminSession::begin(master, base_of(&current.username)).await?
             }
-            _ => Session::begin(connection, &current.username).await?,
+            _ => AdminSession::begin(connection, &current.username).await?,
         };
         session.lock(base_of(&current.username), deadline).await?;
         // Whoever had the lock before may have rotated the secret.
@@ -566,11 +568,11 @@ impl Run {
         connection: Box<Connection>,
         master: &Account,
     ) -> Result<bool, Trouble> {
-        let here = identity(connection).await?;
+        let here = ServerIdentity::ask(connection).await?;
         let Some(here) = here.filter(|here| here.is_standby) else { return Ok(false) };
         let at_master = Account { host: master.host.clone(), port: master.port, ..current.clone() };
         let Verdict::Accepted(connection) = self.log_in(&at_master).await? else { return Ok(false) };
-        let there = identity(connection).await?;
+        let there = ServerIdentity::ask(connection).await?;
         Ok(there.is_some_and(|there| !there.is_standby && there.system == here.system))
     }
 
@@ -622,10 +624,10 @@ impl Run {
         match (&mut self.session, &self.back) {
             // The current role was never touched.
             _ if self.job.strategy == Strategy::AlternatingUsers => {
-                Next::Clear(Outcome::RolledBack, Some(trouble))
+                Next::Clear(RunOutcome::RolledBack, Some(trouble))
             }
             (Some(session), Some(back)) => match session.set(back).await {
-                Ok(()) => Next::Clear(Outcome::RolledBack, Some(trouble)),
+                Ok(()) => Next::Clear(RunOutcome::RolledBack, Some(trouble)),
                 Err(_) => Next::Later(trouble),
             },
             _ => Next::Later(trouble),
@@ -654,10 +656,10 @@ impl Run {
             _ if !is_unmoved => Next::Later(trouble),
             // The current role was never touched.
             _ if self.job.strategy == Strategy::AlternatingUsers => {
-                Next::Clear(Outcome::RolledBack, Some(trouble))
+                Next::Clear(RunOutcome::RolledBack, Some(trouble))
             }
             (Some(session), Some(back)) => match session.set(back).await {
-                Ok(()) => Next::Clear(Outcome::RolledBack, Some(trouble)),
+                Ok(()) => Next::Clear(RunOutcome::RolledBack, Some(trouble)),
                 Err(_) => Next::Later(trouble),
             },
             _ => Next::Later(trouble),
@@ -671,7 +673,7 @@ impl Run {
         for _ in 0..TRIES {
             let moved = self.aws.update_secret_version_stage(&id, CURRENT, from.as_deref(), Some(&to)).await;
             match moved {
-                Ok(()) => return Ok(Next::Clear(Outcome::Succeeded, None)),
+                Ok(()) => return Ok(Next::Clear(RunOutcome::Succeeded, None)),
                 Err(error) if is_elsewhere(&error) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -683,7 +685,7 @@ impl Run {
                 continue;
             };
             if holder == self.job.version_id || holder == to {
-                return Ok(Next::Clear(Outcome::Succeeded, None));
+                return Ok(Next::Clear(RunOutcome::Succeeded, None));
             }
             let edited = || Trouble::Edited { secret: self.name() };
             let theirs = self.read_version(&holder).await?.ok_or_else(edited)?;
@@ -719,13 +721,13 @@ impl Run {
     /// What somebody has written meanwhile logs in.
     fn theirs_is_right(theirs: &Account, ours: &Account, edited: Trouble) -> Next {
         match theirs.username == ours.username && theirs.password == ours.password {
-            true => Next::Clear(Outcome::Succeeded, None),
-            false => Next::Clear(Outcome::Abandoned, Some(edited)),
+            true => Next::Clear(RunOutcome::Succeeded, None),
+            false => Next::Clear(RunOutcome::Abandoned, Some(edited)),
         }
     }
 
     /// Takes `AWSPENDING` from the new version: a rotation of AWS's would not begin.
-    async fn clear(&mut self, outcome: Outcome) -> Next {
+    async fn clear(&mut self, outcome: RunOutcome) -> Next {
         if self.job.strategy == Strategy::Managed || self.superseded {
             return Next::Over;
         }
@@ -752,14 +754,16 @@ impl Run {
             {
                 Next::Later(error.into())
             }
-            Err(Trouble::Aws(error)) if is_gone(&error) => Next::Clear(Outcome::Failed, Some(error.into())),
+            Err(Trouble::Aws(error)) if is_gone(&error) => {
+                Next::Clear(RunOutcome::Failed, Some(error.into()))
+            }
             // It will be known when AWS and the server can be asked again.
             Err(Trouble::Aws(error)) if error.is_unreachable() || error.is_throttled() => {
                 Next::Later(error.into())
             }
             Err(trouble @ Trouble::Superseded { .. }) => {
                 self.superseded = true;
-                Next::Clear(Outcome::Abandoned, Some(trouble))
+                Next::Clear(RunOutcome::Abandoned, Some(trouble))
             }
             Err(trouble) => self.give_up(trouble),
         }
@@ -772,10 +776,10 @@ impl Run {
         if !self.issuer.made(Origin::Rotation, &self.job.version_id) {
             // A table that was copied from another server.
             self.superseded = true;
-            return Ok(Next::Clear(Outcome::Abandoned, Some(Trouble::Edited { secret: self.name() })));
+            return Ok(Next::Clear(RunOutcome::Abandoned, Some(Trouble::Edited { secret: self.name() })));
         }
         if stages.holder(CURRENT) == Some(&self.job.version_id) {
-            let outcome = if managed { Outcome::Managed } else { Outcome::Succeeded };
+            let outcome = if managed { RunOutcome::Managed } else { RunOutcome::Succeeded };
             if !managed {
                 self.pending = Some(self.stored().await?);
             }
@@ -850,24 +854,24 @@ impl Run {
         loop {
             match self.aws.stages(&self.job.secret).await {
                 Ok(stages) if stages.holder(CURRENT) == Some(&self.job.version_id) => {
-                    return Next::Clear(Outcome::Managed, None);
+                    return Next::Clear(RunOutcome::Managed, None);
                 }
                 Ok(stages) => {
                     let known = stages.versions.contains_key(&self.job.version_id);
                     if seen && !known {
                         // It has lost AWSPENDING and did not become current.
                         let trouble = Trouble::ManagedFailed { secret: self.name() };
-                        return Next::Clear(Outcome::Failed, Some(trouble));
+                        return Next::Clear(RunOutcome::Failed, Some(trouble));
                     }
                     seen |= known;
                 }
                 Err(error) if error.is_unreachable() || error.is_throttled() => {}
-                Err(error) => return Next::Clear(Outcome::Failed, Some(error.into())),
+                Err(error) => return Next::Clear(RunOutcome::Failed, Some(error.into())),
             }
             if Instant::now() + pause > deadline {
                 let seconds = began.elapsed().as_secs();
                 let trouble = Trouble::ManagedTooLate { secret: self.name(), seconds };
-                return Next::Clear(Outcome::Failed, Some(trouble));
+                return Next::Clear(RunOutcome::Failed, Some(trouble));
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));

@@ -34,7 +34,7 @@ impl Step {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The new password is current, and logs in.
     Succeeded,
     /// Nothing was changed.
@@ -47,30 +47,35 @@ pub enum Outcome {
     Managed,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// All of them.
-    pub const ALL: [Outcome; 5] =
-        [Outcome::Succeeded, Outcome::Failed, Outcome::RolledBack, Outcome::Abandoned, Outcome::Managed];
+    pub const ALL: [RunOutcome; 5] = [
+        RunOutcome::Succeeded,
+        RunOutcome::Failed,
+        RunOutcome::RolledBack,
+        RunOutcome::Abandoned,
+        RunOutcome::Managed,
+    ];
 
     /// Its name in `rotation_history`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Outcome::Succeeded => "succeeded",
-            Outcome::Failed => "failed",
-            Outcome::RolledBack => "rolled_back",
-            Outcome::Abandoned => "abandoned",
-            Outcome::Managed => "managed",
+            RunOutcome::Succeeded => "succeeded",
+            RunOutcome::Failed => "failed",
+            RunOutcome::RolledBack => "rolled_back",
+            RunOutcome::Abandoned => "abandoned",
+            RunOutcome::Managed => "managed",
         }
     }
 
     /// The outcome of this name.
-    pub fn parse(name: &str) -> Option<Outcome> {
-        Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == name)
+    pub fn parse(name: &str) -> Option<RunOutcome> {
+        RunOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == name)
     }
 
     /// Whether the secret has a new password.
     pub fn is_success(self) -> bool {
-        matches!(self, Outcome::Succeeded | Outcome::Managed)
+        matches!(self, RunOutcome::Succeeded | RunOutcome::Managed)
     }
 }
 
@@ -90,7 +95,7 @@ pub enum Next {
     /// Move `AWSCURRENT`.
     Finish,
     /// The outcome is clear; `AWSPENDING` has to go.
-    Clear(Outcome, Option<Trouble>),
+    Clear(RunOutcome, Option<Trouble>),
     /// Nothing can be told at the moment. The run has to be resumed later, with this step.
     Later(Trouble),
     /// All is done.

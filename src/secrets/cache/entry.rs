@@ -1,6 +1,6 @@
 //! One value of the cache: what is asked for, and getting it.
 
-use secretlink_aws::{Identity, SecretId, SecretValue, Settings, TokenSubject, VersionSelector};
+use secretlink_aws::{SecretId, SecretValue, Settings, SettingsOverrides, TokenSubject, VersionSelector};
 use secretlink_cache::{
     Ask, Asking, Contents, Finish, Found, Key, Look, Moment, SealError, SharedError, Subject, Wanted,
 };
@@ -64,17 +64,21 @@ impl Sealed {
 }
 
 impl Entry {
-    /// Something to be asked for where and as whom `identity` says, and otherwise the settings.
+    /// Something to be asked for where and as whom `overrides` says, and otherwise the settings.
     ///
     /// # Errors
     /// If a setting was refused.
-    pub(crate) fn new(subject: Subject, asked: Asked, identity: &Identity) -> Result<Entry, SecretsError> {
-        let settings = settings::aws::current()?.with(identity);
+    pub(crate) fn new(
+        subject: Subject,
+        asked: Asked,
+        overrides: &SettingsOverrides,
+    ) -> Result<Entry, SecretsError> {
+        let settings = settings::aws::current()?.with(overrides);
         let key = Key {
             fingerprint: settings.fingerprint(),
-            region: identity.region.clone().unwrap_or_default(),
-            role_arn: identity.role_arn.clone().unwrap_or_default(),
-            external_id: identity.external_id.clone().unwrap_or_default(),
+            region: overrides.region.clone().unwrap_or_default(),
+            role_arn: overrides.role_arn.clone().unwrap_or_default(),
+            external_id: overrides.external_id.clone().unwrap_or_default(),
             subject,
         };
         Ok(Entry { key, asked, settings })
@@ -83,12 +87,12 @@ impl Entry {
     /// What is asked for under this key, if these settings lead to it.
     pub(crate) fn of_key(key: &Key, settings: &Settings) -> Option<Entry> {
         let given = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let identity = Identity {
+        let overrides = SettingsOverrides {
             region: given(&key.region),
             role_arn: given(&key.role_arn),
             external_id: given(&key.external_id),
         };
-        let settings = settings.clone().with(&identity);
+        let settings = settings.clone().with(&overrides);
         (settings.fingerprint() == key.fingerprint).then_some(())?;
         let asked = match &key.subject {
             Subject::Secret { id, stage, version_id } => Asked::Secret {

@@ -17,7 +17,9 @@ mod renewal;
 mod token;
 mod view;
 
-use secretlink_aws::{Identity, SecretBody, SecretId, SecretValue, Settings, VersionSelector, stage};
+use secretlink_aws::{
+    SecretBody, SecretId, SecretValue, Settings, SettingsOverrides, VersionSelector, stage,
+};
 use secretlink_core::Secret;
 use std::time::Duration;
 
@@ -36,14 +38,14 @@ pub(crate) use secretlink_cache::{Moment, Wanted};
 pub(crate) struct SecretRequest(Entry);
 
 impl SecretRequest {
-    /// A request for a version of a secret, where and as whom `identity` says and otherwise the settings.
+    /// A request for a version of a secret, where and as whom `overrides` says and otherwise the settings.
     ///
     /// # Errors
     /// If the id cannot be one, or a setting was refused.
     pub(crate) fn new(
         secret_id: &str,
         version: VersionSelector,
-        identity: &Identity,
+        overrides: &SettingsOverrides,
     ) -> Result<SecretRequest, SecretsError> {
         let id = SecretId::parse(secret_id)?;
         let stage = match (&version.stage, &version.version_id) {
@@ -53,7 +55,7 @@ impl SecretRequest {
         };
         let version_id = version.version_id.clone().unwrap_or_default();
         let subject = Subject::Secret { id: secret_id.to_owned(), stage, version_id };
-        Ok(SecretRequest(Entry::new(subject, Asked::Secret { id, version }, identity)?))
+        Ok(SecretRequest(Entry::new(subject, Asked::Secret { id, version }, overrides)?))
     }
 
     /// A request for the version with another staging label.
@@ -93,7 +95,7 @@ impl SecretRequest {
 /// # Errors
 /// As [`SecretRequest::get`]; an old value does not count.
 pub(crate) fn refresh(secret_id: &str) -> Result<String, SecretsError> {
-    let request = SecretRequest::new(secret_id, VersionSelector::default(), &Identity::default())?;
+    let request = SecretRequest::new(secret_id, VersionSelector::default(), &SettingsOverrides::default())?;
     let since = now();
     memory::with(|store| {
         store.replace(|key, named| (named.is(secret_id) && *key != request.0.key).then_some(None), since);

@@ -37,7 +37,7 @@ pub(crate) fn renew() -> Result<bool, SecretsError> {
     }
     let fetches: Vec<_> = begun.iter().map(|(request, _)| request.fetch(request.key.to_bytes())).collect();
     let came = io::run(WaitEvent::SecretsManager, side_by_side(fetches, |fetch| fetch))?;
-    stats::add(Counter::CacheRefreshes, begun.len() as u64);
+    stats::add(Counter::CacheRenewals, begun.len() as u64);
     for ((request, flight), came) in begun.into_iter().zip(came) {
         flight.land(&request.key, &came, &ask);
     }

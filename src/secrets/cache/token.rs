@@ -1,6 +1,6 @@
 //! IAM tokens in the cache.
 
-use secretlink_aws::{Identity, TokenAction, TokenSubject};
+use secretlink_aws::{SettingsOverrides, TokenAction, TokenSubject};
 use secretlink_cache::{Subject, Wanted};
 use secretlink_core::Secret;
 
@@ -12,17 +12,17 @@ use crate::secrets::error::SecretsError;
 pub(crate) struct TokenRequest(Entry);
 
 impl TokenRequest {
-    /// A request for a token, signed for this region as whom `identity` says and otherwise the settings.
+    /// A request for a token, signed for this region as whom `overrides` says and otherwise the settings.
     ///
     /// # Errors
     /// If a setting was refused.
     pub(crate) fn new(
         login: TokenSubject,
         region: String,
-        identity: &Identity,
+        overrides: &SettingsOverrides,
     ) -> Result<TokenRequest, SecretsError> {
         let subject = Subject::IamToken { region: region.clone(), login: login.to_string() };
-        Ok(TokenRequest(Entry::new(subject, Asked::IamToken { login, region }, identity)?))
+        Ok(TokenRequest(Entry::new(subject, Asked::IamToken { login, region }, overrides)?))
     }
 
     /// What the database is asked for.

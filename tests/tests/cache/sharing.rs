@@ -12,7 +12,7 @@ fn ground(setting: &str) -> Ground {
     Ground::with(|local| local.conf("secretlink.max_attempts = 3").conf(setting))
 }
 
-/// A session whose entries in the cache the refresh worker leaves alone: it asks under another name.
+/// A session whose entries in the cache the worker of the cache leaves alone: it asks under another name.
 fn session(ground: &Ground) -> Client {
     let mut client = ground.session();
     client.batch_execute("SET secretlink.role_session_name = 'test'; SET statement_timeout = '60s'").unwrap();

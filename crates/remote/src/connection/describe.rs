@@ -13,14 +13,14 @@ use super::{Connection, Described, Listener, Stopped, broken, out_of_order};
 use crate::binary_type::BinaryType;
 use crate::column::Column;
 use crate::framed::{Framed, Incoming};
-use crate::request::Request;
+use crate::query_request::QueryRequest;
 
 /// Since 12 floats are written so that they read back as they were.
 const OLDEST_SERVER: u32 = 12;
 
 impl Connection {
     /// Whether anything of the result could come in binary, as far as is known before asking.
-    pub(super) fn can_be_binary(&self, request: &Request) -> bool {
+    pub(super) fn can_be_binary(&self, request: &QueryRequest) -> bool {
         let version = self.parameters.get("server_version").map_or("", String::as_str);
         let major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|v| v.parse::<u32>().ok());
         let dates = self.parameters.get("DateStyle").is_some_and(|style| style.starts_with("ISO"));
@@ -32,7 +32,7 @@ impl Connection {
     /// Has the server parse the statement and tell its columns.
     pub(super) async fn describe(
         &mut self,
-        request: &Request,
+        request: &QueryRequest,
         listener: Listener<'_>,
     ) -> Result<Described, Stopped> {
         // The one setting that binary floats depend on and a server does not report.
@@ -62,7 +62,7 @@ impl Connection {
 
     async fn description(
         &mut self,
-        request: &Request,
+        request: &QueryRequest,
         asked_for_floats: bool,
         listener: Listener<'_>,
     ) -> Result<Described, Refused> {
@@ -98,7 +98,7 @@ impl Connection {
 
     /// In binary comes what is to become a value of the very type that it is there. `None` if that
     /// is no column at all.
-    fn formats(&self, columns: Vec<Column>, request: &Request, floats: bool) -> Option<Vec<Column>> {
+    fn formats(&self, columns: Vec<Column>, request: &QueryRequest, floats: bool) -> Option<Vec<Column>> {
         if columns.len() != request.local_types.len() {
             return None;
         }

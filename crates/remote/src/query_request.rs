@@ -10,7 +10,7 @@ pub type QueryText = Bytes;
 
 /// What is to be run, and what becomes of its result.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct QueryRequest {
     /// One or more statements, in the session's client encoding.
     pub sql: QueryText,
     /// The types of the values that are to be made of the result's columns, 0 for one that is to
@@ -19,9 +19,9 @@ pub struct Request {
 }
 
 /// A string to be run for its effect or its text.
-impl From<Vec<u8>> for Request {
-    fn from(sql: Vec<u8>) -> Request {
-        Request { sql: sql.into(), local_types: Vec::new() }
+impl From<Vec<u8>> for QueryRequest {
+    fn from(sql: Vec<u8>) -> QueryRequest {
+        QueryRequest { sql: sql.into(), local_types: Vec::new() }
     }
 }
 
@@ -31,7 +31,7 @@ const LOOKED_AT: usize = 1 << 20;
 /// What a single statement that gives rows begins with. Not all: those that matter.
 const BEGINNINGS: [&[u8]; 5] = [b"SELECT", b"WITH", b"VALUES", b"TABLE", b"FETCH"];
 
-impl Request {
+impl QueryRequest {
     /// Whether any column could come in binary.
     pub(crate) fn wants(&self, kind: impl Fn(BinaryType) -> bool) -> bool {
         self.local_types.iter().any(|oid| BinaryType::of(*oid).is_some_and(&kind))
@@ -75,8 +75,8 @@ impl Request {
 mod tests {
     use super::*;
 
-    fn request(sql: &str) -> Request {
-        Request::from(sql.as_bytes().to_vec())
+    fn request(sql: &str) -> QueryRequest {
+        QueryRequest::from(sql.as_bytes().to_vec())
     }
 
     #[test]
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn wanted_types() {
-        let request = Request { local_types: vec![0, 25, 701], ..Request::default() };
+        let request = QueryRequest { local_types: vec![0, 25, 701], ..QueryRequest::default() };
         assert!(request.wants(|_| true));
         assert!(request.wants(|kind| kind == BinaryType::Float));
         assert!(!request.wants(|kind| kind == BinaryType::DateTime));
-        assert!(!Request::from(Vec::new()).wants(|_| true));
+        assert!(!QueryRequest::from(Vec::new()).wants(|_| true));
     }
 }

@@ -1,4 +1,4 @@
-//! What is said to the server whose role gets a new password.
+//! The session that gives a role its new password: the login of the secret itself, or its master's.
 
 use secretlink_core::Secret;
 use secretlink_remote::connection::Connection;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::Trouble;
+use crate::statement::literal;
 
 /// The first number of the advisory lock on a role: "slro".
 const LOCK: u32 = 0x736c_726f;
@@ -16,7 +17,7 @@ const LOCK: u32 = 0x736c_726f;
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
 /// A session that may change the role's password.
-pub(crate) struct Session {
+pub(crate) struct AdminSession {
     /// Nobody locks it: it makes the session one that a run can have while others look at the run.
     connection: Mutex<Box<Connection>>,
     /// The server's `server_version_num`.
@@ -25,57 +26,16 @@ pub(crate) struct Session {
     pub iterations: NonZeroU32,
 }
 
-/// What a server says of itself.
-pub(crate) struct Identity {
-    /// Its system identifier, which a standby shares with its primary.
-    pub system: String,
-    /// Whether it is a standby.
-    pub is_standby: bool,
-}
-
-/// Asks a server who it is, and ends the session. `None` if it does not say so.
-///
-/// # Errors
-/// If the session was lost.
-pub(crate) async fn identity(mut connection: Box<Connection>) -> Result<Option<Identity>, Trouble> {
-    let sql = b"SELECT system_identifier, pg_catalog.pg_is_in_recovery() FROM pg_catalog.pg_control_system()";
-    let rows = connection.rows(sql).await;
-    connection.close().await;
-    let rows = match rows.map_err(|error| Trouble::of_statement("look at the server", error)) {
-        Ok(rows) => rows,
-        // Somebody has revoked the function.
-        Err(Trouble::Refused { .. }) => return Ok(None),
-        Err(trouble) => return Err(trouble),
-    };
-    let mut fields = rows.into_iter().next().into_iter().flatten();
-    let mut next = || fields.next().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-    Ok(next().zip(next()).map(|(system, standby)| Identity { system, is_standby: standby == "t" }))
-}
-
-/// Text as a literal, whatever `standard_conforming_strings` says.
-pub(crate) fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    match quoted.contains('\\') {
-        true => format!(" E'{}'", quoted.replace('\\', "\\\\")),
-        false => format!("'{quoted}'"),
-    }
-}
-
-/// A name as an identifier.
-pub(crate) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-impl Session {
+impl AdminSession {
     /// Takes over a session whose login is over, and looks at the server. `role` is the one that must be
     /// able to log in afterwards.
     ///
     /// # Errors
     /// If passwords cannot be changed there, or would be of no use.
-    pub(crate) async fn begin(connection: Box<Connection>, role: &str) -> Result<Session, Trouble> {
+    pub(crate) async fn begin(connection: Box<Connection>, role: &str) -> Result<AdminSession, Trouble> {
         let host = connection.facts().host.clone();
         let mut session =
-            Session { connection: Mutex::new(connection), version: 0, iterations: DEFAULT_ITERATIONS };
+            AdminSession { connection: Mutex::new(connection), version: 0, iterations: DEFAULT_ITERATIONS };
         // A clone acts as its base role, which may not alter it. The search_path may have anybody's
         // operators in it. A change that the server could forget would be worse than none. Whoever blocks
         // the statement keeps one of the few rotation workers busy.
@@ -157,23 +117,5 @@ impl Session {
     /// Ends the session and lets go of the lock.
     pub(crate) async fn close(self) {
         self.connection.into_inner().unwrap_or_else(PoisonError::into_inner).close().await;
-    }
-}
-
-/// The statement that gives a role a password.
-pub(crate) fn alter_role(role: &str, verifier: &Secret) -> Secret {
-    let verifier = verifier.expose_str().unwrap_or_default();
-    Secret::new(format!("ALTER ROLE {} PASSWORD '{verifier}'", identifier(role)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoting() {
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
-        assert_eq!(identifier("a\"b'c\\"), "\"a\"\"b'c\\\"");
     }
 }

@@ -1,4 +1,4 @@
-//! A remote session as the backend holds it.
+//! What the backend holds of a connection, whose task runs on the I/O thread.
 
 use secretlink_core::channel::{self, Receiver, Sender};
 use secretlink_core::io_thread::{IoThread, Pending};
@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::cancel::CancelKey;
 use crate::connection::{CANCEL_GRACE, Connection, ConnectionFacts, Event};
-use crate::request::Request;
+use crate::query_request::QueryRequest;
 use crate::status::Status;
 
 /// How many bytes of an answer may wait for a backend that reads it: some batches of rows, or a single row
@@ -25,9 +25,9 @@ const IN_FLIGHT: u32 = 512 * 1024;
 /// time finds the socket closed.
 const LEAVE_GRACE: Duration = Duration::from_secs(1);
 
-/// A handle on a session that lives on the I/O thread. Dropping it closes the session, after
-/// cancelling what runs there, unless that was [sent](Remote::send).
-pub struct Remote {
+/// A handle on a connection that lives on the I/O thread. Dropping it closes the connection, after
+/// cancelling what runs there, unless that was [sent](ConnectionHandle::send).
+pub struct ConnectionHandle {
     orders: UnboundedSender<Order>,
     stops: UnboundedSender<Sender<io::Result<()>>>,
     facts: ConnectionFacts,
@@ -51,16 +51,16 @@ pub struct Query {
 
 /// A query on its way to the session.
 struct Order {
-    request: Request,
+    request: QueryRequest,
     events: Sender<Event>,
     cancel: CancellationToken,
     /// The server goes on with it when the session is closed.
     detached: bool,
 }
 
-impl Remote {
+impl ConnectionHandle {
     /// Takes care of a new session.
-    pub fn adopt(io: &IoThread, connection: Connection) -> Remote {
+    pub fn adopt(io: &IoThread, connection: Connection) -> ConnectionHandle {
         let facts = connection.facts().clone();
         let status = connection.status().clone();
         let life = io.closing().child_token();
@@ -74,7 +74,7 @@ impl Remote {
             work.serve(connection, queries).await;
             drop(over);
         });
-        Remote {
+        ConnectionHandle {
             orders,
             stops,
             facts,
@@ -105,15 +105,15 @@ impl Remote {
     }
 
     /// Starts a query. If another one is being cancelled, it begins when that is over. Whoever
-    /// [drives](Remote::drive) the session has to go on with that, or give it back.
-    pub fn query(&self, io: &IoThread, request: Request) -> Query {
+    /// [drives](ConnectionHandle::drive) the session has to go on with that, or give it back.
+    pub fn query(&self, io: &IoThread, request: QueryRequest) -> Query {
         let channel = channel::channel_of_sizes(IN_FLIGHT, Event::size, io.waker().clone());
         self.order(request, channel, false)
     }
 
     /// Starts a query whose answer is not read at once: it waits for that in `room` bytes. If the session
     /// is closed before the [`Query`] is dropped, the server goes on with it.
-    pub fn send(&self, io: &IoThread, request: Request, room: u32) -> Query {
+    pub fn send(&self, io: &IoThread, request: QueryRequest, room: u32) -> Query {
         let channel = channel::channel_of_sizes(room, Event::size, io.waker().clone());
         let query = self.order(request, channel, true);
         self.task.give_back();
@@ -122,7 +122,7 @@ impl Remote {
 
     fn order(
         &self,
-        request: Request,
+        request: QueryRequest,
         (tx, events): (Sender<Event>, Receiver<Event>),
         detached: bool,
     ) -> Query {

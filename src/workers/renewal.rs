@@ -15,7 +15,7 @@ use crate::settings;
 /// For Postgres to call, as the main function of a background worker.
 #[pg_guard]
 #[unsafe(no_mangle)]
-pub(crate) unsafe extern "C-unwind" fn secretlink_refresh(_arg: pg_sys::Datum) {
+pub(crate) unsafe extern "C-unwind" fn secretlink_renewal(_arg: pg_sys::Datum) {
     worker::begin(None);
     doorbell::CACHE.answer();
     loop {

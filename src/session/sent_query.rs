@@ -3,8 +3,8 @@
 use pgrx::pg_sys;
 use secretlink_core::io_thread::IoThread;
 use secretlink_remote::connection::{Event, ResultShape};
-use secretlink_remote::remote::{Query, Remote};
-use secretlink_remote::request::{QueryText, Request};
+use secretlink_remote::connection_handle::{ConnectionHandle, Query};
+use secretlink_remote::query_request::{QueryRequest, QueryText};
 use std::time::Duration;
 
 use crate::backend::process::io;
@@ -16,7 +16,7 @@ use crate::session::error::SessionError;
 const END_GRACE: Duration = Duration::from_secs(1);
 
 /// The query. Dropping it cancels what still runs.
-pub(crate) struct Pending {
+pub(crate) struct SentQuery {
     query: Query,
     /// The query string.
     pub sql: QueryText,
@@ -43,19 +43,19 @@ enum At {
 
 /// A step of reading.
 pub(crate) enum Step {
-    /// A piece of the answer, not yet [`Pending::taken`].
+    /// A piece of the answer, not yet [`SentQuery::taken`].
     Event(Event),
     /// The answer has been read to its end.
     Over,
 }
 
-impl Pending {
+impl SentQuery {
     /// Sends a query. Of what arrives before it is read, `work_mem` is kept; then the server is held
     /// back.
-    pub(crate) fn send(remote: &Remote, io: &IoThread, request: Request) -> Pending {
+    pub(crate) fn send(remote: &ConnectionHandle, io: &IoThread, request: QueryRequest) -> SentQuery {
         // SAFETY: reads a setting, in kilobytes, on the backend's thread.
         let kilobytes = u32::try_from(unsafe { pg_sys::work_mem }).unwrap_or(0);
-        Pending {
+        SentQuery {
             sql: request.sql.clone(),
             query: remote.send(io, request, kilobytes.saturating_mul(1024)),
             again: None,
