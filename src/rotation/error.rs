@@ -12,47 +12,67 @@ use crate::settings::superusers::SettingRefused;
 /// An error of a rotation, or of asking for one.
 #[derive(Debug, Error)]
 pub(crate) enum RotationError {
+    /// The backend could not do its part.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A secret could not be asked for, or a setting was refused.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// A step of the run failed.
     #[error(transparent)]
     Trouble(#[from] Trouble),
+    /// The library is not preloaded, so there is no launcher.
     #[error("secretlink must be loaded with \"shared_preload_libraries\"")]
     NotPreloaded,
+    /// The server is in recovery, where nothing can be written down.
     #[error("cannot rotate secrets during recovery")]
     Standby,
+    /// The function of this name was called after its transaction had written.
     #[error("{0} cannot run in a transaction that has written")]
     HasWritten(&'static str),
+    /// `secretlink.database` is empty, or `secretlink.rotation_workers` is 0.
     #[error("rotation is turned off")]
     TurnedOff,
+    /// The server runs in single-user mode.
     #[error("single-user mode has no workers to rotate a secret")]
     SingleUser,
+    /// `secretlink.database` names this database, which does not exist.
     #[error("database \"{0}\" does not exist")]
     NoDatabase(String),
+    /// The database of `secretlink.database` lacks the extension.
     #[error("extension secretlink is not installed in database \"{0}\"")]
     NotInstalled(String),
+    /// A schedule was asked for in another database than this one, which `secretlink.database` names.
     #[error("schedules of rotations are kept in database \"{0}\"")]
     OtherDatabase(String),
+    /// No strategy has this name.
     #[error("strategy \"{0}\" does not exist")]
     NoSuchStrategy(String),
+    /// All places for sessions that wait for a rotation are taken.
     #[error("too many rotations are being waited for")]
     TooMany,
+    /// The launcher could not start a worker in time.
     #[error("no background worker could be started for the rotation")]
     NoWorker,
+    /// The worker that had taken the request has gone without an answer.
     #[error("the background worker of the rotation has ended")]
     WorkerEnded,
+    /// The text of a schedule, or of its duration, is not in AWS's syntax.
     #[error(transparent)]
     Schedule(ScheduleError),
+    /// A schedule that can be read has no window, ever; with its text.
     #[error("schedule \"{0}\" has no window")]
     NoWindow(String),
+    /// A number is out of range; with the name of its argument.
     #[error("{0} is out of range")]
     Count(&'static str),
-    /// What another worker has written down.
+    /// A run has ended in another worker, with this error, as the worker has written it down.
     #[error("{0}")]
     Ended(String),
+    /// A scheduled rotation was due while no server ran, and its window is over.
     #[error("the window was missed while the server was not running")]
     Missed,
+    /// The row of a run could not be written.
     #[error("the rotation could not be written down")]
     NotWrittenDown,
 }

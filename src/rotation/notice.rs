@@ -7,18 +7,40 @@ use thiserror::Error;
 /// A line for the log. It names secret and version, never a password.
 #[derive(Debug, Error)]
 pub(crate) enum Notice {
+    /// A run has given the secret a new password.
     #[error("rotation of secret \"{secret}\" {}: AWSCURRENT is version {version_id}", words(*outcome))]
-    Done { secret: String, outcome: RunOutcome, version_id: String },
+    Done {
+        /// The secret, as the run names it.
+        secret: String,
+        /// How the run ended.
+        outcome: RunOutcome,
+        /// The id of the version that is now current.
+        version_id: String,
+    },
+    /// A run has ended, and the secret has no new password of its.
     #[error("rotation of secret \"{secret}\" {}: {reason}", words(*outcome))]
     NotDone {
+        /// The secret, as the run names it.
         secret: String,
+        /// How the run ended.
         outcome: RunOutcome,
+        /// Why, as a message.
         reason: String,
+        /// More about why, as sentences.
         detail: Option<String>,
+        /// What to do about it, as a sentence.
         hint: Option<String>,
     },
+    /// A run could not be ended: a worker takes it up again.
     #[error("rotation of secret \"{secret}\" goes on later: {reason}")]
-    Later { secret: String, reason: String, detail: Option<String> },
+    Later {
+        /// The secret, as the run names it.
+        secret: String,
+        /// Why, as a message.
+        reason: String,
+        /// More about why, as sentences.
+        detail: Option<String>,
+    },
 }
 
 fn words(outcome: RunOutcome) -> &'static str {

@@ -13,44 +13,90 @@ use crate::secrets::error::SecretsError;
 /// `secretlink.password_sync` is `warn`.
 #[derive(Debug, Error)]
 pub(crate) enum SyncError {
+    /// The backend could not do its part.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A secret could not be asked for, or a setting was refused.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
 
+    /// Before the commit: a new password could not be stored in its secret.
     #[error("password of role \"{role}\" cannot be stored in secret \"{secret}\"")]
-    NotStaged { role: String, secret: String, obstacle: Box<Obstacle> },
+    NotStaged {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// What was in the way.
+        obstacle: Box<Obstacle>,
+    },
+    /// `secretlink.sync_secret_template` does not give a secret's name for a role.
     #[error(
         "role \"{role}\" has the name of its secret from secretlink.sync_secret_template, which cannot be used"
     )]
-    Template { role: String, problem: TemplateError },
+    Template {
+        /// The role's name.
+        role: String,
+        /// What is wrong with the template.
+        problem: TemplateError,
+    },
+    /// A password came as a hash, and no version of the secret holds the password that the hash was made of.
     #[error("password of synced role \"{role}\" was given as a hash")]
-    Hashed { role: String },
+    Hashed {
+        /// The role's name.
+        role: String,
+    },
+    /// A password has characters whose bytes differ between UTF-8 and the encoding of the database.
     #[error("password of role \"{role}\" cannot be synced")]
-    Encoding { role: String },
+    Encoding {
+        /// The role's name.
+        role: String,
+    },
+    /// PREPARE TRANSACTION was tried after a synced role was changed.
     #[error("cannot PREPARE a transaction that changes synced role \"{role}\"")]
-    Prepared { role: String },
+    Prepared {
+        /// The role's name.
+        role: String,
+    },
 
+    /// The library is not preloaded, so the hooks of other sessions do not exist.
     #[error("secretlink must be loaded with \"shared_preload_libraries\"")]
     NotPreloaded,
+    /// SECURITY LABEL was used for something else than a role.
     #[error("secretlink provides labels for roles only")]
     NotARole,
+    /// SECURITY LABEL was used by somebody who is not a superuser.
     #[error("permission denied to set a security label of secretlink")]
     LabelNotPermitted,
+    /// `sync_role` was called by somebody who may not change the role, which has this name.
     #[error("permission denied to sync role \"{0}\"")]
     NotAdmin(String),
+    /// Another role is tied to the secret.
     #[error("secret \"{secret}\" is already in use for role \"{role}\"")]
-    SecretInUse { secret: String, role: String, called: Option<String> },
+    SecretInUse {
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The other role's name.
+        role: String,
+        /// What the other role's label calls the secret, if that is another text.
+        called: Option<String>,
+    },
+    /// A security label has more than 1000 bytes.
     #[error("security label is too long")]
     LabelTooLong,
+    /// A role without a secret was to be looked at, or to get a new password; with the role's name.
     #[error("role \"{0}\" is not synced")]
     NotSynced(String),
+    /// `create_synced_role` ran CREATE ROLE, and no role of this name exists after that.
     #[error("role \"{0}\" was not created")]
     NotCreated(String),
+    /// A new random password was asked for while nothing is stored, so that nobody would know the password.
     #[error("password sync is off")]
     SyncIsOff,
+    /// The length that was asked for a random password cannot be used.
     #[error("password length {0} is out of range")]
     PasswordLength(i32),
+    /// The operating system gave no random bytes for a password.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }

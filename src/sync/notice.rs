@@ -6,45 +6,175 @@ use thiserror::Error;
 /// A line for the client or the log. It names role, secret and version, never a password.
 #[derive(Debug, Error)]
 pub(crate) enum Notice {
+    /// A synced role was dropped; its secret stays.
     #[error("secret \"{secret}\" of dropped role \"{role}\" is left alone")]
-    Dropped { role: String, secret: String },
+    Dropped {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+    },
+    /// A role's password was set to NULL; its secret still has the old one.
     #[error("role \"{role}\" has no password any more, but secret \"{secret}\" still holds one")]
-    NoPassword { role: String, secret: String },
+    NoPassword {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+    },
+    /// `unsync_role` was called for a role that has no label.
     #[error("role \"{role}\" is not synced")]
-    NotSynced { role: String },
+    NotSynced {
+        /// The role's name.
+        role: String,
+    },
+    /// A role was tied to a secret that does not exist.
     #[error("secret \"{secret}\" does not exist yet")]
-    WillBeCreated { secret: String },
+    WillBeCreated {
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+    },
+    /// A role was tied to a secret that holds another password.
     #[error("secret \"{secret}\" does not hold the password of role \"{role}\"")]
-    NotTheSame { role: String, secret: String },
+    NotTheSame {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+    },
+    /// A role's secret is another role's, says that it is for somebody else, or may not be written.
     #[error("secret \"{secret}\" cannot be that of role \"{role}\"")]
-    NotForRole { role: String, secret: String, reason: String, hint: Option<String> },
+    NotForRole {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: why, as sentences.
+        reason: String,
+        /// What to do about it, as a sentence.
+        hint: Option<String>,
+    },
+    /// `sync_role` or `check_role_sync` could not read a role's secret.
     #[error("could not look at secret \"{secret}\" of role \"{role}\"")]
-    NotSeen { role: String, secret: String, reason: String },
+    NotSeen {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: why, as sentences.
+        reason: String,
+    },
 
+    /// A new password was stored in its secret before the commit.
     #[error("staged password of role \"{role}\" in secret \"{secret}\" as version {version_id}")]
-    Staged { role: String, secret: String, version_id: String },
+    Staged {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The new version's id.
+        version_id: String,
+    },
+    /// `AWSCURRENT` has moved to the new password after the commit.
     #[error(
         "promoted password of role \"{role}\" in secret \"{secret}\": AWSCURRENT is version {version_id}"
     )]
-    Promoted { role: String, secret: String, version_id: String },
+    Promoted {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The version's id.
+        version_id: String,
+    },
+    /// The commit is over, and `AWSCURRENT` could not be moved: the worker does that later.
     #[error(
         "password of role \"{role}\" was changed, but AWSCURRENT of secret \"{secret}\" has not moved to version {version_id} yet"
     )]
-    NotPromoted { role: String, secret: String, version_id: String, reason: String },
+    NotPromoted {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The new version's id.
+        version_id: String,
+        /// The detail: why, as sentences.
+        reason: String,
+    },
+    /// With `secretlink.password_sync` at `warn`, a new password could not be stored, and the commit goes on.
     #[error("password of role \"{role}\" was changed, but not in secret \"{secret}\"")]
-    NotStored { role: String, secret: String, reason: String, hint: Option<String> },
+    NotStored {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: why, as sentences.
+        reason: String,
+        /// What to do about it, as a sentence.
+        hint: Option<String>,
+    },
+    /// With `secretlink.password_sync` at `warn`, a role's new name could not be stored, and the commit goes on.
     #[error("role \"{from}\" was renamed to \"{role}\", but not in secret \"{secret}\"")]
-    NotRenamed { from: String, role: String, secret: String, reason: String, hint: Option<String> },
+    NotRenamed {
+        /// The role's name as it was.
+        from: String,
+        /// The role's new name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: why, as sentences.
+        reason: String,
+        /// What to do about it, as a sentence.
+        hint: Option<String>,
+    },
+    /// The worker has made the version current that holds a role's password.
     #[error("reconciled role \"{role}\" and secret \"{secret}\": AWSCURRENT is version {version_id}")]
-    Reconciled { role: String, secret: String, version_id: String },
+    Reconciled {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The version's id.
+        version_id: String,
+    },
+    /// The worker has found a role whose password is in no version of its secret.
     #[error("role \"{role}\" and secret \"{secret}\" have drifted apart")]
-    Drifted { role: String, secret: String, reason: String },
+    Drifted {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: why, as sentences.
+        reason: String,
+    },
+    /// A role has drifted several times since the worker has started: somebody else writes its password or its secret.
     #[error("role \"{role}\" and secret \"{secret}\" drift apart again and again")]
-    Rewritten { role: String, secret: String, writer: String },
+    Rewritten {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: who seems to write, as a sentence.
+        writer: String,
+    },
+    /// More roles are synced than shared memory has room for.
     #[error("{roles} roles are synced, and secretlink.max_synced_roles is {limit}")]
-    TooManyRoles { roles: usize, limit: usize },
+    TooManyRoles {
+        /// How many roles are synced.
+        roles: usize,
+        /// The value of `secretlink.max_synced_roles`.
+        limit: usize,
+    },
+    /// The worker could not read or write a role's secret, and tries again later.
     #[error("could not reconcile role \"{role}\" and secret \"{secret}\"")]
-    NotReconciled { role: String, secret: String, reason: String },
+    NotReconciled {
+        /// The role's name.
+        role: String,
+        /// The secret, as the role's label or the template names it.
+        secret: String,
+        /// The detail: why, as sentences.
+        reason: String,
+    },
 }
 
 impl Report for Notice {

@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// A duration in milliseconds.
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

@@ -100,6 +100,7 @@ impl fmt::Debug for Renewed {
 }
 
 impl Renewed {
+    /// Credentials that are got from `source`, which has `limit` for each answer, by the time that `clock` tells.
     pub(crate) fn new(
         source: impl ProvideCredentials + 'static,
         limit: Duration,

@@ -12,7 +12,9 @@ const NEVER: &str = "localhost,127.0.0.0/8,::1/128,169.254.0.0/16,fe80::/10,fd00
 /// Which URLs a proxy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
+    /// `http://`: the proxy is given the whole request.
     Http,
+    /// `https://`: the proxy is asked for a tunnel.
     Https,
 }
 
@@ -20,6 +22,7 @@ pub(crate) enum Scheme {
 pub(crate) struct Proxies(Option<Matcher>);
 
 impl Proxies {
+    /// The proxy for a request to `uri`; `None` if the request goes there directly.
     pub(crate) fn intercept(&self, uri: &Uri) -> Option<Intercept> {
         self.0.as_ref()?.intercept(uri)
     }

@@ -52,7 +52,9 @@ impl ProvideCredentials for Role {
 /// A role that could not be assumed.
 #[derive(Debug)]
 pub(crate) struct NotAssumed {
+    /// The role's ARN.
     pub(crate) role: String,
+    /// What STS answered, or why STS could not be asked.
     pub(crate) reason: CredentialsError,
 }
 

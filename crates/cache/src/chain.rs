@@ -38,15 +38,19 @@ pub(crate) struct FreeBlocks {
 
 /// The blocks.
 pub(crate) struct Blocks<'a> {
+    /// Which blocks are not in use.
     pub(crate) free: &'a mut FreeBlocks,
+    /// Every block, used or not.
     pub(crate) blocks: &'a mut [Block],
 }
 
 impl Chain {
+    /// Whether the chain has no byte.
     pub(crate) fn is_empty(self) -> bool {
         self.length == 0
     }
 
+    /// How many bytes the chain has.
     pub(crate) fn len(self) -> usize {
         self.length as usize
     }

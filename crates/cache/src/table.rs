@@ -21,6 +21,7 @@ pub(crate) struct Entry {
     pub(crate) ends: u64,
     /// When it was last wanted.
     pub(crate) used: u64,
+    /// How often it was given out.
     pub(crate) hits: u64,
     /// When the request that is under way was sent, or 0.
     pub(crate) flight_began: u64,
@@ -38,6 +39,7 @@ pub(crate) struct Entry {
     pub(crate) retry: u64,
     /// Before that, a doubted value is not asked for again.
     pub(crate) recheck: u64,
+    /// The key's bytes.
     pub(crate) key: Chain,
     /// Sealed. Empty if there is none.
     pub(crate) value: Chain,
@@ -60,6 +62,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// When the value was asked for and when it ends, for the rules of its age.
     pub(crate) fn life(&self) -> Life {
         Life { asked: Moment(self.asked), ends: (self.ends != 0).then_some(Moment(self.ends)) }
     }

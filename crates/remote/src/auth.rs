@@ -17,7 +17,9 @@ use crate::server_message::ServerMessage;
 
 /// How this connection may be authenticated.
 pub(crate) struct Authentication<'a> {
+    /// The options: user, `require_auth`, `channel_binding` and others.
     pub info: &'a ConnInfo,
+    /// The password for the host that is tried, if there is one.
     pub password: Option<&'a Secret>,
     /// Whether the stream is encrypted.
     pub encrypted: bool,

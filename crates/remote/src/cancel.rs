@@ -19,20 +19,25 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// Where a session runs.
 #[derive(Clone)]
 pub(crate) enum Address {
+    /// An IP address and a port.
     Tcp(SocketAddr),
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 /// What it takes to cancel the queries of one session.
 #[derive(Clone)]
 pub(crate) struct CancelKey {
+    /// The address that the connection was made to.
     pub address: Address,
     /// As libpq 17: a request for an encrypted session is itself encrypted, since who reads the
     /// key can cancel too.
     pub tls: Option<TlsClient>,
     /// Whether TLS starts without asking (`sslnegotiation=direct`).
     pub direct: bool,
+    /// The process that serves the connection, from BackendKeyData.
     pub process_id: i32,
+    /// What proves to the server that the request is ours, from BackendKeyData.
     pub secret_key: i32,
 }
 

@@ -179,6 +179,7 @@ enum Described {
 }
 
 impl Connection {
+    /// A connection that has still to log in.
     pub(crate) fn new(framed: Framed, facts: ConnectionFacts) -> Connection {
         Connection {
             framed,
@@ -225,14 +226,17 @@ impl Connection {
         Ok(connection)
     }
 
+    /// The messages, for the login.
     pub(crate) fn framed(&mut self) -> &mut Framed {
         &mut self.framed
     }
 
+    /// Notes which process serves the connection, from BackendKeyData.
     pub(crate) fn set_backend_pid(&mut self, pid: i32) {
         self.facts.backend_pid = pid;
     }
 
+    /// Notes the socket, so that the backend can wait for it.
     pub(crate) fn set_socket(&mut self, socket: RawFd) {
         self.socket = Some(socket);
     }
@@ -242,6 +246,7 @@ impl Connection {
         self.socket
     }
 
+    /// Notes how to cancel; `None` if the server has said nothing for that.
     pub(crate) fn set_cancel_key(&mut self, key: Option<CancelKey>) {
         self.cancel_key = key;
     }
@@ -256,6 +261,7 @@ impl Connection {
         &self.status
     }
 
+    /// What a cancel request needs, if the server takes any.
     pub(crate) fn cancel_key(&self) -> Option<CancelKey> {
         self.cancel_key.clone()
     }
@@ -265,6 +271,7 @@ impl Connection {
         self.status.loss().map(|loss| loss.reason.as_str())
     }
 
+    /// Takes in a ParameterStatus.
     pub(crate) fn note_parameter(&mut self, body: &ParameterStatusBody) {
         // A value that is not UTF-8 is not one of those we look at.
         if let (Ok(name), Ok(value)) = (body.name(), body.value())

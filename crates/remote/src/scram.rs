@@ -46,11 +46,14 @@ const ITERATIONS_IN_A_TURN: u32 = 4096;
 /// What proves who we are.
 #[derive(Clone, Copy)]
 pub(crate) enum Credentials<'a> {
+    /// A password, from which the keys are derived.
     Password {
+        /// The password.
         password: &'a Secret,
         /// The lowest iteration count that is accepted.
         min_iterations: u32,
     },
+    /// The keys themselves: `scram_client_key` and `scram_server_key`.
     Keys(&'a ScramKeys),
 }
 
@@ -67,6 +70,10 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
+    /// Begins an exchange, with a nonce of its own.
+    ///
+    /// # Errors
+    /// If the operating system gives no random bytes.
     pub(crate) fn begin(
         credentials: Credentials<'a>,
         binding: Binding,

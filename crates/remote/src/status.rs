@@ -78,10 +78,12 @@ impl Status {
         let _ = self.loss.set(Loss { reason, idle });
     }
 
+    /// Counts a query that was sent.
     pub(crate) fn count_query(&self) {
         self.queries.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts rows that were received.
     pub(crate) fn count_rows(&self, batch: &RowBatch) {
         self.rows.fetch_add(batch.remaining() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(batch.wire_len() as u64, Ordering::Relaxed);

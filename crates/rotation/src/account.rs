@@ -23,6 +23,7 @@ pub struct Account {
     pub master: Option<String>,
     /// Whether TLS is to be used, if the secret says.
     pub ssl: Option<bool>,
+    /// The secret's JSON, to which a new version keeps all but the password.
     pub(crate) document: Document,
 }
 

@@ -8,6 +8,7 @@ pub(crate) const DAY: i64 = 24 * HOUR;
 /// A day of the proleptic Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Date {
+    /// The year of the Gregorian calendar.
     pub year: i64,
     /// From 1.
     pub month: u32,

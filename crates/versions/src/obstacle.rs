@@ -90,6 +90,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
+    /// The obstacle that a secret may not be written by us.
     pub(crate) fn not_writable(why: NotWritable, id: &SecretId) -> Obstacle {
         let secret = id.as_str().to_owned();
         match why {

@@ -10,6 +10,7 @@ use crate::{Author, Issuer, Obstacle, Origin};
 /// A secret as it stands.
 #[derive(Clone, Debug)]
 pub struct Versions {
+    /// The staging labels, and what else DescribeSecret tells of the secret.
     pub(crate) stages: SecretStages,
     /// The version labelled `AWSCURRENT`. A secret just made may have none.
     pub(crate) current: Option<Version>,
@@ -24,8 +25,11 @@ pub struct Versions {
 /// One version with its value.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
+    /// The version's id.
     pub(crate) version_id: String,
+    /// When the version was made, by AWS's clock, if AWS says so.
     pub(crate) created: Option<SystemTime>,
+    /// What is in the version.
     pub(crate) value: SecretValue,
 }
 
@@ -239,11 +243,13 @@ pub(crate) fn check_name(id: &SecretId) -> Result<(), Obstacle> {
     id.writable().map_err(|why| Obstacle::not_writable(why, id))
 }
 
+/// What DescribeSecret tells: whether the secret may be written, and by this server.
 pub(crate) fn check(stages: &SecretStages, id: &SecretId, server: Issuer) -> Result<(), Obstacle> {
     stages.writable().map_err(|why| Obstacle::not_writable(why, id))?;
     check_server(stages, server, id)
 }
 
+/// Selects a version by its id.
 pub(crate) fn by_id(version_id: &str) -> VersionSelector {
     VersionSelector { stage: None, version_id: Some(version_id.to_owned()) }
 }

@@ -29,7 +29,9 @@ pub struct TlsFacts {
 
 /// An encrypted stream and what is known of it.
 pub(crate) struct Encrypted<S> {
+    /// The stream, after the handshake.
     pub stream: TlsStream<S>,
+    /// Protocol and cipher.
     pub facts: TlsFacts,
     /// Hash of the server's certificate, for channel binding `tls-server-end-point` (RFC 5929);
     /// `None` where the certificate's signature algorithm has no hash defined for it.
