@@ -7,6 +7,8 @@
 //! refusal by the remote server is what counts: an error of the network says nothing about the password.
 
 use secretlink_aws::{SettingsOverrides, VersionSelector, stage};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::connect::conninfo::Candidate;
@@ -36,32 +38,74 @@ enum Step {
     /// The current version, read again.
     Renewed,
     /// Others, after the first was refused.
-    Others(Others),
+    Others(Box<Others>),
 }
 
 struct Others {
     /// Why the first was refused.
     refusal: ConnectionError,
-    /// What is left to look at.
-    left: std::slice::Iter<'static, (bool, &'static str)>,
+    /// How often all labels were looked at.
+    rounds: usize,
+    /// What is left to look at in this round.
+    left: std::slice::Iter<'static, &'static str>,
     /// When this round began.
     since: Moment,
+    /// The versions whose password was tried in this round.
+    tried: Vec<String>,
+    /// Which version each label was at when it was looked at last.
+    seen: HashMap<&'static str, String>,
+    /// Whether a label has moved between the last two looks at it, in the round before and in this one.
+    moved: [bool; 2],
     /// For how long AWS was waited for.
     waited: Duration,
 }
 
-/// What else may be the password: whether to wait until AWS may be asked again, and the label. At first
-/// without delay, which all sessions that a rotation has surprised get along with, asking AWS as good as
-/// once. Then, lest the rotation has just gone on, or somebody else's failures keep us from asking, once
-/// more when that is allowed.
-const OTHERS: [(bool, &str); 6] = [
-    (false, stage::CURRENT),
-    (false, stage::STAGED),
-    (false, stage::PENDING),
-    (true, stage::CURRENT),
-    (true, stage::STAGED),
-    (true, stage::PENDING),
-];
+/// The labels at which the password may be.
+const LABELS: [&str; 3] = [stage::CURRENT, stage::STAGED, stage::PENDING];
+
+/// The labels are looked at so often at least, and at most.
+///
+/// At first without delay, which all sessions that a rotation has surprised get along with, asking AWS as good
+/// as once. Then, lest the rotation has just gone on, or somebody else's failures keep us from asking, once
+/// more when that is allowed. If a label has moved between the two, rotations follow each other quickly: a version that
+/// was tried before its password was set is tried again, and the labels are looked at until they stand still.
+const ROUNDS: RangeInclusive<usize> = 2..=4;
+
+impl Others {
+    fn after(refusal: ConnectionError, tried: Vec<String>) -> Others {
+        let (left, since, seen) = (LABELS.iter(), cache::now(), HashMap::new());
+        Others { refusal, rounds: 1, left, since, tried, seen, moved: [false; 2], waited: Duration::ZERO }
+    }
+
+    /// The next label to look at.
+    fn next(&mut self) -> Option<&'static str> {
+        if let Some(label) = self.left.next() {
+            return Some(label);
+        }
+        if self.rounds >= *ROUNDS.end() || (self.rounds >= *ROUNDS.start() && !self.moved[1]) {
+            return None;
+        }
+        self.rounds += 1;
+        (self.left, self.since) = (LABELS.iter(), cache::now());
+        self.tried.clear();
+        self.moved = [self.moved[1], false];
+        self.left.next().copied()
+    }
+
+    /// That a label is at this version. Whether its password is to be tried, which may have been in vain in the rounds
+    /// before.
+    fn found(&mut self, label: &'static str, version_id: &str, was_tried: bool) -> bool {
+        let before = self.seen.insert(label, version_id.to_owned());
+        let has_moved = before.map_or(!was_tried, |before| before != version_id);
+        self.moved[1] |= self.rounds > 1 && has_moved;
+        let again = self.moved.contains(&true) && !self.tried.iter().any(|tried| tried == version_id);
+        let is_worth_it = !was_tried || again;
+        if is_worth_it {
+            self.tried.push(version_id.to_owned());
+        }
+        is_worth_it
+    }
+}
 
 impl SecretCandidates {
     /// The candidates of a secret, read as `overrides` says and otherwise the settings; and the first.
@@ -117,12 +161,9 @@ impl SecretCandidates {
                     _ => Err(error),
                 }
             }
-            Step::Current { .. } | Step::Renewed if is_refused => self.other(Others {
-                refusal: error,
-                left: OTHERS.iter(),
-                since: self.began,
-                waited: Duration::ZERO,
-            }),
+            Step::Current { .. } | Step::Renewed if is_refused => {
+                self.other(Box::new(Others::after(error, self.tried.clone())))
+            }
             Step::Others(others) if is_refused || is_unusable => self.other(others),
             _ => Err(error),
         }
@@ -155,13 +196,10 @@ impl SecretCandidates {
         matches!(error, ConnectionError::Remote(error) if error.is_nobody_there())
     }
 
-    fn other(&mut self, mut others: Others) -> Result<Candidate, ConnectionError> {
+    fn other(&mut self, mut others: Box<Others>) -> Result<Candidate, ConnectionError> {
         let [staged, pending] = [stage::STAGED, stage::PENDING].map(|label| self.current.at_stage(label));
-        while let Some(&(patient, label)) = others.left.next() {
+        while let Some(label) = others.next() {
             let is_current = label == stage::CURRENT;
-            if is_current {
-                others.since = cache::now();
-            }
             let lookup = match label {
                 stage::CURRENT => &self.current,
                 stage::STAGED => &staged,
@@ -172,6 +210,7 @@ impl SecretCandidates {
             if others.waited >= lookup.patience() && !lookup.cached_version().is_some_and(is_another) {
                 continue;
             }
+            let patient = others.rounds > 1;
             let wanted = Wanted::Other { than: self.tried.clone(), since: others.since, patient };
             let began = cache::now();
             let sealed = lookup.get(&wanted);
@@ -181,7 +220,7 @@ impl SecretCandidates {
             if is_current {
                 self.current_version.clone_from(&sealed.version_id);
             }
-            if !self.tried.contains(&sealed.version_id) {
+            if others.found(label, &sealed.version_id, self.tried.contains(&sealed.version_id)) {
                 self.step = Step::Others(others);
                 return Ok(self.candidate(sealed));
             }

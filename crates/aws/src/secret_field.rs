@@ -63,6 +63,8 @@ impl Client {
             Some(json) => document.set(field, &json),
             None => document.set(field, value.expose_str().unwrap_or_default()),
         }
+        let is_pending = read.stages.iter().any(|label| label == stage::PENDING);
+        self.clear_finished_rotation(id, is_pending.then_some(&read.version_id)).await?;
         let stages = vec![CHANGED_FIELD.to_owned()];
         let written = self.put_secret_value(id, document.to_secret(), stages, None).await?;
         let moved = self

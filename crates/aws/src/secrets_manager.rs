@@ -302,6 +302,23 @@ impl Client {
         .await
     }
 
+    /// Takes `AWSPENDING` away from this version, at which a rotation that is over has left it, before another version
+    /// becomes current: AWS would take it for a rotation in progress.
+    ///
+    /// # Errors
+    /// Those of the call. That the label is not there any more is none.
+    pub async fn clear_finished_rotation(
+        &self,
+        id: &SecretId,
+        version_id: Option<&str>,
+    ) -> Result<(), AwsError> {
+        let Some(version_id) = version_id else { return Ok(()) };
+        match self.update_secret_version_stage(id, stage::PENDING, Some(version_id), None).await {
+            Err(AwsError::InvalidParameter { .. } | AwsError::InvalidRequest { .. }) => Ok(()),
+            cleared => cleared,
+        }
+    }
+
     /// Has AWS rotate a secret that it or a Lambda function rotates (API reference, RotateSecret): at once,
     /// as a version of this id, or, with `rules`, from now on by a schedule of AWS's. Returns the id of the
     /// new version.

@@ -4,7 +4,7 @@ use secretlink_aws::{AwsError, Client, NewSecret, SecretId, stage};
 use secretlink_core::Secret;
 
 use crate::role_secret::{NewFields, RoleSecret};
-use crate::versions::{Version, Versions, check, check_name, is_name_of};
+use crate::versions::{Version, Versions, check, check_name, finished_rotation, is_name_of};
 use crate::{Issuer, Obstacle, Origin, promote};
 
 /// What a transaction is about to do to a role whose password is kept in a secret.
@@ -64,6 +64,8 @@ pub enum Plan {
         value: Secret,
         /// The version that is current by then.
         current: Option<String>,
+        /// The version at which a rotation that is over has left `AWSPENDING`, which is taken away.
+        finished: Option<String>,
     },
     /// A new secret.
     Create {
@@ -174,10 +176,12 @@ pub fn plan(
         }
     }
 
+    let finished = finished_rotation(&versions.stages).map(str::to_owned);
     let Some(base) = base else {
         return match (&change.missing, &change.password) {
             (Missing::Create(fields) | Missing::MustCreate(fields), Some(password)) => {
-                Ok(Plan::Put { first, value: new_value(fields, change, password)?, current: None })
+                let value = new_value(fields, change, password)?;
+                Ok(Plan::Put { first, value, current: None, finished })
             }
             (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
             _ => Err(Obstacle::Missing { secret: name(change) }),
@@ -202,7 +206,7 @@ pub fn plan(
     if value == before && versions.staged.is_none() {
         return Ok(Plan::Nothing { version_id: base.version_id.clone() });
     }
-    Ok(Plan::Put { first, value, current: Some(base.version_id.clone()) })
+    Ok(Plan::Put { first, value, current: Some(base.version_id.clone()), finished })
 }
 
 /// What comes first, given that an earlier change has left a version that is the role's, or is not.
@@ -256,7 +260,7 @@ pub async fn write(aws: &Client, server: Issuer, change: &Change, plan: Plan) ->
             Ok(Staged { current: Some(version_id.clone()), version_id })
         }
         Plan::Adopt(staged) => Ok(staged),
-        Plan::Put { first, value, mut current } => {
+        Plan::Put { first, value, mut current, finished } => {
             match first {
                 Some(First::Promote(first)) => {
                     let expected = first.current.as_deref();
@@ -268,7 +272,12 @@ pub async fn write(aws: &Client, server: Issuer, change: &Change, plan: Plan) ->
                 }
                 None => {}
             }
-            Ok(Staged { version_id: put_staged(aws, &change.secret, server, value).await?, current })
+            let (staged, cleared) = tokio::join!(
+                put_staged(aws, &change.secret, server, value),
+                aws.clear_finished_rotation(&change.secret, finished.as_deref())
+            );
+            cleared?;
+            Ok(Staged { version_id: staged?, current })
         }
         Plan::Create { value } => {
             let version_id = server.new_version_id(Origin::Sync)?;
@@ -381,7 +390,7 @@ mod tests {
     #[track_caller]
     fn put(plan: Result<Plan, Obstacle>) -> (Option<First>, String, Option<String>) {
         match plan {
-            Ok(Plan::Put { first, value, current }) => {
+            Ok(Plan::Put { first, value, current, .. }) => {
                 (first, value.expose_str().unwrap_or_default().to_owned(), current)
             }
             other => panic!("{other:?}"),

@@ -16,7 +16,7 @@ pub struct Versions {
     pub(crate) current: Option<Version>,
     /// The version that password sync has staged, if it never was the current one.
     pub(crate) staged: Option<Version>,
-    /// The version of a rotation that is labelled `AWSPENDING`, unless it is the current one.
+    /// The version of a rotation that is labelled `AWSPENDING`, unless it has been the current one.
     pub(crate) pending: Option<Version>,
     /// Who looks.
     pub(crate) server: Issuer,
@@ -136,16 +136,16 @@ pub(crate) fn check_server(stages: &SecretStages, server: Issuer, id: &SecretId)
 /// `AWSPENDING`, under which the release before staged. One that was current and is not any more was replaced
 /// for good.
 fn staged_holder(stages: &SecretStages, server: Issuer) -> Option<&str> {
-    let was_current = |version_id: &str| {
-        let labels = stages.versions.get(version_id);
-        labels.is_some_and(|labels| {
-            labels.iter().any(|label| label == stage::CURRENT || label == stage::PREVIOUS)
-        })
-    };
     [stage::STAGED, stage::PENDING]
         .into_iter()
         .filter_map(|label| stages.holder(label))
-        .find(|version_id| server.staged(version_id) && !was_current(version_id))
+        .find(|version_id| server.staged(version_id) && !stages.has_been_current(version_id))
+}
+
+/// The version at which a rotation that is over has left `AWSPENDING`. AWS leaves it at the version that has become
+/// current. Once another one is, AWS takes it for a rotation in progress.
+pub(crate) fn finished_rotation(stages: &SecretStages) -> Option<&str> {
+    stages.holder(stage::PENDING).filter(|holder| stages.has_been_current(holder))
 }
 
 /// Reads who holds which label, and the values of the versions that matter to `server`. `None` if there is no
@@ -169,7 +169,8 @@ pub async fn read_versions(
     let staged = staged_holder(&stages, server).filter(|holder| !is_current(holder));
     let pending = stages
         .holder(stage::PENDING)
-        .filter(|holder| !is_current(holder) && !server.staged(holder) && stages.deleted.is_none());
+        .filter(|holder| !is_current(holder) && !stages.has_been_current(holder))
+        .filter(|holder| !server.staged(holder) && stages.deleted.is_none());
     let value_of = async |holder: Option<&str>| match holder {
         Some(holder) => read(aws, id, by_id(holder)).await,
         None => Ok(None),

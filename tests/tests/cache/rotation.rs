@@ -6,7 +6,8 @@ use secretlink_e2e::{
     Cluster, Fault, Mode, Proxy, SecretsApi, db_error, eventually, random_password, unique,
 };
 use serde_json::json;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -274,4 +275,85 @@ fn a_database_that_has_moved_is_found_at_once() {
     eventually("the new place is known", PATIENCE, || {
         session.batch_execute(&work).map_err(|e| format!("{e:?}"))
     });
+}
+
+/// What happens before a label is looked at for the n-th time: which password the server has then, and which versions
+/// are at `AWSCURRENT` and at `AWSPENDING`.
+type Happening = (&'static str, usize, usize, [usize; 2]);
+
+/// Rotations that follow each other quickly, as seen by a session that looks at the labels while they move: a version
+/// that was tried before its password was set is tried again.
+#[test]
+fn a_version_that_was_tried_too_early_is_tried_again() {
+    // The first is finished between the two looks; or the second goes on after each look.
+    let first: &[Happening] = &[("AWSCURRENT", 1, 1, [1, 2])];
+    let second: &[Happening] = &[("AWSPENDING", 0, 1, [1, 2]), ("AWSCURRENT", 1, 2, [1, 2])];
+    for script in [first, second] {
+        let ground = Ground::start();
+        let remote = remote(|remote| remote);
+        let passwords: Vec<_> = (0..3).map(|_| random_password()).collect();
+        let name = secret(&login("app", &passwords[0]));
+        let mut session = ground.session();
+        get(&mut session, &name).unwrap();
+        // The server is at a password that nobody knows any more.
+        remote.create_login("app", &random_password(), "scram-sha-256");
+        let mut versions = vec![api().version_at(&name, "AWSCURRENT").unwrap()];
+        for (password, label) in passwords[1..].iter().zip(["AWSPENDING", "LATER"]) {
+            versions.push(api().put_secret_value(&name, &login("app", password), &[label]));
+        }
+        let looks = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let admin = Mutex::new(remote.connect("postgres", "postgres"));
+        ground.relay.rule(&name, move |request| {
+            let label = request.input["VersionStage"].as_str().unwrap_or("AWSCURRENT");
+            let Some(place) = ["AWSCURRENT", "AWSPENDING"].iter().position(|known| *known == label) else {
+                return Fault::None;
+            };
+            let look = looks[place].fetch_add(1, Ordering::SeqCst);
+            for (_, _, set, at) in script.iter().filter(|(its, nth, ..)| *its == label && *nth == look) {
+                let alter = format!("ALTER ROLE app PASSWORD '{}'", passwords[*set]);
+                admin.lock().unwrap().batch_execute(&alter).unwrap();
+                for (label, to) in ["AWSCURRENT", "AWSPENDING"].into_iter().zip(at) {
+                    let mut input = json!({ "SecretId": request.secret, "VersionStage": label,
+                                            "MoveToVersionId": versions[*to] });
+                    if let Some(from) = api().version_at(&request.secret, label) {
+                        input["RemoveFromVersionId"] = from.into();
+                    }
+                    api().call("UpdateSecretVersionStage", input).unwrap();
+                }
+            }
+            Fault::None
+        });
+        let error = session.batch_execute(&connect(&name, remote.port())).err();
+        assert!(error.is_none(), "{script:?}: {error:?}, {:?}", ground.relay.operations(&name));
+    }
+}
+
+/// Looking at labels that do not move costs as many logins and requests as before.
+#[test]
+fn a_password_that_is_simply_wrong_is_tried_once_a_version() {
+    let ground = Ground::start();
+    let remote = remote(|remote| remote);
+    let relay = Proxy::to(remote.port());
+    remote.create_login("app", &random_password(), "scram-sha-256");
+    let name = secret(&login("app", "wrong"));
+    let mut session = ground.session();
+    get(&mut session, &name).unwrap();
+    let asked = ground.asked(&name);
+    db_error(session.batch_execute(&connect(&name, relay.port())));
+    assert_eq!(relay.accepted(), 1, "AWSCURRENT");
+    let asked = ground.asked(&name) - asked;
+    assert!(asked <= 6, "three labels, twice: {asked}");
+    api().put_secret_value(&name, &login("app", "wrong, too"), &["AWSPENDING"]);
+    eventually("the one that is pending is seen", PATIENCE, || {
+        let before = relay.accepted();
+        db_error(session.batch_execute(&connect(&name, relay.port())));
+        match relay.accepted() - before {
+            2 => Ok(()),
+            other => Err(format!("{other} logins")),
+        }
+    });
+    db_error(session.batch_execute(&connect(&name, relay.port())));
+    let before = relay.accepted();
+    db_error(session.batch_execute(&connect(&name, relay.port())));
+    assert_eq!(relay.accepted() - before, 2, "AWSCURRENT and AWSPENDING");
 }

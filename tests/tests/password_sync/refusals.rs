@@ -3,8 +3,9 @@
 use crate::ground::{Ground, api, ground};
 use crate::synced_role::SyncedRole;
 use postgres::error::DbError;
-use secretlink_e2e::{random_password, unique};
+use secretlink_e2e::{Fault, random_password, unique};
 use serde_json::json;
+use std::sync::{Arc, Mutex};
 
 /// That a change is refused, and has changed nothing.
 #[track_caller]
@@ -93,10 +94,73 @@ fn somebody_elses_rotation_in_progress_is_not_disturbed() {
         "MoveToVersionId": theirs,
     });
     api().call("UpdateSecretVersionStage", input).unwrap();
-    let (sql, password) = role.alter();
-    role.ground.session().run_quietly(&sql);
-    assert_eq!(role.password(), password);
+    // Nor is it in the way of later ones, of ours or of AWS's: the label goes when another version becomes current.
+    for _ in 0..3 {
+        let (sql, password) = role.alter();
+        role.ground.session().run_quietly(&sql);
+        assert_eq!(role.password(), password);
+        role.try_log_in().unwrap();
+        assert_eq!(api().version_at(&role.secret, "AWSPENDING"), None);
+    }
+    assert_eq!(role.check(), "in_sync");
+}
+
+#[test]
+fn a_rotation_that_is_over_is_in_nobodys_way_whoever_makes_the_next_version() {
+    // A version that is current and has AWSPENDING, as AWS leaves it.
+    let rotated = |role: &SyncedRole<'_>| {
+        let value = json!({ "username": role.name, "password": role.password(), "note": "rotated" });
+        let labels = ["AWSCURRENT", "AWSPENDING"];
+        api().put_secret_value(&role.secret, &value.to_string(), &labels)
+    };
+    let change = |role: &SyncedRole<'_>| {
+        let (sql, password) = role.alter();
+        role.ground.session().run_quietly(&sql);
+        assert_eq!(role.password(), password);
+        role.try_log_in().unwrap();
+    };
+    // A field is changed, twice.
+    let role = ground().synced_role("field");
+    rotated(&role);
+    for note in ["first", "second"] {
+        role.ground.session().run(&format!("SELECT put_secret_field('{}', 'note', '{note}')", role.secret));
+    }
+    change(&role);
+    // Somebody has made another version current: that rotation is over all the same.
+    let role = ground().synced_role("edited");
+    let theirs = rotated(&role);
+    let value = json!({ "username": role.name, "password": role.password() });
+    let edited = api().put_secret_value(&role.secret, &value.to_string(), &["EDITED"]);
+    let input = json!({ "SecretId": role.secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": edited,
+                        "RemoveFromVersionId": theirs });
+    api().call("UpdateSecretVersionStage", input).unwrap();
+    assert_eq!(api().version_at(&role.secret, "AWSPENDING"), Some(theirs));
+    change(&role);
+    assert_eq!(api().version_at(&role.secret, "AWSPENDING"), None);
+    // A change that is rolled back changes nothing else; and one begins while the label goes.
+    let role = ground().synced_role("overtaken");
+    rotated(&role);
+    role.ground.session().run(&format!("BEGIN; {}; ROLLBACK", role.alter().0));
     role.try_log_in().unwrap();
+    let (secret, name) = (role.secret.clone(), role.name.clone());
+    let begun = Arc::new(Mutex::new(None));
+    role.ground.relay.rule(&role.secret, {
+        let begun = Arc::clone(&begun);
+        move |request| {
+            if request.operation == "UpdateSecretVersionStage"
+                && request.input["VersionStage"] == "AWSPENDING"
+            {
+                let value = json!({ "username": name, "password": "theirs" });
+                let version = api().put_secret_value(&secret, &value.to_string(), &["AWSPENDING"]);
+                *begun.lock().unwrap() = Some(version);
+            }
+            Fault::None
+        }
+    });
+    change(&role);
+    let begun = begun.lock().unwrap().take();
+    assert!(begun.is_some());
+    assert_eq!(api().version_at(&role.secret, "AWSPENDING"), begun, "a new rotation keeps its label");
 }
 
 #[test]

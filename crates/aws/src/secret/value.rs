@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use secretlink_core::Secret;
 
 use super::document::{Document, NotADocument, parse_json};
-use crate::AwsError;
+use crate::{AwsError, stage};
 
 /// One version of a secret (API reference, GetSecretValue).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,6 +186,12 @@ impl SecretStages {
     pub fn holder(&self, stage: &str) -> Option<&str> {
         let mut versions = self.versions.iter();
         versions.find(|(_, stages)| stages.iter().any(|s| s == stage)).map(|(version, _)| version.as_str())
+    }
+
+    /// Whether a version is the current one, or the one that was before.
+    pub fn has_been_current(&self, version_id: &str) -> bool {
+        let is_one = |label: &String| label == stage::CURRENT || label == stage::PREVIOUS;
+        self.versions.get(version_id).is_some_and(|labels| labels.iter().any(is_one))
     }
 }
 
