@@ -12,6 +12,8 @@
 - A version keeps labels of one's own when another becomes AWSCURRENT; moto takes them away.
 - RotateSecret is refused while AWSPENDING is at another version than AWSCURRENT; moto refuses it while it
   is at the same.
+- RotateSecret that names a Lambda function makes a version that is AWSPENDING and has no value yet. The
+  function itself is run by the test, in place of AWS.
 - A version can be put twice with one token only if its value is the same, whatever its labels.
 - One request at a time: moto changes a secret in several steps and has no locks.
 """
@@ -104,7 +106,10 @@ put_secret_value = Backend.put_secret_value
 def put_secret_value_once(self, secret_id, secret_string, secret_binary, client_request_token, version_stages):
     if client_request_token and self._is_valid_identifier(secret_id):
         known = self.secrets[secret_id].versions.get(client_request_token)
-        if known and known.get("secret_string") != secret_string:
+        if known and "secret_string" not in known and "secret_binary" not in known:
+            # RotateSecret has made it.
+            del self.secrets[secret_id].versions[client_request_token]
+        elif known and known.get("secret_string") != secret_string:
             raise ResourceExistsException("You can't use this ClientRequestToken again with another value.")
     return put_secret_value(
         self, secret_id, secret_string, secret_binary, client_request_token, version_stages
@@ -137,13 +142,27 @@ rotate_secret = Backend.rotate_secret
 
 def rotate_secret_if_at_rest(self, secret_id, *args, **kwargs):
     if self._is_valid_identifier(secret_id):
-        for version in self.secrets[secret_id].versions.values():
+        secret = self.secrets[secret_id]
+        for version in secret.versions.values():
             stages = version["version_stages"]
             if "AWSPENDING" in stages:
                 if "AWSCURRENT" not in stages:
                     raise InvalidRequestException("Previous rotation request is still in progress.")
                 stages.remove("AWSPENDING")
+        if kwargs.get("rotation_lambda_arn") and not secret.is_deleted():
+            return await_function(secret, kwargs["rotation_lambda_arn"], kwargs["client_request_token"])
     return rotate_secret(self, secret_id, *args, **kwargs)
+
+
+def await_function(secret, function, token):
+    secret.rotation_requested = secret.rotation_enabled = True
+    secret.rotation_lambda_arn = function
+    secret.versions[token] = {
+        "version_id": token,
+        "version_stages": ["AWSPENDING"],
+        "createdate": time.time(),
+    }
+    return secret.to_short_dict(version_id=token)
 
 
 Backend.rotate_secret = rotate_secret_if_at_rest

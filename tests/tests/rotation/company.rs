@@ -1,119 +1,98 @@
 //! A secret that others rotate, too: a function in AWS's four steps, another server, a copy of this one.
 
-use crate::ground::{Ground, PATIENCE, Subject, api, ground, log_in, rotate};
+use crate::ground::{Ground, PATIENCE, Subject, api, ground, major, master_of, rotate};
+use crate::rival::Rival;
 use postgres::NoTls;
-use secretlink_e2e::{SecretsApi, SecretsRelay, eventually, random_password, unique};
-use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
+use secretlink_e2e::{SecretsRelay, eventually, random_password};
+use serde_json::json;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// What AWS does when it is asked to rotate, and what a rotation function for a single user does, by the
-/// steps that AWS documents: no lock, no rollback, no look at what others do. Ends where a function would
-/// fail; AWS calls it again later with the same token.
-fn function(api: &SecretsApi, subject: &Subject<'_>, token: &str) -> Result<(), String> {
-    let secret = &subject.secret;
-    let read = |stage: &str| -> Result<Value, String> {
-        let text = api.get_stage(secret, stage).map_err(|e| format!("{e:?}"))?;
-        serde_json::from_str(&text).map_err(|e| e.to_string())
-    };
-    let is_ours = || api.version_at(secret, "AWSPENDING").as_deref() == Some(token);
-    // RotateSecret is refused while AWSPENDING is elsewhere.
-    let pending = api.version_at(secret, "AWSPENDING");
-    if pending.is_some()
-        && pending.as_deref() != Some(token)
-        && pending != api.version_at(secret, "AWSCURRENT")
-    {
-        return Err("a rotation is in progress".into());
-    }
-    // createSecret
-    let current = read("AWSCURRENT")?;
-    if !is_ours() {
-        let mut value = current.clone();
-        value["password"] = json!(random_password());
-        let input = json!({ "SecretId": secret, "ClientRequestToken": token, "SecretString": value.to_string(),
-                            "VersionStages": ["AWSPENDING"] });
-        api.call("PutSecretValue", input).map_err(|e| format!("{e:?}"))?;
-    }
-    // setSecret
-    let pending = read("AWSPENDING")?;
-    if !is_ours() {
-        return Err("AWSPENDING has gone".into());
-    }
-    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
-    if !log_in(subject.server, &text(&pending, "username"), &text(&pending, "password")) {
-        let mut logins = vec![read("AWSCURRENT")?];
-        logins.extend(read("AWSPREVIOUS"));
-        let login =
-            logins.into_iter().find(|login| log_in(subject.server, &subject.role, &text(login, "password")));
-        let login = login.ok_or("no password logs in")?;
-        let conninfo = format!(
-            "host=127.0.0.1 port={} user={} password={} dbname=postgres",
-            subject.server.port(),
-            subject.role,
-            text(&login, "password")
-        );
-        let sql = format!("ALTER ROLE {} PASSWORD '{}'", subject.role, text(&pending, "password"));
-        if !subject.server.psql_with(&conninfo, &sql).success {
-            return Err("the password could not be set".into());
-        }
-    }
-    // testSecret
-    let pending = read("AWSPENDING")?;
-    if !is_ours() || !log_in(subject.server, &subject.role, &text(&pending, "password")) {
-        return Err("the new password does not log in".into());
-    }
-    // finishSecret
-    let current = api.version_at(secret, "AWSCURRENT").ok_or("no current version")?;
-    if current != token {
-        let input = json!({ "SecretId": secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": token,
-                            "RemoveFromVersionId": current });
-        api.call("UpdateSecretVersionStage", input).map_err(|e| format!("{e:?}"))?;
-    }
-    Ok(())
-}
+/// How often each of the two rotates the secret in an ordinary run of the tests; `ROTATIONS` says otherwise.
+const ROTATIONS: usize = 6;
 
-#[test]
-fn a_rotation_function_rotates_the_same_secret() {
-    let subject = ground().subject("rival");
-    let over = AtomicBool::new(false);
-    let rotations = std::env::var("ROTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
-    let (mut ours, mut theirs) = (0, 0);
+/// A rotation function and a server rotate the same secret at random moments, each so often.
+fn rotate_in_turn(subject: &Subject<'_>, strategy: &str) {
+    let rotations = std::env::var("ROTATIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROTATIONS);
+    let mut rival = Rival::of(subject);
+    // What a function leaves behind can be rotated here.
+    rival.rotate().unwrap();
+    assert_checks(subject, strategy);
+    let (done, enough) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let pause = || std::thread::sleep(Duration::from_millis(fastrand::u64(0..300)));
+    let mut ours = 0;
     std::thread::scope(|scope| {
-        let rival = scope.spawn(|| {
-            let (api, mut done, mut token) = (api(), 0, unique("rival-function-token"));
-            while !over.load(Ordering::SeqCst) {
-                match function(&api, &subject, &token) {
-                    Ok(()) => {
-                        done += 1;
-                        token = unique("rival-function-token");
-                    }
-                    Err(_) => std::thread::sleep(std::time::Duration::from_millis(20)),
+        let theirs = scope.spawn(|| {
+            while !enough.load(Ordering::SeqCst) {
+                if rival.rotate().is_ok() {
+                    done.fetch_add(1, Ordering::SeqCst);
                 }
+                pause();
             }
-            // It is at rest when its last rotation is through.
-            for _ in 0..100 {
-                let pending = api.version_at(&subject.secret, "AWSPENDING");
-                let current = api.version_at(&subject.secret, "AWSCURRENT");
-                if pending.as_deref() != Some(&token) || pending == current {
-                    break;
-                }
-                let _ = function(&api, &subject, &token);
-            }
-            done
+            rival.come_to_rest();
         });
-        for _ in 0..rotations {
-            ours += usize::from(subject.rotate().is_ok());
-            std::thread::sleep(std::time::Duration::from_millis(fastrand::u64(0..300)));
+        let deadline = Instant::now() + PATIENCE + Duration::from_secs(10) * rotations as u32;
+        while (ours < rotations || done.load(Ordering::SeqCst) < rotations)
+            && !theirs.is_finished()
+            && Instant::now() < deadline
+        {
+            let mut session = subject.ground.session();
+            ours += usize::from(rotate(&mut session, &subject.secret, Some(strategy)).is_ok());
+            pause();
         }
-        over.store(true, Ordering::SeqCst);
-        theirs = rival.join().unwrap();
+        enough.store(true, Ordering::SeqCst);
     });
-    println!("{ours} rotations of ours, {theirs} of the function");
+    let theirs = done.load(Ordering::SeqCst);
+    println!("{strategy}: {ours} rotations of ours, {theirs} of the function");
     subject.assert_at_rest();
     eventually("every run has an end", PATIENCE, || {
         let open = subject.history().iter().filter(|(_, outcome, _)| outcome.is_none()).count();
         if open == 0 { Ok(()) } else { Err(format!("{open}")) }
     });
     subject.assert_at_rest();
+    assert!(ours >= rotations && theirs >= rotations, "each has come to its turn: {ours}, {theirs}");
+    assert_checks(subject, strategy);
+    rotate(&mut subject.ground.session(), &subject.secret, Some(strategy)).unwrap();
+    subject.assert_at_rest();
+    let mut rival = Rival::of(subject);
+    rival.rotate().unwrap();
+    subject.assert_at_rest();
+}
+
+/// Nothing stands in the way of a rotation.
+fn assert_checks(subject: &Subject<'_>, strategy: &str) {
+    let sql = "SELECT item, detail, hint FROM check_rotation($1, $2) WHERE NOT ok";
+    let rows = subject.ground.session().query(sql, &[&subject.secret, &strategy]).unwrap();
+    let wrong: Vec<(String, Option<String>, Option<String>)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// AWS's functions go on without TLS where a certificate cannot be verified.
+fn beside_a_function() -> &'static Ground {
+    static GROUND: OnceLock<Ground> = OnceLock::new();
+    GROUND.get_or_init(|| {
+        Ground::with_both(|local| local, |remote| remote.auth("hostnossl", "all", "scram-sha-256"))
+    })
+}
+
+#[test]
+fn a_rotation_function_rotates_the_same_secret() {
+    let subject = beside_a_function().subject("rival");
+    let mut value = subject.at("AWSCURRENT");
+    value["ssl"] = json!("false");
+    api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
+    rotate_in_turn(&subject, "single_user");
+}
+
+#[test]
+fn a_rotation_function_rotates_the_same_pair() {
+    let subject = beside_a_function().subject("rivals");
+    let mut value = subject.at("AWSCURRENT");
+    value["masterarn"] = json!(master_of(subject.server, (major() >= 16).then_some(&subject.role)));
+    api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
+    rotate_in_turn(&subject, "alternating_users");
 }
 
 #[test]

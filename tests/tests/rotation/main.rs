@@ -12,6 +12,7 @@ mod logins;
 mod managed;
 mod oracle;
 mod refusals;
+mod rival;
 mod schedules;
 mod secrecy;
 mod single_user;
