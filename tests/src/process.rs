@@ -92,8 +92,12 @@ impl Process {
 
     /// End it and every process that it has started, with SIGKILL: of a postmaster, the whole server.
     pub fn kill_with_children(self) {
-        // It is to start no other.
+        // It is to start no other. The signal may take a moment on a busy machine.
         self.pause();
+        eventually("the process has stopped", Duration::from_secs(60), || match self.status_field("State") {
+            Some(state) if !state.starts_with(['T', 't', 'Z', 'X']) => Err(state),
+            _ => Ok(()),
+        });
         let all = fs::read_dir("/proc").into_iter().flatten();
         let processes = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let children: Vec<Self> =

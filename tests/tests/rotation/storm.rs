@@ -59,6 +59,30 @@ impl Known {
     }
 }
 
+/// Each blow at each moment comes once before any comes again.
+struct Deck {
+    all: Vec<(Moment, Blow)>,
+    left: Vec<(Moment, Blow)>,
+}
+
+impl Deck {
+    fn new() -> Deck {
+        let of = |moments: &[Moment], blows: &[Blow]| -> Vec<(Moment, Blow)> {
+            moments.iter().flat_map(|moment| blows.iter().map(|blow| (*moment, *blow))).collect()
+        };
+        let all = [of(&MOMENTS, &BLOWS), of(&SERVER_MOMENTS, SERVER_BLOWS)].concat();
+        Deck { all, left: Vec::new() }
+    }
+
+    fn draw(&mut self, random: &mut fastrand::Rng) -> (Moment, Blow) {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.all);
+            random.shuffle(&mut self.left);
+        }
+        self.left.pop().unwrap()
+    }
+}
+
 #[test]
 fn whatever_goes_wrong_the_secret_logs_in() {
     let rotations = number("ROTATIONS").unwrap_or(ROTATIONS);
@@ -70,18 +94,16 @@ fn whatever_goes_wrong_the_secret_logs_in() {
         .into_iter()
         .map(|(own, alternating)| Known::new(&ground, own, alternating))
         .collect();
-    let (mut fell, mut missed) = (BTreeMap::<(Moment, Blow), usize>::new(), 0);
+    let mut deck = Deck::new();
+    let mut fell = BTreeMap::<(Moment, Blow), usize>::new();
+    let mut missed = BTreeMap::<Moment, usize>::new();
     let mut longest = Duration::ZERO;
     for round in 0..rotations.div_ceil(known.len()) {
         // All before the first blow, which may end the server.
         let mut sessions: Vec<_> = known.iter().map(|_| ground.session()).collect();
         let mut blows = Vec::new();
         for (known, session) in known.iter().zip(&mut sessions) {
-            let (moments, of_them) = match random.bool() {
-                true => (&MOMENTS[..], &BLOWS[..]),
-                false => (&SERVER_MOMENTS[..], SERVER_BLOWS),
-            };
-            let (moment, blow) = (*random.choice(moments).unwrap(), *random.choice(of_them).unwrap());
+            let (moment, blow) = deck.draw(&mut random);
             let caller = backend_pid(session);
             let target = Target { ground: &ground, secret: &known.secret, relay: Some(&known.relay), caller };
             blows.push((moment, blow, strike(&target, moment, blow)));
@@ -97,7 +119,7 @@ fn whatever_goes_wrong_the_secret_logs_in() {
         for (known, (moment, blow, fallen)) in known.iter().zip(blows) {
             match fallen.load(Ordering::SeqCst) {
                 true => *fell.entry((moment, blow)).or_default() += 1,
-                false => missed += 1,
+                false => *missed.entry(moment).or_default() += 1,
             }
             let what = format!("SEED={seed}, round {round}: {blow:?} at {moment:?}, of {}", known.secret);
             assert_settled(&known.subject(&ground), &what);
@@ -112,13 +134,21 @@ fn whatever_goes_wrong_the_secret_logs_in() {
     };
     println!(
         "{rotations} rotations; all was settled {longest:?} after the last fault at the latest; \
-         {missed} blows did not fall, as another had ended the server; fell:"
+         blows that fell, and those that did not as another had ended the server:"
     );
-    for moment in MOMENTS.into_iter().chain(SERVER_MOMENTS) {
-        println!("{:6} {moment:?}", of(&|key| key.0 == moment));
+    let moments = || MOMENTS.into_iter().chain(SERVER_MOMENTS);
+    for moment in moments() {
+        let not = missed.get(&moment).copied().unwrap_or_default();
+        println!("{:6} {not:6} {moment:?}", of(&|key| key.0 == moment));
     }
     for blow in BLOWS {
-        println!("{:6} {blow:?}", of(&|key| key.1 == blow));
+        println!("{:6}        {blow:?}", of(&|key| key.1 == blow));
+    }
+    // With so many, each has been hit several times.
+    if rotations >= 1000 {
+        for moment in moments() {
+            assert!(of(&|key| key.0 == moment) > 0, "no blow has fallen at {moment:?}");
+        }
     }
     assert!(!ground.local.log().contains("PANIC:"));
 }
