@@ -141,7 +141,8 @@ CREATE TABLE rotation_plan (
     retry_at timestamptz,
     attempts int NOT NULL DEFAULT 0,
     last_error text,
-    last_rotation timestamptz
+    last_rotation timestamptz,
+    CHECK (next_from <= next_to)
 );
 SELECT pg_catalog.pg_extension_config_dump('rotation_plan', '');
 

@@ -8,6 +8,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::{Spi, pg_sys};
 use secretlink_aws::SecretId;
 use secretlink_rotation::{Job, RunOutcome, Step, Strategy};
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::backend::process::transaction::{attempt, force_synchronous_commit};
@@ -62,6 +63,24 @@ pub(crate) struct Tables {
     pub schedules: String,
 }
 
+thread_local! {
+    /// Something could not be written down.
+    static STUCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Writes something down, in a transaction of its own. Returns whether that is done.
+pub(crate) fn write(work: impl FnOnce()) -> bool {
+    let done = attempt(work).is_some();
+    STUCK.set(STUCK.get() || !done);
+    done
+}
+
+/// Whether this process could not write something down, as on a disk that is full. What is due then stays due:
+/// there is to be a pause before the next look.
+pub(crate) fn is_stuck() -> bool {
+    STUCK.get()
+}
+
 /// Finds the tables; `None` if the extension is not installed in this database.
 pub(crate) fn tables() -> Option<Tables> {
     attempt(find_tables)?
@@ -112,6 +131,8 @@ pub(crate) fn optional<'a>(text: Option<&str>) -> DatumWithOid<'a> {
 pub(crate) fn prepare_session() -> bool {
     attempt(|| {
         run("SET search_path TO pg_catalog, pg_temp", &[]);
+        // A new password that may be in force has to be brought to its end.
+        run("SET default_transaction_read_only TO off", &[]);
         run(
             "SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') IN ('off', 'local')",
@@ -170,7 +191,7 @@ pub(crate) fn failed_at_once(
     strategy: Option<Strategy>,
     error: &str,
 ) {
-    attempt(|| {
+    write(|| {
         let sql = format!(
             "INSERT INTO {} (secret_id, cause, strategy, step, outcome, error, finished_at) \
              VALUES ($1, $2, $3, 'createSecret', 'failed', $4, clock_timestamp())",
@@ -237,7 +258,7 @@ pub(crate) fn note_outcome(
     error: Option<&str>,
     payload: &str,
 ) {
-    attempt(|| {
+    write(|| {
         force_synchronous_commit();
         let sql =
             format!("UPDATE {} SET outcome = $2, error = $3, retry_at = NULL WHERE run = $1", tables.runs);
@@ -248,7 +269,7 @@ pub(crate) fn note_outcome(
 
 /// A run has to wait.
 pub(crate) fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: Duration) {
-    attempt(|| {
+    write(|| {
         let sql = format!(
             "UPDATE {} SET attempts = attempts + 1, error = coalesce($2, error), \
                  retry_at = clock_timestamp() + make_interval(secs => $3) WHERE run = $1",
@@ -271,7 +292,7 @@ pub(crate) fn outcome_of(tables: &Tables, id: i64) -> Option<(RunOutcome, String
 
 /// All is done.
 pub(crate) fn note_over(tables: &Tables, id: i64) {
-    attempt(|| {
+    write(|| {
         force_synchronous_commit();
         let sql = format!(
             "UPDATE {} SET finished_at = clock_timestamp(), retry_at = NULL WHERE run = $1",

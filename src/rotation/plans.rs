@@ -9,7 +9,7 @@ use pgrx::{Spi, pg_sys};
 use secretlink_rotation::{Schedule, Strategy, Window};
 use secretlink_versions::Issuer;
 
-use super::history::{Tables, given, optional, run, text};
+use super::history::{Tables, given, optional, run, text, write};
 use crate::backend::process::server;
 use crate::backend::process::transaction::attempt;
 use crate::backend::text::Text;
@@ -37,7 +37,9 @@ pub(crate) struct Plan {
     pub master: Option<String>,
     /// When the schedule was made, in seconds since 1970.
     pub since: i64,
-    /// The window that is open, or next.
+    /// When its window begins, exactly as the table has it: that says which window is meant.
+    pub next_from: TimestampWithTimeZone,
+    /// The window that is open, or next, in whole seconds.
     pub window: Window,
     /// How often it was tried in this window.
     pub attempts: i64,
@@ -68,14 +70,20 @@ pub(crate) fn now() -> i64 {
     seconds(server::clock())
 }
 
-/// Seconds since 1970 of a time of Postgres's, which counts microseconds since 2000.
+/// Seconds since 1970 of a time of Postgres's, which counts microseconds since 2000. Of infinite times it is one
+/// that never comes, or that was over before any other.
 pub(crate) fn seconds(time: pg_sys::TimestampTz) -> i64 {
     time.div_euclid(1_000_000) + 946_684_800
 }
 
-/// The time of Postgres's of seconds since 1970.
+/// The time of Postgres's of seconds since 1970; `None` if it has none so late.
 pub(crate) fn time(seconds: i64) -> Option<TimestampWithTimeZone> {
     TimestampWithTimeZone::try_from((seconds - 946_684_800).checked_mul(1_000_000)?).ok()
+}
+
+/// The time that never comes.
+fn infinity() -> Option<TimestampWithTimeZone> {
+    TimestampWithTimeZone::try_from(pg_sys::TimestampTz::MAX).ok()
 }
 
 /// Makes a schedule, or takes one over. In a transaction.
@@ -83,7 +91,7 @@ pub(crate) fn put(tables: &Tables, plan: &Plan, issuer: Issuer, is_aws: bool) {
     let sql = format!(
         "INSERT INTO {} AS p (secret_id, arn, schedule, duration, strategy, master_secret_id, is_aws, system_identifier, \
              created_at, next_from, next_to) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.to_timestamp($9), pg_catalog.to_timestamp($10), pg_catalog.to_timestamp($11)) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, pg_catalog.to_timestamp($9), $10, pg_catalog.to_timestamp($11)) \
          ON CONFLICT (arn) DO UPDATE SET secret_id = excluded.secret_id, schedule = excluded.schedule, \
              duration = excluded.duration, strategy = excluded.strategy, master_secret_id = excluded.master_secret_id, \
              is_aws = excluded.is_aws, system_identifier = excluded.system_identifier, created_at = excluded.created_at, \
@@ -102,7 +110,7 @@ pub(crate) fn put(tables: &Tables, plan: &Plan, issuer: Issuer, is_aws: bool) {
             is_aws.into(),
             given(&system(issuer)),
             (plan.since as f64).into(),
-            (plan.window.from as f64).into(),
+            plan.next_from.into(),
             (plan.window.to as f64).into(),
         ],
     );
@@ -139,8 +147,7 @@ pub(crate) fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
         }
         // Some more than there can be workers: each takes one that no other is at.
         let sql = format!(
-            "SELECT secret_id, arn, schedule, duration, strategy, master_secret_id, extract(epoch FROM created_at)::bigint::text, \
-                 extract(epoch FROM next_from)::bigint::text, extract(epoch FROM next_to)::bigint::text, attempts::text \
+            "SELECT secret_id, arn, schedule, duration, strategy, master_secret_id, attempts::text, created_at, next_from, next_to \
              FROM {} WHERE {condition} ORDER BY next_from, arn LIMIT 100",
             tables.plans
         );
@@ -148,7 +155,8 @@ pub(crate) fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
             let Ok(rows) = client.select(&sql, None, &[given(&system(issuer))]) else { return Vec::new() };
             rows.filter_map(|row| {
                 let field = |place| row.get::<Text>(place).ok().flatten().map(|Text(text)| text);
-                let number = |place| field(place)?.parse().ok();
+                let time = |place| row.get::<TimestampWithTimeZone>(place).ok().flatten();
+                let next_from = time(9)?;
                 Some(Plan {
                     name: field(1)?,
                     arn: field(2)?,
@@ -156,9 +164,10 @@ pub(crate) fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
                     duration: field(4),
                     strategy: field(5).and_then(|name| Strategy::parse(&name)),
                     master: field(6),
-                    since: number(7)?,
-                    window: Window { from: number(8)?, to: number(9)? },
-                    attempts: number(10)?,
+                    since: seconds(time(8)?.into()),
+                    next_from,
+                    window: Window { from: seconds(next_from.into()), to: seconds(time(10)?.into()) },
+                    attempts: field(7)?.parse().ok()?,
                 })
             })
             .collect()
@@ -172,18 +181,18 @@ pub(crate) fn due(tables: &Tables, issuer: Issuer) -> (Vec<Plan>, usize) {
 pub(crate) fn look_again(tables: &Tables, plan: &Plan) -> Due {
     let same = attempt(|| {
         let sql = format!(
-            "SELECT (next_from = to_timestamp($2) AND coalesce(retry_at <= clock_timestamp(), true))::text FROM {} WHERE arn = $1",
+            "SELECT (next_from = $2 AND coalesce(retry_at <= clock_timestamp(), true))::text FROM {} WHERE arn = $1",
             tables.plans
         );
-        if text(&sql, &[given(&plan.arn), (plan.window.from as f64).into()]).as_deref() != Some("true") {
+        if text(&sql, &[given(&plan.arn), plan.next_from.into()]).as_deref() != Some("true") {
             return Due::Done;
         }
         let sql = format!(
-            "SELECT count(*)::text FROM {} WHERE arn = $1 AND cause <> 'call' AND started_at >= to_timestamp($2) \
+            "SELECT count(*)::text FROM {} WHERE arn = $1 AND cause <> 'call' AND started_at >= $2 \
                  AND outcome IN ('succeeded', 'managed')",
             tables.runs
         );
-        match text(&sql, &[given(&plan.arn), (plan.window.from as f64).into()]).as_deref() {
+        match text(&sql, &[given(&plan.arn), plan.next_from.into()]).as_deref() {
             // It was rotated, and the server died before that was noted here.
             Some("0") | None if now() < plan.window.to => Due::InTime,
             Some("0") | None if plan.parsed().is_some_and(|schedule| schedule.catches_up()) => Due::Late,
@@ -197,26 +206,18 @@ pub(crate) fn look_again(tables: &Tables, plan: &Plan) -> Due {
 /// Notes the next window.
 pub(crate) fn advance(tables: &Tables, plan: &Plan, error: Option<&str>) {
     let window = plan.parsed().and_then(|schedule| schedule.next(plan.since, now()));
-    attempt(|| {
+    let times = window.and_then(|window| time(window.from).zip(time(window.to)));
+    // Without a next window there is none at all.
+    let Some((from, to)) = times.or_else(|| infinity().zip(infinity())) else { return };
+    write(|| {
         // A schedule that has been changed meanwhile has its window already.
         let sql = format!(
-            "UPDATE {} SET next_from = to_timestamp($3), next_to = to_timestamp($4), attempts = 0, retry_at = NULL, \
+            "UPDATE {} SET next_from = $3, next_to = $4, attempts = 0, retry_at = NULL, \
                  last_error = $5, last_rotation = CASE WHEN $5 IS NULL THEN clock_timestamp() ELSE last_rotation END \
-             WHERE arn = $1 AND next_from = to_timestamp($2)",
+             WHERE arn = $1 AND next_from = $2",
             tables.plans
         );
-        // Without a next window there is none at all.
-        let never = f64::INFINITY;
-        run(
-            &sql,
-            &[
-                given(&plan.arn),
-                (plan.window.from as f64).into(),
-                window.map_or(never, |window| window.from as f64).into(),
-                window.map_or(never, |window| window.to as f64).into(),
-                optional(error),
-            ],
-        );
+        run(&sql, &[given(&plan.arn), plan.next_from.into(), from.into(), to.into(), optional(error)]);
     });
 }
 
@@ -224,17 +225,17 @@ pub(crate) fn advance(tables: &Tables, plan: &Plan, error: Option<&str>) {
 pub(crate) fn failed(tables: &Tables, plan: &Plan, error: &str) {
     let doublings = u32::try_from(plan.attempts).unwrap_or_default().min(16);
     let pause = (FIRST_PAUSE * 2_i64.pow(doublings)).min(LONGEST_PAUSE);
-    if now() + pause >= plan.window.to {
+    if now().saturating_add(pause) >= plan.window.to {
         return advance(tables, plan, Some(error));
     }
-    attempt(|| {
+    write(|| {
         let sql = format!(
             "UPDATE {} SET attempts = attempts + 1, last_error = $3, \
                  retry_at = clock_timestamp() + make_interval(secs => $4) \
-             WHERE arn = $1 AND next_from = to_timestamp($2)",
+             WHERE arn = $1 AND next_from = $2",
             tables.plans
         );
-        run(&sql, &[given(&plan.arn), (plan.window.from as f64).into(), given(error), (pause as f64).into()]);
+        run(&sql, &[given(&plan.arn), plan.next_from.into(), given(error), (pause as f64).into()]);
     });
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, Rota
     let (now, wanted) = (plans::now(), wish.strategy);
     let never = || RotationError::NoWindow(wish.schedule.clone());
     let window = schedule.next(now, now).ok_or_else(never)?;
+    let next_from = plans::time(window.from).ok_or_else(never)?;
     let issuer = server::issuer().ok_or(RotationError::Standby)?;
     let looked = id.clone();
     let stages = client::call(|aws| async move { aws.stages(&looked).await })?;
@@ -76,10 +77,11 @@ pub(crate) fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, Rota
         strategy: if is_aws { Some(Strategy::Managed) } else { wanted },
         master: wish.master,
         since: now,
+        next_from,
         window,
         attempts: 0,
     };
-    let mut begins = plans::time(window.from);
+    let mut begins = Some(next_from);
     if is_aws {
         // It is AWS's from now on; the row is there to show it.
         let rules = RotationRules {

@@ -15,7 +15,8 @@ use crate::settings;
 /// How long the launcher waits for a worker that has just been started.
 const SOON: Duration = Duration::from_millis(200);
 
-/// How long after a worker that was ended the next one begins, in microseconds.
+/// How long after a worker that was ended, or that has found nothing left to do, the next one begins, in
+/// microseconds.
 const PAUSE: i64 = 1_000_000;
 
 /// How long nobody looks for work at most, in microseconds.
@@ -98,6 +99,9 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::
         // Reads the configuration again if asked to.
         worker::wait(Duration::ZERO);
         rotation.answer_orphans();
+        if history::is_stuck() {
+            return;
+        }
         if let Some((id, request)) = registry::claim() {
             rotation.serve(id, &request);
             continue;
@@ -123,8 +127,9 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::
     let keep = settings::rotation::history_keep();
     let runs = history::next(rotation.tables(), keep);
     let next = runs.into_iter().chain(plans::next(rotation.tables(), rotation.issuer())).min();
-    // A schedule may come that this worker could not see yet.
-    registry::look_at_latest(next.unwrap_or(pg_sys::TimestampTz::MAX).min(server::clock() + LONGEST_IDLE));
+    // What is due now, another worker is at. And a schedule may come that this worker could not see yet.
+    let now = server::clock();
+    registry::look_at_latest(next.unwrap_or(now + LONGEST_IDLE).clamp(now + PAUSE, now + LONGEST_IDLE));
     FINISHED.set(true);
 }
 

@@ -14,10 +14,12 @@ impl Subject<'_> {
 
     /// Its window is now, as far as the table says.
     fn shift(&self, from: &str, to: &str) {
-        let sql = format!(
-            "UPDATE rotation_plan SET next_from = date_trunc('second', now()) + interval '{from}',
-                 next_to = date_trunc('second', now()) + interval '{to}' WHERE secret_id = $1"
-        );
+        self.shift_to(&format!("now() + interval '{from}'"), &format!("now() + interval '{to}'"));
+    }
+
+    /// Its window is as given, in SQL.
+    fn shift_to(&self, from: &str, to: &str) {
+        let sql = format!("UPDATE rotation_plan SET next_from = {from}, next_to = {to} WHERE secret_id = $1");
         assert_eq!(self.ground.session().execute(&sql, &[&self.secret]).unwrap(), 1);
     }
 
@@ -70,6 +72,98 @@ fn a_secret_is_rotated_in_its_window() {
     };
     assert!(unschedule(&mut session));
     assert!(!unschedule(&mut session));
+}
+
+/// A row may have any times, as after a restore, or by hand.
+#[test]
+fn windows_of_any_times() {
+    let ground = ground();
+    let times = [
+        ("date_trunc('second', now()) - interval '0.000001 s'", "now() + interval '1 hour 0.5 s'"),
+        ("now() - interval '0.999999 s'", "'infinity'"),
+        ("'-infinity'", "now() + interval '1 hour'"),
+        ("'-infinity'", "'infinity'"),
+        ("'4713-01-01 00:00:00.5 BC'", "'294276-12-31 23:59:59.999999'"),
+    ];
+    for (from, to) in times {
+        let subject = ground.subject("times");
+        subject.schedule("rate(4 hours)");
+        subject.shift_to(from, to);
+        assert_eq!(subject.state(), "due");
+        look(ground);
+        eventually(&format!("{from} to {to}: it was rotated once"), PATIENCE, || {
+            match (subject.causes(), subject.state().as_str()) {
+                (causes, "waiting") if causes == [done("schedule", "succeeded")] => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        subject.assert_at_rest();
+        look(ground);
+        assert_eq!(subject.causes().len(), 1, "{from} to {to}");
+    }
+    // A time that never comes; one that was over long ago; a schedule that nobody understands.
+    let (never, empty, strange) =
+        (ground.subject("never"), ground.subject("empty"), ground.subject("strange"));
+    for subject in [&never, &empty, &strange] {
+        subject.schedule("rate(4 hours)");
+    }
+    never.shift_to("'infinity'", "'infinity'");
+    empty.shift_to("'2000-01-01 00:00:00.25'", "'2000-01-01 00:00:00.25'");
+    let sql = "UPDATE rotation_plan SET schedule = 'never' WHERE secret_id = $1";
+    ground.session().execute(sql, &[&strange.secret]).unwrap();
+    strange.shift("-1 min", "1 hour");
+    look(ground);
+    eventually("both were looked at", PATIENCE, || {
+        let seen = (empty.causes(), empty.state(), strange.causes(), strange.state());
+        let expected = (
+            vec![done("missed_schedule", "succeeded")],
+            "waiting".to_owned(),
+            vec![done("schedule", "succeeded")],
+            "waiting".to_owned(),
+        );
+        if seen == expected { Ok(()) } else { Err(format!("{seen:?}")) }
+    });
+    assert_eq!((never.causes(), never.state()), (vec![], "waiting".to_owned()));
+    let backwards = "UPDATE rotation_plan SET next_to = next_from - interval '1 s' WHERE secret_id = $1";
+    let refused = db_error(ground.session().execute(backwards, &[&empty.secret]));
+    assert_eq!(refused.code().code(), "23514");
+}
+
+/// Nothing can be written down, and it is due: nobody looks in a circle.
+#[test]
+fn a_schedule_that_cannot_be_noted() {
+    let ground = Ground::start();
+    let subject = ground.subject("unnoted");
+    let before = subject.at("AWSCURRENT");
+    subject.schedule("rate(4 hours)");
+    let mut session = ground.session();
+    session
+        .batch_execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$;
+             CREATE TRIGGER no BEFORE INSERT ON rotation_run EXECUTE FUNCTION no()",
+        )
+        .unwrap();
+    subject.shift("-1 min", "1 hour");
+    // That, too.
+    session.batch_execute("CREATE TRIGGER no BEFORE UPDATE ON rotation_plan EXECUTE FUNCTION no()").unwrap();
+    let (began, seen) = (Instant::now(), ground.relay.total());
+    session.simple_query("SELECT rotate_secret('no/such/secret')").unwrap_err();
+    eventually("it was looked at several times", PATIENCE, || {
+        match ground.relay.count(&subject.secret, "DescribeSecret") {
+            looks if looks >= 3 => Ok(()),
+            looks => Err(format!("{looks}")),
+        }
+    });
+    let requests = ground.relay.total() - seen;
+    let most = 20 * (began.elapsed().as_secs() as usize + 1);
+    assert!(requests <= most, "{requests} requests in {:?}", began.elapsed());
+    session.batch_execute("DROP FUNCTION no CASCADE").unwrap();
+    eventually("it was rotated", PATIENCE, || match subject.causes().pop() {
+        Some(last) if last == done("schedule", "succeeded") => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+    subject.assert_at_rest();
+    assert!(!subject.logs_in(&before));
 }
 
 #[test]
@@ -210,8 +304,8 @@ fn no_more_workers_than_there_may_be() {
         subject.schedule("rate(4 hours)");
     }
     let mut session = ground.session();
-    let due = "UPDATE rotation_plan SET next_from = date_trunc('second', now()) - interval '1 min',
-                   next_to = date_trunc('second', now()) + interval '3 hours'";
+    let due =
+        "UPDATE rotation_plan SET next_from = now() - interval '1 min', next_to = now() + interval '3 hours'";
     assert_eq!(session.execute(due, &[]).unwrap(), secrets as u64);
     let began = Instant::now();
     look(&ground);
