@@ -129,6 +129,9 @@ impl Worker {
                     registry::answer_run(run, Ok(&version_id));
                 }
                 Some((_, _, reason)) => registry::answer_run(run, Err(&RotationError::Ended(reason))),
+                None if history::is_gone(&self.tables, run) => {
+                    registry::answer_run(run, Err(&RotationError::Lost));
+                }
                 None => {}
             }
         }

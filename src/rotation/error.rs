@@ -42,6 +42,9 @@ pub(crate) enum RotationError {
     /// The database of `secretlink.database` lacks the extension.
     #[error("extension secretlink is not installed in database \"{0}\"")]
     NotInstalled(String),
+    /// Workers cannot connect to the database of `secretlink.database`, as it was dropped.
+    #[error("no background worker could connect to database \"{0}\"")]
+    NotConnected(String),
     /// A schedule was asked for in another database than this one, which `secretlink.database` names.
     #[error("schedules of rotations are kept in database \"{0}\"")]
     OtherDatabase(String),
@@ -75,6 +78,9 @@ pub(crate) enum RotationError {
     /// The row of a run could not be written.
     #[error("the rotation could not be written down")]
     NotWrittenDown,
+    /// The run's row is gone, as with the extension.
+    #[error("what was written down of the rotation is gone")]
+    Lost,
 }
 
 impl From<AwsError> for RotationError {
@@ -149,6 +155,10 @@ impl Report for RotationError {
             }
             RotationError::TooMany => "Try again later.".into(),
             RotationError::NoWorker => "See the server's log, and max_worker_processes.".into(),
+            RotationError::NotConnected(_) => "See the server's log. If that database was dropped, make it again, with the extension, or set secretlink.database; and rotate the secret again: that finds out which password is in force.".into(),
+            RotationError::Lost => {
+                "Rotate the secret again: that finds out which password is in force.".into()
+            }
             RotationError::NotWrittenDown => "See the server's log.".into(),
             _ => return None,
         })

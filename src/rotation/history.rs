@@ -290,6 +290,13 @@ pub(crate) fn outcome_of(tables: &Tables, id: i64) -> Option<(RunOutcome, String
     })?
 }
 
+/// Whether a run's row is not there any more.
+pub(crate) fn is_gone(tables: &Tables, id: i64) -> bool {
+    let count =
+        attempt(|| text(&format!("SELECT count(*)::text FROM {} WHERE run = $1", tables.runs), &[id.into()]));
+    count.flatten().as_deref() == Some("0")
+}
+
 /// All is done.
 pub(crate) fn note_over(tables: &Tables, id: i64) {
     write(|| {

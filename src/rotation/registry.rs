@@ -273,6 +273,21 @@ pub(crate) fn orphans() -> Vec<i64> {
     orphans.unwrap_or_default()
 }
 
+/// Answers all for whom no worker is at work: there is nothing to keep their rotations in.
+pub(crate) fn answer_all(error: &dyn Report) {
+    let answer = String::from_utf8_lossy(&SharedError::bytes_of(error)).into_owned();
+    with(|registry| {
+        let workers = registry.workers;
+        let is_left = |slot: &&mut Slot| {
+            slot.is(State::Queued) || slot.is(State::Claimed) && !workers.contains(&slot.worker)
+        };
+        for slot in registry.slots.iter_mut().filter(is_left) {
+            slot.answer(false, &answer);
+        }
+    });
+    ANSWERS.wake_all();
+}
+
 /// This process is a worker from now on.
 pub(crate) fn worker_begins() {
     let worker = server::process_id();

@@ -22,9 +22,15 @@ const PAUSE: i64 = 1_000_000;
 /// How long nobody looks for work at most, in microseconds.
 const LONGEST_IDLE: i64 = 600_000_000;
 
+/// How long nobody looks again whether the database is there, and the extension in it, in microseconds. Who asks for
+/// a rotation, or makes a schedule, does not wait for that.
+const NOTHING_THERE: i64 = 60_000_000;
+
 thread_local! {
     /// Whether this worker has come to its end in order.
     static FINISHED: Cell<bool> = const { Cell::new(false) };
+    /// Whether it is connected to its database.
+    static CONNECTED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The launcher's main function. It ends by an ERROR or a signal, and is then started again.
@@ -85,14 +91,15 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::
     server::at_exit(worker_ends);
     registry::worker_begins();
     worker::begin(Some(&database));
+    CONNECTED.set(true);
     // What comes up from here on is not forgotten.
     registry::set_look_at(pg_sys::TimestampTz::MAX);
     let rotation = if history::prepare_session() { Worker::begin() } else { None };
     let Some(rotation) = rotation else {
         let error = RotationError::NotInstalled(database.to_string_lossy().into_owned());
-        while let Some((id, _)) = registry::claim() {
-            registry::answer(id, Err(&error));
-        }
+        registry::answer_all(&error);
+        registry::look_at_latest(server::clock() + NOTHING_THERE);
+        FINISHED.set(true);
         return;
     };
     loop {
@@ -138,7 +145,13 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::
 #[pg_guard]
 unsafe extern "C-unwind" fn worker_ends(_code: i32, _arg: pg_sys::Datum) {
     registry::worker_ends();
-    if !FINISHED.get() {
+    if !CONNECTED.get() {
+        if let Some(database) = settings::rotation::database() {
+            let database = database.to_string_lossy().into_owned();
+            registry::answer_all(&RotationError::NotConnected(database));
+        }
+        registry::set_look_at(server::clock() + NOTHING_THERE);
+    } else if !FINISHED.get() {
         // What it was at is taken up, but not in a circle without a pause.
         registry::look_at_latest(server::clock() + PAUSE);
         doorbell::ROTATION.ring();

@@ -2,7 +2,6 @@
 
 use crate::ground::{Ground, PATIENCE, Subject, api, ground, major, master_of, rotate};
 use crate::rival::Rival;
-use postgres::NoTls;
 use secretlink_e2e::{SecretsRelay, eventually, random_password};
 use serde_json::json;
 use std::sync::OnceLock;
@@ -162,29 +161,4 @@ fn a_version_that_nobody_remembers_is_brought_to_its_end() {
         subject.assert_at_rest();
         assert_eq!(subject.at("AWSCURRENT"), value);
     }
-}
-
-#[test]
-fn the_extension_is_dropped_in_the_middle() {
-    let ground = Ground::start();
-    let subject = ground.subject("dropped");
-    let before = subject.at("AWSCURRENT");
-    let conninfo = ground.local.conninfo("postgres", "postgres");
-    let arn = api().call("DescribeSecret", json!({ "SecretId": subject.secret })).unwrap();
-    ground.relay.rule(arn["ARN"].as_str().unwrap(), move |request| {
-        if request.operation == "PutSecretValue" {
-            postgres::Client::connect(&conninfo, NoTls)
-                .unwrap()
-                .batch_execute("DROP EXTENSION secretlink")
-                .unwrap();
-        }
-        secretlink_e2e::Fault::None
-    });
-    subject.rotate().unwrap_err();
-    eventually("nothing is left", PATIENCE, || match api().version_at(&subject.secret, "AWSPENDING") {
-        None => Ok(()),
-        pending => Err(format!("{pending:?}")),
-    });
-    assert_eq!(subject.at("AWSCURRENT"), before);
-    assert!(subject.current_logs_in());
 }

@@ -17,3 +17,4 @@ mod schedules;
 mod secrecy;
 mod single_user;
 mod storm;
+mod taken_away;
