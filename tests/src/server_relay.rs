@@ -44,7 +44,7 @@ pub struct ServerRelay {
 }
 
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     rule: Mutex<Arc<Rule>>,
     open: AtomicUsize,
     stop: AtomicBool,
@@ -52,7 +52,7 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("upstream", &self.upstream).finish_non_exhaustive()
+        f.debug_struct("Shared").field("upstream", &self.upstream()).finish_non_exhaustive()
     }
 }
 
@@ -62,7 +62,7 @@ impl ServerRelay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port on loopback");
         let address = listener.local_addr().expect("no local address");
         let shared = Arc::new(Shared {
-            upstream: (Ipv4Addr::LOCALHOST, port).into(),
+            upstream: Mutex::new((Ipv4Addr::LOCALHOST, port).into()),
             rule: Mutex::new(Arc::new(Box::new(|_: &Said| Fault::None))),
             open: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -77,6 +77,12 @@ impl ServerRelay {
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Lead new connections to another port on 127.0.0.1.
+    pub fn lead_to(&self, port: u16) {
+        let upstream = (Ipv4Addr::LOCALHOST, port).into();
+        *self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
 
     /// What becomes of the messages that ask for a session, and of simple queries, from now on. A fault that
@@ -115,6 +121,10 @@ impl Shared {
         rule(said)
     }
 
+    fn upstream(&self) -> SocketAddr {
+        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
     }
@@ -144,7 +154,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 type OnAnswer = Mutex<Option<Fault>>;
 
 fn serve(client: &TcpStream, shared: &Shared) -> std::io::Result<()> {
-    let server = TcpStream::connect_timeout(&shared.upstream, PATIENCE)?;
+    let server = TcpStream::connect_timeout(&shared.upstream(), PATIENCE)?;
     for stream in [client, &server] {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TICK))?;

@@ -2,6 +2,7 @@
 //! every secret logs in.
 
 mod chaos;
+mod foreign_rotation;
 mod journal;
 mod player;
 mod world;
@@ -56,6 +57,7 @@ fn whatever_happens_every_secret_logs_in_afterwards() {
 
     // The faults end: what is delayed arrives, and one interval passes.
     world.relay.pass_all();
+    world.door_passes();
     eventually("no request is on its way", SETTLED, || match world.relay.open() {
         0 => Ok(()),
         open => Err(open.to_string()),
@@ -72,6 +74,7 @@ fn whatever_happens_every_secret_logs_in_afterwards() {
         "{roles} roles logged in with their secrets {settled:?} after the faults; the whole took {played:?}"
     );
     world.check_windows();
+    world.check_repertoire();
     world.check_log();
     let slowest = *world.slowest_start.lock().unwrap();
     assert!(slowest < START_LIMIT, "a start took {slowest:?}");

@@ -1,5 +1,6 @@
 //! A session that changes roles in every way.
 
+use super::foreign_rotation::ForeignRotation;
 use super::world::{MARK, World, secret_name};
 use crate::ground::{api, log_in};
 use postgres::Client;
@@ -17,23 +18,39 @@ pub struct Player<'a> {
     made: usize,
     /// What this session has stored for the password that it is about to set.
     stored: Option<Stored>,
+    /// The rotation of somebody else that this session carries out.
+    rotation: Option<ForeignRotation>,
 }
 
-/// A version that was stored before its password is set.
+/// A password that was made current before it is set.
 struct Stored {
     secret: String,
+    role: String,
+    password: String,
+    before: String,
     version: String,
-    /// If it is at AWSCURRENT already: the version that was there, and the role and its password to be.
-    current: Option<(String, String, String)>,
 }
 
-/// SQLSTATEs of which nobody can say that the transaction was committed all the same.
-const SURELY_ABORTED: [&str; 7] = ["08001", "28P01", "42501", "53400", "55000", "55006", "58000"];
+/// The name of a step that others follow.
+const SET_SECRET: &str = "foreign rotation: setSecret";
+
+/// For how many milliseconds a session waits for a rotation, which goes on without it.
+const ROTATION_PATIENCE: u32 = 5000;
 
 impl<'a> Player<'a> {
     pub fn new(world: &'a World, session: usize, sessions: usize, seed: u64) -> Self {
         let random = fastrand::Rng::with_seed(seed.wrapping_add(session as u64));
-        Self { world, random, client: world.connect(), session, sessions, seed, made: 0, stored: None }
+        Self {
+            world,
+            random,
+            client: world.connect(),
+            session,
+            sessions,
+            seed,
+            made: 0,
+            stored: None,
+            rotation: None,
+        }
     }
 
     /// One operation after the other, until all sessions together have done so many.
@@ -46,12 +63,18 @@ impl<'a> Player<'a> {
             let (name, sql, touched) = self.operation(&roles);
             let outcome = self.run(&sql);
             self.after(&outcome);
+            if name == SET_SECRET {
+                self.test_and_finish();
+            }
             for secret in &touched {
                 let sql = sql.replace(MARK, "…");
                 self.world.journal.note(secret, format!("session {}: {outcome}: {sql}", self.session));
             }
             self.world.count_outcome(name, &outcome);
             self.world.done.fetch_add(1, Ordering::SeqCst);
+        }
+        while self.rotation.is_some() {
+            self.test_and_finish();
         }
     }
 
@@ -71,6 +94,14 @@ impl<'a> Player<'a> {
 
     /// What to do, and the secrets it concerns.
     fn operation(&mut self, roles: &[(String, String)]) -> (&'static str, String, Vec<String>) {
+        if let Some(rotation) = &self.rotation
+            && self.random.bool()
+        {
+            let secret = rotation.secret.clone();
+            let role = roles.iter().find(|(_, its)| *its == secret);
+            let sql = role.map_or("SELECT 1".to_owned(), |(role, _)| rotation.statement(role));
+            return (SET_SECRET, sql, vec![secret]);
+        }
         if let Some(secret) = self.homeless(roles) {
             let sql = self.create(&secret);
             return ("create", format!("BEGIN; {sql}; COMMIT"), vec![secret]);
@@ -81,32 +112,41 @@ impl<'a> Player<'a> {
         let one = vec![secret.clone()];
         let alter = self.alter(&role);
         match self.random.usize(..100) {
-            0..25 => ("change", alter, one),
-            25..32 => ("rollback", format!("BEGIN; {alter}; ROLLBACK"), one),
-            32..44 => {
+            0..22 => ("change", alter, one),
+            22..27 => ("rollback", format!("BEGIN; {alter}; ROLLBACK"), one),
+            27..37 => {
                 let body = self.nested(&role, 3);
                 let end = if self.random.u8(..5) == 0 { "ROLLBACK" } else { "COMMIT" };
                 ("savepoints", format!("BEGIN; {body}; {end}"), one)
             }
-            44..47 => match self.pending(roles) {
-                Some((sql, secret)) => ("what is pending", sql, vec![secret]),
+            37..42 => match self.create_secret(roles) {
+                Some(secret) => ("foreign rotation: createSecret", "SELECT 1".to_owned(), vec![secret]),
                 None => ("change", alter, one),
             },
-            47..49 => match self.put(roles) {
+            42..45 => match self.put(roles) {
                 Some((sql, secret)) => ("hash of what was put", sql, vec![secret]),
                 None => ("change", alter, one),
             },
             // Not of a secret that another session has put a password into, and may take back: with that password
             // in a version more, nobody could.
-            49 => match self.own_role(roles) {
+            45..47 => match self.own_role(roles) {
                 Some((_, secret)) => {
-                    edit(&secret);
-                    ("put_secret_value", "SELECT 1".to_owned(), vec![secret])
+                    let note = self.random.u32(..);
+                    let sql = format!("SELECT put_secret_field('{secret}', 'note', '{note}')");
+                    ("put_secret_field", sql, vec![secret])
                 }
                 None => ("change", alter, one),
             },
-            50..54 => ("exception block", self.exception_block(&role), one),
-            54..60 => ("change twice", format!("BEGIN; {alter}; {}; COMMIT", self.alter(&role)), one),
+            // A secret that names no role leads to none.
+            47..52 if !self.world.made_anew.contains(&secret) => {
+                let sql = format!(
+                    "SET statement_timeout = {ROTATION_PATIENCE}; SELECT rotate_secret('{secret}'); RESET statement_timeout"
+                );
+                ("rotate_secret", sql, one)
+            }
+            47..52 => ("change", alter, one),
+            52..55 => ("exception block", self.exception_block(&role), one),
+            55..60 => ("change twice", format!("BEGIN; {alter}; {}; COMMIT", self.alter(&role)), one),
             60..68 => {
                 let new = self.fresh_name(&role);
                 let rename = format!("ALTER ROLE {role} RENAME TO {new}");
@@ -158,57 +198,49 @@ impl<'a> Player<'a> {
         self.random.choice(own)
     }
 
-    /// Stores a password at AWSPENDING, as a rotation of somebody else's does, and sets it, or its hash: not while
-    /// such a version is there, which may be needed still.
-    fn pending(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
-        let (role, secret) = self.own_role(roles)?;
-        let at = |stage| api().version_at(&secret, stage);
-        let (current, pending) = (at("AWSCURRENT"), at("AWSPENDING"));
-        if pending.is_some_and(|held| Some(&held) != current.as_ref()) {
+    /// The first step of a rotation of somebody else's, one at a time.
+    fn create_secret(&mut self, roles: &[(String, String)]) -> Option<String> {
+        if self.rotation.is_some() {
             return None;
         }
-        let password = self.password();
-        let mut value: Value = serde_json::from_str(&api().get_secret_value(&secret).ok()?).ok()?;
-        value["password"] = password.clone().into();
-        let version = api().put_secret_value(&secret, &value.to_string(), &["AWSPENDING"]);
-        self.stored = Some(Stored { secret: secret.clone(), version, current: None });
-        let sent = if self.random.bool() { scram_sha_256(password.as_bytes()) } else { password };
-        Some((format!("ALTER ROLE {role} PASSWORD '{sent}'"), secret))
+        let (_, secret) = self.own_role(roles)?;
+        self.rotation = ForeignRotation::create(&secret, self.password(), self.random.bool());
+        self.rotation.is_some().then_some(secret)
+    }
+
+    /// The last two steps of the rotation, or the one that is left when it cannot go on.
+    fn test_and_finish(&mut self) {
+        let Some(rotation) = &mut self.rotation else { return };
+        if let Some(end) = rotation.test_and_finish(self.world) {
+            self.world.journal.note(&rotation.secret, format!("session {}: {end:?}", self.session));
+            self.world.count_outcome("foreign rotation", &format!("{end:?}"));
+            self.rotation = None;
+        }
     }
 
     /// Makes another password current, as `put_secret_value` does, and sends its hash.
     fn put(&mut self, roles: &[(String, String)]) -> Option<(String, String)> {
         let (role, secret) = self.own_role(roles)?;
+        if self.rotation.as_ref().is_some_and(|rotation| rotation.secret == secret) {
+            return None;
+        }
         let password = self.password();
         let (before, version) = replace(&secret, |value| value["password"] = password.clone().into())?;
-        let current = Some((before, role.clone(), password.clone()));
-        self.stored = Some(Stored { secret: secret.clone(), version, current });
-        Some((format!("ALTER ROLE {role} PASSWORD '{}'", scram_sha_256(password.as_bytes())), secret))
+        let sql = format!("ALTER ROLE {role} PASSWORD '{}'", scram_sha_256(password.as_bytes()));
+        self.stored = Some(Stored { secret: secret.clone(), role, password, before, version });
+        Some((sql, secret))
     }
 
     /// Takes back what was stored for a password that was not set.
     fn after(&mut self, outcome: &str) {
-        let Some(Stored { secret, version, current }) = self.stored.take() else { return };
+        let Some(Stored { secret, role, password, before, version }) = self.stored.take() else { return };
         if outcome == "ok" {
             return;
         }
-        match current {
-            None if SURELY_ABORTED.contains(&outcome)
-                && api().version_at(&secret, "AWSCURRENT").as_ref() != Some(&version) =>
-            {
-                // It may have lost the label already.
-                let input = json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "RemoveFromVersionId": version });
-                let _ = api().call("UpdateSecretVersionStage", input);
-            }
-            None => {}
-            Some((before, role, password)) => {
-                // The server tells whether it was set, once it is there again.
-                drop(self.world.connect());
-                let is_set = log_in(self.world.port(), &role, &password);
-                if is_set.is_err() {
-                    move_current(&secret, &version, &before);
-                }
-            }
+        // The server tells whether it was set, once it is there again.
+        let role = self.world.role_at_rest(&secret).unwrap_or(role);
+        if log_in(self.world.port(), &role, &password).is_err() {
+            move_current(&secret, &version, &before);
         }
     }
 
@@ -295,9 +327,4 @@ fn replace(secret: &str, change: impl FnOnce(&mut Value)) -> Option<(String, Str
     change(&mut value);
     let version = api().put_secret_value(secret, &value.to_string(), &["EDITED"]);
     move_current(secret, &before, &version).then_some((before, version))
-}
-
-/// Somebody edits another field of the secret.
-fn edit(secret: &str) {
-    replace(secret, |value| value["note"] = fastrand::u32(..).into());
 }

@@ -5,7 +5,9 @@ use super::chaos::{Plan, Window};
 use super::journal::Journal;
 use crate::ground::{Ground, RECONCILE_INTERVAL, SETTLED, api, log_in, moto};
 use postgres::{Client, NoTls};
-use secretlink_e2e::{Cluster, Fault, Process, SecretsRelay, SecretsRequest, StopMode, eventually};
+use secretlink_e2e::{
+    Cluster, Fault, Process, SecretsRelay, SecretsRequest, ServerRelay, StopMode, eventually,
+};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,6 +20,8 @@ pub const MARK: &str = "QxMarkZ";
 
 pub struct World {
     pub relay: SecretsRelay,
+    /// What the secrets lead to, and what leads to the primary.
+    door: ServerRelay,
     pub cluster: Mutex<Cluster>,
     /// That of the server that is the primary now, and the port that it has.
     config: Mutex<postgres::Config>,
@@ -41,7 +45,7 @@ pub struct World {
     crashes: Mutex<BTreeMap<(Window, &'static str), usize>>,
     pub slowest_start: Mutex<Duration>,
     /// The secrets whose roles are dropped and made anew.
-    made_anew: BTreeSet<String>,
+    pub made_anew: BTreeSet<String>,
 }
 
 impl World {
@@ -52,12 +56,15 @@ impl World {
             .conf("secretlink.connect_timeout = 500")
             .conf("secretlink.promote_timeout = 600")
             .conf("secretlink.max_attempts = 2")
+            .conf("secretlink.rotation_min_age = 0")
+            .conf("secretlink.rotation_timeout = 10")
             .conf("deadlock_timeout = 200")
             .conf("synchronous_commit = off")
             .conf("wal_retrieve_retry_interval = 100")
             .start();
         let world = Arc::new(Self {
             relay,
+            door: ServerRelay::to(cluster.port()),
             config: Mutex::new(config_of(&cluster)),
             standby: Mutex::default(),
             old: Mutex::default(),
@@ -84,6 +91,9 @@ impl World {
             // A secret belongs to the role it names, and those that are made anew have other names.
             if number < DROPPED_FROM {
                 value["username"] = role.clone().into();
+                value["host"] = "127.0.0.1".into();
+                value["port"] = world.door.port().into();
+                value["ssl"] = false.into();
             }
             api().create_secret(&secret, &value.to_string());
             client
@@ -95,6 +105,10 @@ impl World {
         // Roles as such must not be lost by a crash, which no sync is about.
         client.batch_execute("CHECKPOINT").unwrap();
         world.make_standby();
+        world.door.rule({
+            let world = Arc::downgrade(&world);
+            move |_| world.upgrade().map_or(Fault::None, |world| world.fate_of_message())
+        });
         world.relay.rule_for_others({
             let world = Arc::clone(&world);
             move |request| world.fate(request)
@@ -144,7 +158,23 @@ impl World {
         };
         drop(random);
         *self.faults.lock().unwrap().entry(name).or_default() += 1;
-        self.journal.note(&request.secret, format!("    {} {} {name}", request.operation, tokens(request)));
+        self.journal
+            .note(name_of(&request.secret), format!("    {} {} {name}", request.operation, tokens(request)));
+        fault
+    }
+
+    /// What becomes of what a rotation says to the server.
+    fn fate_of_message(&self) -> Fault {
+        let mut random = self.random.lock().unwrap();
+        if random.usize(..100) >= self.weather.load(Ordering::SeqCst) {
+            return Fault::None;
+        }
+        let (name, fault) = match random.usize(..3) {
+            0 => ("server: cut", Fault::Cut),
+            1 => ("server: answer cut", Fault::CutAnswer),
+            _ => ("server: delayed", Fault::Delay(Duration::from_millis(random.u64(50..2500)))),
+        };
+        *self.faults.lock().unwrap().entry(name).or_default() += 1;
         fault
     }
 
@@ -163,9 +193,9 @@ impl World {
 
     fn crash(self: &Arc<Self>, request: &SecretsRequest, plan: Plan, backend: Process) -> Fault {
         let what = format!("    {} {}: {plan:?}", request.operation, tokens(request));
-        self.journal.note(&request.secret, what);
+        self.journal.note(name_of(&request.secret), what);
         let world = Arc::clone(self);
-        let secret = request.secret.clone();
+        let secret = name_of(&request.secret).to_owned();
         let act = move || {
             plan.act(&world, Some(backend));
             world.journal.note(&secret, "    it is over");
@@ -212,6 +242,7 @@ impl World {
             }
         });
         *self.config.lock().unwrap() = config;
+        self.door.lead_to(standby.port());
         *self.old.lock().unwrap() = Some(std::mem::replace(&mut cluster, standby));
         self.failovers.fetch_add(1, Ordering::SeqCst);
         self.journal.note("", "-- failed over");
@@ -254,6 +285,11 @@ impl World {
         Ok(())
     }
 
+    /// From here on nothing happens to what rotations say to the server.
+    pub fn door_passes(&self) {
+        self.door.pass();
+    }
+
     /// That each synced role logs in with its secret; how many there are.
     pub fn check_all(&self) -> Result<usize, String> {
         let mut client = self.connect();
@@ -294,6 +330,18 @@ impl World {
         self.cluster.lock().unwrap().port()
     }
 
+    /// The role that is synced with a secret, when nobody is changing it.
+    pub fn role_at_rest(&self, secret: &str) -> Option<String> {
+        let sql = "SELECT rolname::text FROM pg_authid JOIN pg_shseclabel
+                   ON objoid = pg_authid.oid AND classoid = 'pg_authid'::regclass AND provider = 'secretlink'
+                   WHERE label = $1 FOR UPDATE OF pg_authid";
+        loop {
+            if let Ok(row) = self.connect().query_opt(sql, &[&secret]) {
+                return row.map(|row| row.get(0));
+            }
+        }
+    }
+
     /// How an operation of a player ended.
     pub fn count_outcome(&self, operation: &str, outcome: &str) {
         *self.outcomes.lock().unwrap().entry(format!("{operation}: {outcome}")).or_default() += 1;
@@ -327,6 +375,23 @@ impl World {
             format!("slowest start after a crash: {:?}", self.slowest_start.lock().unwrap()),
         ]
         .join("\n")
+    }
+
+    /// Everything that the repertoire has was done often enough to prove something.
+    pub fn check_repertoire(&self) {
+        let outcomes = self.outcomes.lock().unwrap();
+        for (what, least) in [
+            ("change: ok", 100),
+            ("hash of what was put: ok", 10),
+            ("put_secret_field: ok", 10),
+            ("foreign rotation: Finished", 15),
+            ("rotate_secret: ok", 10),
+        ] {
+            let times = outcomes.get(what).copied().unwrap_or_default();
+            assert!(times >= least, "{what} {times} times");
+        }
+        let failovers = self.failovers.load(Ordering::SeqCst);
+        assert!(failovers >= 2, "{failovers} failovers");
     }
 
     /// Something ended in each of the windows that matter most.
@@ -366,6 +431,12 @@ fn config_of(cluster: &Cluster) -> postgres::Config {
 
 pub fn secret_name(seed: u64, number: usize) -> String {
     format!("random/{seed}/{number}")
+}
+
+/// The name of a secret that may be named by its ARN.
+fn name_of(secret: &str) -> &str {
+    let in_arn = secret.split_once(":secret:").and_then(|(_, name)| name.rsplit_once('-'));
+    in_arn.map_or(secret, |(name, _)| name)
 }
 
 /// The versions a request is about, shortened.

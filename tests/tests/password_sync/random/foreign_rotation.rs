@@ -1,0 +1,80 @@
+//! A rotation by somebody else: AWS's four steps, by a function that AWS calls again when it fails.
+
+use super::world::World;
+use crate::ground::{api, log_in};
+use postgres_protocol::password::scram_sha_256;
+use serde_json::{Value, json};
+
+/// How often setSecret fails before somebody cancels the rotation.
+const CALLS: u32 = 3;
+
+/// A rotation under way.
+pub struct ForeignRotation {
+    pub secret: String,
+    version: String,
+    password: String,
+    sends_a_hash: bool,
+    failed: u32,
+}
+
+/// How a rotation has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Finished,
+    Cancelled,
+}
+
+impl ForeignRotation {
+    /// createSecret: the new password is stored, unless another rotation is under way.
+    pub fn create(secret: &str, password: String, sends_a_hash: bool) -> Option<Self> {
+        let at = |label| api().version_at(secret, label);
+        let (current, pending) = (at("AWSCURRENT"), at("AWSPENDING"));
+        if pending.is_some() && pending != current {
+            return None;
+        }
+        let mut value: Value = serde_json::from_str(&api().get_secret_value(secret).ok()?).ok()?;
+        value["password"] = password.clone().into();
+        let version = api().put_secret_value(secret, &value.to_string(), &["FOREIGN"]);
+        // RotateSecret is refused while a rotation is under way: nobody's AWSPENDING is taken away.
+        let mut input =
+            json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "MoveToVersionId": version });
+        if let Some(from) = pending {
+            input["RemoveFromVersionId"] = from.into();
+        }
+        api().call("UpdateSecretVersionStage", input).ok()?;
+        Some(Self { secret: secret.to_owned(), version, password, sends_a_hash, failed: 0 })
+    }
+
+    /// setSecret: what is said to the server.
+    pub fn statement(&self, role: &str) -> String {
+        let sent =
+            if self.sends_a_hash { scram_sha_256(self.password.as_bytes()) } else { self.password.clone() };
+        format!("ALTER ROLE {role} PASSWORD '{sent}'")
+    }
+
+    /// testSecret, whatever setSecret was answered, and then finishSecret. `None` if AWS calls once more.
+    pub fn test_and_finish(&mut self, world: &World) -> Option<End> {
+        let role = world.role_at_rest(&self.secret);
+        let logs_in = role.as_ref().is_some_and(|role| log_in(world.port(), role, &self.password).is_ok());
+        let current = api().version_at(&self.secret, "AWSCURRENT");
+        if logs_in {
+            // Password sync may have done it already.
+            if current.as_ref() != Some(&self.version) {
+                let input = json!({ "SecretId": self.secret, "VersionStage": "AWSCURRENT",
+                                    "MoveToVersionId": self.version, "RemoveFromVersionId": current });
+                api().call("UpdateSecretVersionStage", input).ok()?;
+            }
+            return Some(End::Finished);
+        }
+        self.failed += 1;
+        if role.is_some() && self.failed < CALLS {
+            return None;
+        }
+        if current.as_ref() != Some(&self.version) {
+            let input = json!({ "SecretId": self.secret, "VersionStage": "AWSPENDING",
+                                "RemoveFromVersionId": self.version });
+            let _ = api().call("UpdateSecretVersionStage", input);
+        }
+        Some(End::Cancelled)
+    }
+}
