@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::error::{SyncError, sentence};
 use super::notice::Notice;
-use super::settle::{self, AT_ONCE};
+use super::pace::Pace;
+use super::pass::{self, AT_ONCE};
+use super::settle;
 use super::{states, target};
 use crate::backend::catalog::roles;
 use crate::backend::process::report::RawReport;
@@ -56,7 +58,7 @@ struct Subject {
 impl Audit {
     /// Begins a round. The roles are looked at in the course of the interval.
     pub(crate) fn begin() -> Audit {
-        let left = settle::synced_roles();
+        let left = pass::synced_roles();
         Audit { began: Instant::now(), all: left.len(), left }
     }
 
@@ -64,7 +66,7 @@ impl Audit {
     ///
     /// # Errors
     /// If no call could even be tried.
-    pub(crate) fn step(&mut self) -> Result<Step, SyncError> {
+    pub(crate) fn step(&mut self, pace: &mut Pace) -> Result<Step, SyncError> {
         let interval = settings::sync::audit_interval();
         if interval.is_zero() {
             return Ok(Step { pause: LONGEST, found_doubts: false });
@@ -79,7 +81,7 @@ impl Audit {
         let looked_at = self.all - self.left.len();
         let now = due.saturating_sub(looked_at).min(AT_ONCE).min(self.left.len());
         let turn = self.left.split_off(self.left.len() - now);
-        let found_doubts = look(in_transaction(|| turn.into_iter().filter_map(subject).collect()))?;
+        let found_doubts = look(in_transaction(|| turn.into_iter().filter_map(subject).collect()), pace)?;
         let pause = interval / u32::try_from(self.all).unwrap_or(u32::MAX).max(1);
         Ok(Step { pause: pause.clamp(SHORTEST, LONGEST), found_doubts })
     }
@@ -98,7 +100,7 @@ fn subject(oid: pg_sys::Oid) -> Option<Subject> {
 }
 
 /// Returns whether any is in doubt now.
-fn look(subjects: Vec<Subject>) -> Result<bool, SyncError> {
+fn look(subjects: Vec<Subject>, pace: &mut Pace) -> Result<bool, SyncError> {
     if subjects.is_empty() {
         return Ok(false);
     }
@@ -118,6 +120,7 @@ fn look(subjects: Vec<Subject>) -> Result<bool, SyncError> {
         })
         .await
     })?;
+    let mut is_throttled = false;
     for (subject, found) in known.into_iter().zip(found) {
         match found {
             Ok(true) => {}
@@ -126,6 +129,7 @@ fn look(subjects: Vec<Subject>) -> Result<bool, SyncError> {
                 found_doubts = true;
             }
             Err(error) => {
+                is_throttled |= error.is_throttled();
                 let reason = sentence(&error.to_string());
                 if states::failed(subject.oid, &reason) {
                     let secret = subject.secret.as_str().to_owned();
@@ -134,6 +138,9 @@ fn look(subjects: Vec<Subject>) -> Result<bool, SyncError> {
                 }
             }
         }
+    }
+    if is_throttled {
+        pace.throttled();
     }
     Ok(found_doubts)
 }

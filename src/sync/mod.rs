@@ -4,10 +4,13 @@
 pub(crate) mod audit;
 mod changes;
 pub(crate) mod error;
+mod look;
 pub(crate) mod notice;
+pub(crate) mod pace;
+pub(crate) mod pass;
 mod promote;
 pub(crate) mod roles;
-pub(crate) mod settle;
+mod settle;
 mod stage;
 pub(crate) mod states;
 pub(crate) mod target;

@@ -6,11 +6,12 @@ use secretlink_core::Report;
 use secretlink_versions::{Obstacle, check_versions, random_password};
 
 use super::error::{SyncError, sentence, sentences};
+use super::look::{self, Look};
 use super::notice::Notice;
-use super::settle::Look;
+use super::pass;
 use super::states::{self, RoleState, State};
 use super::target::{self, Owners};
-use super::{changes, settle, turn};
+use super::{changes, turn};
 use crate::backend::catalog::roles::{self, Role};
 use crate::backend::process::report::RawReport;
 use crate::backend::process::wait::{self, WaitEvent};
@@ -82,7 +83,7 @@ fn check_secret(role: &Role, secret: &SecretId) -> Result<Option<Look>, SyncErro
             return Err(SyncError::NotStaged { role: name, secret: shown, obstacle });
         }
     }
-    let look = settle::look(role, secret)?.of_tied();
+    let look = look::look(role, secret)?.of_tied();
     if let Some(obstacle) = look.obstacle.clone() {
         not_for_role(role, secret, obstacle);
     } else if will_be_made {
@@ -148,7 +149,7 @@ pub(crate) fn check(name: &RoleName) -> Result<State, SyncError> {
         tell_not_for_role(&role, &secret, &rival);
         return Ok(before.seen(in_use(&rival)).state);
     }
-    match settle::look(&role, &secret) {
+    match look::look(&role, &secret) {
         Ok(look) => {
             if let Some(obstacle) = look.obstacle.clone() {
                 not_for_role(&role, &secret, obstacle);
@@ -197,13 +198,13 @@ pub(crate) fn check_all() -> Result<Vec<Row>, SyncError> {
         rows.push(Row { role: RoleName(role.name), secret: Some(secret.as_str().to_owned()), known });
     }
     let mut outage = None;
-    for chunk in to_ask.chunks(settle::AT_ONCE) {
+    for chunk in to_ask.chunks(pass::AT_ONCE) {
         let before: Vec<_> = chunk.iter().map(|(oid, _)| Before::of(*oid)).collect();
         // A role that was dropped meanwhile is synced no more.
         transaction::see_changes_of_others();
         let roles: Vec<_> = chunk.iter().map(|(oid, _)| roles::by_oid(*oid)).collect();
         let found = match &outage {
-            None => settle::read_side_by_side(chunk.iter().map(|(_, secret)| secret.clone()).collect())?,
+            None => look::read_side_by_side(chunk.iter().map(|(_, secret)| secret.clone()).collect())?,
             Some(error) => chunk.iter().map(|_| Err(AwsError::clone(error))).collect(),
         };
         if let Some(Err(error)) = found.first()
@@ -218,7 +219,7 @@ pub(crate) fn check_all() -> Result<Vec<Row>, SyncError> {
             let Some(role) = role else { continue };
             let look = versions
                 .map_err(SyncError::from)
-                .and_then(|versions| settle::judge(&role, secret, versions.as_ref()));
+                .and_then(|versions| look::judge(&role, secret, versions.as_ref()));
             let known = match look {
                 Ok(look) => before.seen(known(look)),
                 Err(error) => before.not_seen(&sentence(&error.to_string())),

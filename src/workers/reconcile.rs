@@ -11,7 +11,9 @@ use crate::backend::process::worker;
 use crate::settings;
 use crate::settings::sync::PasswordSync;
 use crate::sync::audit::Audit;
-use crate::sync::{settle, states};
+use crate::sync::pace::Pace;
+use crate::sync::pass::{self, Pass};
+use crate::sync::states;
 
 /// When to look again at a role that was being changed: most often by a transaction that woke us up, and
 /// holds its locks for a moment more.
@@ -37,13 +39,21 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
     // When the roles in doubt were looked at last, and how soon again at the latest.
     let mut looked = None::<Instant>;
     let mut again = Duration::ZERO;
+    let mut pace = Pace::default();
     loop {
+        if let Some(rest) = pace.rest() {
+            notify::start_if_needed();
+            worker::wait(rest.max(Duration::from_millis(1)));
+            // What has rung meanwhile is looked at then.
+            looked = None;
+            continue;
+        }
         // A ring of the doorbell from here on is not forgotten while we wait for Secrets Manager.
         let mut is_due = doorbell::SYNC.take_rung();
         let mut next = settings::sync::reconcile_interval();
         is_due |= looked.is_none_or(|looked| looked.elapsed() >= again.min(next));
         if settings::sync::current().mode != PasswordSync::Off {
-            match audit.get_or_insert_with(Audit::begin).step() {
+            match audit.get_or_insert_with(Audit::begin).step(&mut pace) {
                 Ok(step) => {
                     is_due |= step.found_doubts;
                     next = next.min(step.pause);
@@ -53,12 +63,12 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
             let template = Some((settings::sync::secret_template(), settings::sync::cluster_name()));
             let is_first = looked_with != template;
             if states::take_overflowed() || is_first {
-                unseen = settle::synced_roles();
+                unseen = pass::synced_roles();
                 looked_with = template;
                 is_due = true;
             }
             if is_first {
-                settle::tell_of_too_many(unseen.len());
+                pass::tell_of_too_many(unseen.len());
             }
             if is_due {
                 again = settings::sync::reconcile_interval();
@@ -67,9 +77,13 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
                 if (1..waiting).contains(&unseen.len()) {
                     again = Duration::ZERO;
                 }
-                match settle::settle_doubts(&mut silent) {
-                    Ok(settle::Pass::Done) => {}
-                    Ok(settle::Pass::SomeBusy) => again = again.min(SOON),
+                match pass::settle_doubts(&mut silent, &mut pace) {
+                    Ok(Pass::Done) => pace.went_well(),
+                    Ok(Pass::SomeBusy) => again = again.min(SOON),
+                    Ok(Pass::Throttled) => {
+                        pace.throttled();
+                        again = Duration::ZERO;
+                    }
                     Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
                 }
                 looked = Some(Instant::now());

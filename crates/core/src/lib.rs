@@ -23,4 +23,4 @@ pub use memory::OutOfMemory;
 pub use printable::{printable, printable_lines};
 pub use report::{Report, SqlState};
 pub use secret::Secret;
-pub use side_by_side::side_by_side;
+pub use side_by_side::{in_turn, side_by_side};

@@ -1,8 +1,8 @@
 //! The versions of a role's secret that matter: current, staged and pending.
 
 use secretlink_aws::{AwsError, Client, SecretId, SecretStages, SecretValue, VersionSelector, stage};
-use secretlink_core::{Secret, side_by_side};
-use std::time::SystemTime;
+use secretlink_core::{Secret, in_turn, side_by_side};
+use std::time::{Duration, SystemTime};
 
 use crate::role_secret::RoleSecret;
 use crate::{Author, Issuer, Obstacle, Origin};
@@ -193,37 +193,23 @@ pub async fn read_all_versions(
     .await
 }
 
-/// [`read_versions`] of many secrets, `at_once` of them at the same time. Each is told by its place as soon as it is
-/// known, so that one without an answer holds up no other. Ends early if `tell` says so.
+/// [`read_versions`] of many secrets, `at_once` of them at the same time, and no two begun within `between`. Each is told
+/// by its place as soon as it is known, so that one without an answer holds up no other. Ends early if `tell` says so.
 pub async fn read_each<F>(
     aws: Client,
     ids: Vec<SecretId>,
     server: Issuer,
     at_once: usize,
+    between: Duration,
     tell: impl Fn(usize, Result<Option<Versions>, AwsError>) -> F,
 ) where
     F: Future<Output = bool>,
 {
-    let mut waiting = ids.into_iter().enumerate();
-    let mut reading = tokio::task::JoinSet::new();
-    loop {
-        while reading.len() < at_once
-            && let Some((place, id)) = waiting.next()
-        {
-            let aws = aws.clone();
-            reading.spawn(async move { (place, read_versions(&aws, &id, server).await) });
-        }
-        match reading.join_next().await {
-            None => return,
-            Some(Ok((place, read))) => {
-                if !tell(place, read).await {
-                    return;
-                }
-            }
-            // A panic goes on in whoever waits, as if there were no task.
-            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
+    let read = |id| {
+        let aws = aws.clone();
+        async move { read_versions(&aws, &id, server).await }
+    };
+    in_turn(ids, at_once, between, read, tell).await;
 }
 
 /// Whether a new version of this secret may be written at all, without reading any value.

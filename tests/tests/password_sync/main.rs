@@ -25,6 +25,7 @@ mod labels;
 mod many_roles;
 mod origins;
 mod ownership;
+mod pace;
 mod preload;
 mod random;
 mod refusals;

@@ -1,0 +1,87 @@
+//! How fast the worker asks Secrets Manager.
+
+use crate::ground::{Ground, SETTLED};
+use crate::session::Session;
+use secretlink_e2e::{Fault, StopMode, eventually};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A server with roles that a template covers, which have secrets.
+fn ground_with(roles: usize, interval: u32) -> Ground {
+    let ground = Ground::with(|cluster| {
+        cluster
+            .conf("secretlink.sync_secret_template = 'paced/{cluster}/{role}'")
+            .conf(&format!("secretlink.cluster_name = '{}'", secretlink_e2e::unique("pace")))
+            .conf(&format!("secretlink.reconcile_interval = {interval}"))
+    });
+    let each: Vec<_> = (0..roles).map(|n| format!("CREATE ROLE p{n} LOGIN PASSWORD 'p{n}'")).collect();
+    ground.session().run(&format!("BEGIN; {}; COMMIT", each.join("; ")));
+    ground
+}
+
+fn until_in_sync(session: &mut Session, roles: usize) {
+    let sql =
+        "SELECT count(*) FROM role_sync WHERE role LIKE 'p%' AND role <> 'postgres' AND state = 'in_sync'";
+    eventually("every role is in sync", SETTLED, || match session.text(sql).as_deref() {
+        Some(count) if count == roles.to_string() => Ok(()),
+        other => {
+            let seen = "SELECT string_agg(concat_ws(' ', role, state, last_error), '; ') FROM role_sync";
+            Err(format!("{other:?}: {:?}", session.text(seen)))
+        }
+    });
+}
+
+#[test]
+fn all_of_the_worker_rests_when_it_is_throttled_whoever_rings() {
+    const ROLES: usize = 40;
+    let mut ground = ground_with(ROLES, 60);
+    ground.session().run("CREATE ROLE ringing");
+    ground.relay.rule_for_others(|_| Fault::Refuse(400, "ThrottlingException"));
+    ground.cluster.restart(StopMode::Fast);
+    let (before, began) = (ground.relay.total(), Instant::now());
+    let mut session = ground.session();
+    for n in 0..30 {
+        // Whoever ties a role to a secret rings.
+        session.run(&format!("SECURITY LABEL FOR secretlink ON ROLE ringing IS 'paced/ring/{n}'"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let asked = ground.relay.total() - before;
+    // After one second, two more, four more and so on; each time sixteen secrets at most, of two calls each, before the
+    // first has its answer.
+    let passes = 2 + (began.elapsed().as_secs() + 1).ilog2() as usize;
+    println!("throttled: {asked} calls in {:?}", began.elapsed());
+    assert!(asked > 0 && asked <= passes * 32, "{asked} in {:?}", began.elapsed());
+    ground.relay.pass_all();
+    until_in_sync(&mut session, ROLES);
+}
+
+#[test]
+fn what_is_written_leaves_half_of_the_quota_to_others() {
+    const ROLES: usize = 12;
+    let ground = ground_with(ROLES, 1);
+    let mut session = ground.session();
+    until_in_sync(&mut session, ROLES);
+    ground.relay.rule_for_others(|request| match request.operation.as_str() {
+        "UpdateSecretVersionStage" => Fault::Refuse(500, "InternalServiceError"),
+        _ => Fault::None,
+    });
+    let each: Vec<_> = (0..ROLES).map(|n| format!("ALTER ROLE p{n} PASSWORD 'q{n}'")).collect();
+    session.run(&format!("BEGIN; {}; COMMIT", each.join("; ")));
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    ground.relay.rule_for_others({
+        let calls = Arc::clone(&calls);
+        move |request| {
+            if request.operation == "UpdateSecretVersionStage" {
+                calls.lock().unwrap().push(Instant::now());
+            }
+            Fault::None
+        }
+    });
+    until_in_sync(&mut session, ROLES);
+    let calls = calls.lock().unwrap().clone();
+    assert!(calls.len() >= ROLES, "{}", calls.len());
+    let (first, last) = (calls[0], calls[ROLES - 1]);
+    let took = last - first;
+    println!("{ROLES} roles promoted in {took:?}");
+    assert!(took >= Duration::from_millis(70) * (ROLES as u32 - 1), "{took:?}");
+}
