@@ -48,6 +48,7 @@ pub(crate) fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, Rota
     id.check_form()?;
     let schedule =
         Schedule::parse(&wish.schedule, wish.duration.as_deref()).map_err(RotationError::Schedule)?;
+    schedule.check_interval().map_err(RotationError::Schedule)?;
     check_server()?;
     let tables = tables()?;
     let (now, wanted) = (plans::now(), wish.strategy);

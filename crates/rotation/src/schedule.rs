@@ -37,6 +37,8 @@ enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cron {
     hours: Vec<bool>,
+    /// As they were written.
+    hours_text: String,
     /// Whether the schedule repeats within a day.
     repeats: bool,
     days: Days,
@@ -46,8 +48,8 @@ struct Cron {
 /// Which days of a month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Days {
-    /// By their number; `last`, too, whichever that is.
-    OfMonth { days: Vec<bool>, last: bool },
+    /// By their number; `last`, too, whichever that is; and the last days of these names.
+    OfMonth { days: Vec<bool>, last: bool, named: Vec<u32> },
     /// By their name; of a month, perhaps the n-th or the last.
     OfWeek { days: Vec<bool>, nth: Vec<(u32, u32)>, last: Vec<u32> },
 }
@@ -164,6 +166,30 @@ impl Schedule {
         }
     }
 
+    /// Whether secrets may be rotated by it: every four hours at most, as with AWS.
+    ///
+    /// # Errors
+    /// If windows follow each other sooner.
+    pub fn check_interval(&self) -> Result<(), ScheduleError> {
+        let Kind::Cron(cron) = &self.kind else { return Ok(()) };
+        // Some days that follow each other, if there are any.
+        let (mut last, mut left) = (None, 100);
+        let mut window = self.next(0, 0);
+        while let Some(Window { from, .. }) = window.filter(|_| left > 0) {
+            if last.is_some_and(|last| from - last < LEAST_HOURS * HOUR) {
+                return wrong(
+                    HOURS.what,
+                    &cron.hours_text,
+                    "Secrets can be rotated every four hours at most.",
+                );
+            }
+            last = Some(from);
+            left -= 1;
+            window = self.next(0, from);
+        }
+        Ok(())
+    }
+
     /// Whether a window that was missed is made up for at once.
     pub fn catches_up(&self) -> bool {
         matches!(self.kind, Kind::Rate { .. })
@@ -240,7 +266,7 @@ const DAYS_OF_MONTH: Field = Field {
     first: 1,
     last: 31,
     names: &[],
-    problem: "It must be days from 1 to 31, with the wildcards , - * ? / and L.",
+    problem: "It must be days from 1 to 31, with the wildcards , - * ? / and L, or the last one of a name, as SUNL.",
 };
 const MONTHS_OF_YEAR: Field = Field {
     what: "month field",
@@ -345,21 +371,30 @@ fn cron(inside: &str) -> Result<Cron, ScheduleError> {
     Ok(Cron {
         repeats: hour_set.iter().filter(|set| **set).count() > 1,
         hours: hour_set,
+        hours_text: hours.to_owned(),
         days,
         months: MONTHS_OF_YEAR.set(months)?,
     })
 }
 
 fn days_of_month(text: &str) -> Result<Days, ScheduleError> {
-    let (mut days, mut last) = (DAYS_OF_MONTH.empty(), false);
+    let (mut days, mut last, mut named) = (DAYS_OF_MONTH.empty(), false, Vec::new());
     for part in text.split(',') {
         if part.eq_ignore_ascii_case("L") {
             last = true;
+        } else if let Some(day) = last_day_of_name(part) {
+            named.push(day);
         } else if DAYS_OF_MONTH.add(part, &mut days).is_none() {
             return DAYS_OF_MONTH.wrong(text);
         }
     }
-    Ok(Days::OfMonth { days, last })
+    Ok(Days::OfMonth { days, last, named })
+}
+
+/// `SUNL`, the last Sunday of a month, which AWS has in this field. A number would be that of a day of the month.
+fn last_day_of_name(part: &str) -> Option<u32> {
+    let name = part.strip_suffix(['L', 'l']).filter(|name| digits(name).is_none())?;
+    DAYS_OF_WEEK.number(name)
 }
 
 fn days_of_week(text: &str) -> Result<Days, ScheduleError> {
@@ -390,8 +425,10 @@ impl Cron {
             return false;
         }
         match &self.days {
-            Days::OfMonth { days, last } => {
-                days[date.day as usize - 1] || (*last && date.day == date.days_in_month())
+            Days::OfMonth { days: numbers, last, named } => {
+                numbers[date.day as usize - 1]
+                    || (*last && date.day == date.days_in_month())
+                    || (named.contains(&day_of_week(days)) && date.day + 7 > date.days_in_month())
             }
             Days::OfWeek { days: named, nth, last } => {
                 let weekday = day_of_week(days);
@@ -429,61 +466,172 @@ mod tests {
         .collect()
     }
 
-    fn starts(expression: &str) -> Vec<String> {
-        windows(expression, None, 3).into_iter().map(|(from, _)| from).collect()
-    }
+    /// An example: the expression, its duration, and the first windows: when they begin, and their hours.
+    type Example = (&'static str, Option<&'static str>, &'static [(&'static str, i64)]);
+
+    /// Secrets Manager user guide, "Rotation schedules" (once "Schedule expressions in Secrets Manager rotation"): the
+    /// examples in its text and tables, those for single wildcards in its last table, and of the command line
+    /// reference, rotate-secret.
+    const EXAMPLES: [Example; 38] = [
+        ("rate(4 hours)", None, &[("2026-11-30 12:00", 1), ("2026-11-30 16:00", 1), ("2026-11-30 20:00", 1)]),
+        ("rate(1 day)", None, &[("2026-12-01 00:00", 24), ("2026-12-02 00:00", 24)]),
+        ("rate(8 days)", None, &[("2026-12-08 00:00", 24), ("2026-12-16 00:00", 24)]),
+        ("rate(10 days)", None, &[("2026-12-10 00:00", 24), ("2026-12-20 00:00", 24)]),
+        ("rate(12 hours)", None, &[("2026-11-30 12:00", 1), ("2026-12-01 00:00", 1)]),
+        ("rate(999 days)", None, &[("2029-08-25 00:00", 24)]),
+        (
+            "cron(0 4/12 * * ? *)",
+            None,
+            &[("2026-11-30 16:00", 1), ("2026-12-01 04:00", 1), ("2026-12-01 16:00", 1)],
+        ),
+        (
+            "cron(0 /8 * * ? *)",
+            None,
+            &[("2026-11-30 16:00", 1), ("2026-12-01 00:00", 1), ("2026-12-01 08:00", 1)],
+        ),
+        (
+            "cron(0 8/8 * * ? *)",
+            None,
+            &[("2026-11-30 16:00", 1), ("2026-12-01 08:00", 1), ("2026-12-01 16:00", 1)],
+        ),
+        ("cron(0 8/8 * * ? *)", Some("2h"), &[("2026-11-30 16:00", 2), ("2026-12-01 08:00", 2)]),
+        (
+            "cron(0 2/10 * * ? *)",
+            None,
+            &[("2026-11-30 12:00", 1), ("2026-11-30 22:00", 1), ("2026-12-01 02:00", 1)],
+        ),
+        ("cron(0 10 * * ? *)", None, &[("2026-12-01 10:00", 14), ("2026-12-02 10:00", 14)]),
+        ("cron(0 18 ? * SAT *)", None, &[("2026-12-05 18:00", 6), ("2026-12-12 18:00", 6)]),
+        (
+            "cron(0 8 1 * ? *)",
+            None,
+            &[("2026-12-01 08:00", 16), ("2027-01-01 08:00", 16), ("2027-02-01 08:00", 16)],
+        ),
+        ("cron(0 8 1 * ? *)", Some("3h"), &[("2026-12-01 08:00", 3)]),
+        (
+            "cron(0 1 ? 1/3 SUN#1 *)",
+            None,
+            &[("2027-01-03 01:00", 23), ("2027-04-04 01:00", 23), ("2027-07-04 01:00", 23)],
+        ),
+        (
+            "cron(0 17 L * ? *)",
+            None,
+            &[("2026-11-30 17:00", 7), ("2026-12-31 17:00", 7), ("2027-01-31 17:00", 7)],
+        ),
+        (
+            "cron(0 8 ? * MON-FRI *)",
+            None,
+            &[("2026-12-01 08:00", 16), ("2026-12-02 08:00", 16), ("2026-12-03 08:00", 16)],
+        ),
+        (
+            "cron(0 16 1,15 * ? *)",
+            None,
+            &[("2026-12-01 16:00", 8), ("2026-12-15 16:00", 8), ("2027-01-01 16:00", 8)],
+        ),
+        (
+            "cron(0 0 ? * SUN#1 *)",
+            None,
+            &[("2026-12-06 00:00", 24), ("2027-01-03 00:00", 24), ("2027-02-07 00:00", 24)],
+        ),
+        (
+            "cron(0 0 ? 1/11 2#1 *)",
+            None,
+            &[("2026-12-07 00:00", 24), ("2027-01-04 00:00", 24), ("2027-12-06 00:00", 24)],
+        ),
+        // Wildcards: of the day of the month,
+        ("cron(0 0 1-15 * ? *)", None, &[("2026-12-01 00:00", 24), ("2026-12-02 00:00", 24)]),
+        ("cron(0 0 * * ? *)", None, &[("2026-12-01 00:00", 24), ("2026-12-02 00:00", 24)]),
+        (
+            "cron(0 0 1/2 * ? *)",
+            None,
+            &[("2026-12-01 00:00", 24), ("2026-12-03 00:00", 24), ("2026-12-05 00:00", 24)],
+        ),
+        (
+            "cron(0 0 SUNL * ? *)",
+            None,
+            &[("2026-12-27 00:00", 24), ("2027-01-31 00:00", 24), ("2027-02-28 00:00", 24)],
+        ),
+        // of the month,
+        ("cron(0 20 ? JAN,APR,JUL,OCT 1#1 *)", None, &[("2027-01-03 20:00", 4), ("2027-04-04 20:00", 4)]),
+        (
+            "cron(0 0 1 1-3 ? *)",
+            None,
+            &[("2027-01-01 00:00", 24), ("2027-02-01 00:00", 24), ("2027-03-01 00:00", 24)],
+        ),
+        (
+            "cron(0 0 1 1/3 ? *)",
+            None,
+            &[("2027-01-01 00:00", 24), ("2027-04-01 00:00", 24), ("2027-07-01 00:00", 24)],
+        ),
+        // and of the day of the week.
+        ("cron(0 0 ? * TUE#3 *)", None, &[("2026-12-15 00:00", 24), ("2027-01-19 00:00", 24)]),
+        (
+            "cron(0 0 ? * 1,4 *)",
+            None,
+            &[("2026-12-02 00:00", 24), ("2026-12-06 00:00", 24), ("2026-12-09 00:00", 24)],
+        ),
+        (
+            "cron(0 0 ? * 1-4 *)",
+            None,
+            &[("2026-12-01 00:00", 24), ("2026-12-02 00:00", 24), ("2026-12-06 00:00", 24)],
+        ),
+        ("cron(0 0 ? * * *)", None, &[("2026-12-01 00:00", 24), ("2026-12-02 00:00", 24)]),
+        (
+            "cron(0 0 ? * 1/2 *)",
+            None,
+            &[
+                ("2026-12-01 00:00", 24),
+                ("2026-12-03 00:00", 24),
+                ("2026-12-05 00:00", 24),
+                ("2026-12-06 00:00", 24),
+            ],
+        ),
+        ("cron(0 0 ? * L *)", None, &[("2026-12-05 00:00", 24), ("2026-12-12 00:00", 24)]),
+        ("cron(0 8 ? * 6L *)", None, &[("2026-12-25 08:00", 16), ("2027-01-29 08:00", 16)]),
+        // Over the end, and over many years.
+        (
+            "cron(0 8 ? * FRI-MON *)",
+            None,
+            &[("2026-12-04 08:00", 16), ("2026-12-05 08:00", 16), ("2026-12-06 08:00", 16)],
+        ),
+        (
+            "cron(0 0 29 FEB ? *)",
+            None,
+            &[("2028-02-29 00:00", 24), ("2032-02-29 00:00", 24), ("2036-02-29 00:00", 24)],
+        ),
+        ("cron(0 0 31 FEB ? *)", None, &[]),
+    ];
 
     #[test]
     fn the_examples_of_awss_documentation() {
-        assert_eq!(starts("rate(8 days)"), ["2026-12-08 00:00", "2026-12-16 00:00", "2026-12-24 00:00"]);
-        assert_eq!(starts("rate(12 hours)"), ["2026-11-30 12:00", "2026-12-01 00:00", "2026-12-01 12:00"]);
-        assert_eq!(starts("cron(0 8 * * ? *)")[..2], ["2026-12-01 08:00", "2026-12-02 08:00"]);
-        assert_eq!(
-            starts("cron(0 8/8 * * ? *)"),
-            ["2026-11-30 16:00", "2026-12-01 08:00", "2026-12-01 16:00"]
-        );
-        assert_eq!(
-            starts("cron(0 2/10 * * ? *)"),
-            ["2026-11-30 12:00", "2026-11-30 22:00", "2026-12-01 02:00"]
-        );
-        assert_eq!(starts("cron(0 8 1 * ? *)"), ["2026-12-01 08:00", "2027-01-01 08:00", "2027-02-01 08:00"]);
-        assert_eq!(
-            starts("cron(0 8 1/7 * ? *)"),
-            ["2026-12-01 08:00", "2026-12-08 08:00", "2026-12-15 08:00"]
-        );
-        assert_eq!(
-            starts("cron(0 0 ? * SUN#1 *)"),
-            ["2026-12-06 00:00", "2027-01-03 00:00", "2027-02-07 00:00"]
-        );
-        assert_eq!(
-            starts("cron(0 16 L * ? *)"),
-            ["2026-11-30 16:00", "2026-12-31 16:00", "2027-01-31 16:00"]
-        );
-        assert_eq!(
-            starts("cron(0 16 1,15 * ? *)"),
-            ["2026-12-01 16:00", "2026-12-15 16:00", "2027-01-01 16:00"]
-        );
-        assert_eq!(
-            starts("cron(0 18 ? * 2-6 *)"),
-            ["2026-11-30 18:00", "2026-12-01 18:00", "2026-12-02 18:00"]
-        );
-        assert_eq!(
-            starts("cron(0 20 ? JAN,APR,JUL,OCT 1#1 *)"),
-            ["2027-01-03 20:00", "2027-04-04 20:00", "2027-07-04 20:00"]
-        );
-        assert_eq!(
-            starts("cron(0 8 ? * FRI-MON *)"),
-            ["2026-12-04 08:00", "2026-12-05 08:00", "2026-12-06 08:00"]
-        );
-        assert_eq!(
-            starts("cron(0 8 ? * 6L *)"),
-            ["2026-12-25 08:00", "2027-01-29 08:00", "2027-02-26 08:00"]
-        );
-        assert_eq!(
-            starts("cron(0 0 29 FEB ? *)"),
-            ["2028-02-29 00:00", "2032-02-29 00:00", "2036-02-29 00:00"]
-        );
-        assert_eq!(starts("cron(0 0 31 FEB ? *)"), Vec::<String>::new());
+        for (expression, duration, expected) in EXAMPLES {
+            let found = windows(expression, duration, expected.len().max(1));
+            let expected: Vec<_> =
+                expected.iter().map(|(from, hours)| ((*from).to_owned(), *hours)).collect();
+            assert_eq!(found, expected, "{expression}, {duration:?}");
+            let schedule = Schedule::parse(expression, duration).unwrap();
+            assert_eq!(schedule.check_interval(), Ok(()), "{expression}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_rotated_every_four_hours_at_most() {
+        let check = |expression| Schedule::parse(expression, None).unwrap().check_interval();
+        for good in
+            ["cron(0 /4 * * ? *)", "cron(0 2,22 * * ? *)", "cron(0 1,23 1,15 * ? *)", "cron(0 0,23 L 2 ? *)"]
+        {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, hours) in [
+            ("cron(0 * * * ? *)", "*"),
+            ("cron(0 /3 * * ? *)", "/3"),
+            ("cron(0 8-10 1 * ? *)", "8-10"),
+            ("cron(0 1,23 * * ? *)", "1,23"),
+            ("cron(0 1,23 ? * SAT,SUN *)", "1,23"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert_eq!((error.what, error.text.as_str()), ("hours field", hours), "{bad}");
+        }
     }
 
     #[test]
@@ -527,6 +675,18 @@ mod tests {
             ("cron(0 8 32 * ? *)", None, "day-of-month field"),
             ("cron(0 8 0 * ? *)", None, "day-of-month field"),
             ("cron(0 8 1W * ? *)", None, "day-of-month field"),
+            ("cron(0 8 15L * ? *)", None, "day-of-month field"),
+            ("cron(0 8 SUN * ? *)", None, "day-of-month field"),
+            ("cron(0 8 SUNL * SUN *)", None, "day-of-week field"),
+            ("cron(0 8 1/0 * ? *)", None, "day-of-month field"),
+            ("cron(0 8 1- * ? *)", None, "day-of-month field"),
+            ("cron(0 8 ? *)", None, "cron expression"),
+            ("cron()", None, "cron expression"),
+            ("cron(0 8 1 * ? *", None, "expression"),
+            ("cron (0 8 1 * ? *)", None, "expression"),
+            ("rate(4.5 hours)", None, "rate"),
+            ("rate(1 week)", None, "rate"),
+            ("rate(4 HOURS)", None, "rate"),
             ("cron(0 8 1 13 ? *)", None, "month field"),
             ("cron(0 8 1 JANUARY ? *)", None, "month field"),
             ("cron(0 8 ? * 8 *)", None, "day-of-week field"),

@@ -205,11 +205,15 @@ impl Report for Trouble {
                 "Wait until that rotation has ended, or remove AWSPENDING from that version.".into()
             }
             Trouble::Superseded { .. } => "Shut this server down, or make it a standby of the other.".into(),
+            // Such a secret is RDS's to write.
+            Trouble::FieldMissing { secret, field: "host" } if secret.starts_with("rds!") => {
+                "Secrets that RDS manages name no host. Let the master be another role with CREATEROLE, with a secret that names its host.".into()
+            }
             Trouble::FieldMissing { field, .. } => format!("Add \"{field}\" to the secret."),
             Trouble::NoLogin { .. } => "Store the right password in the secret.".into(),
             Trouble::NotAsked { .. } => "Use scram-sha-256 in the server's pg_hba.conf.".into(),
             Trouble::Refused { what: "set the password", .. } => {
-                "Passwords are sent as SCRAM-SHA-256 verifiers. Some servers refuse those, as with the extension credcheck, or let only members of rds_password change passwords.".into()
+                "Passwords are sent as SCRAM-SHA-256 verifiers. Some servers refuse those, as with the extension credcheck unless credcheck.encrypted_password_allowed is on, or let only members of rds_password change passwords.".into()
             }
             Trouble::Standby { .. } => "Let the secret's host be the primary.".into(),
             Trouble::Expired { .. } => "Use ALTER ROLE ... VALID UNTIL.".into(),

@@ -200,6 +200,18 @@ fn the_master_acts_for_those_who_can_log_in_at_its_own_host() {
     assert_eq!(error.code().code(), "55000");
     assert!(error.message().ends_with("names no master secret"), "{error:?}");
 
+    // A master whose secret is RDS's own.
+    let subject = pair("managed_master");
+    let managed = format!("rds!cluster-{}", subject.role);
+    api().create_login_secret(&managed, "postgres", "secret");
+    set(&subject, "masterarn", json!(managed));
+    let before = subject.at("AWSCURRENT");
+    let error = db_error(subject.rotate());
+    assert_eq!(error.code().code(), "22023");
+    assert_eq!(error.message(), format!("secret \"{managed}\" has no host field"));
+    assert!(error.hint().unwrap().starts_with("Secrets that RDS manages name no host."), "{error:?}");
+    subject.assert_untouched(&before);
+
     // A master that may not do it.
     let subject = pair("powerless");
     let master = subject.at("AWSCURRENT")["masterarn"].as_str().unwrap().to_owned();

@@ -377,6 +377,7 @@ fn what_is_wrong_with_a_schedule() {
         ("rate(3 hours)", "invalid rate of a schedule: \"3 hours\""),
         ("cron(0 8 * * ?)", "invalid cron expression of a schedule: \"0 8 * * ?\""),
         ("cron(0 25 * * ? *)", "invalid hours field of a schedule: \"25\""),
+        ("cron(0 /2 * * ? *)", "invalid hours field of a schedule: \"/2\""),
         ("cron(0 8 31 FEB ? *)", "schedule \"cron(0 8 31 FEB ? *)\" has no window"),
     ] {
         let found = error(&format!("SELECT schedule_rotation($1, '{schedule}')"));
