@@ -1379,7 +1379,7 @@ COMMENT ON FUNCTION secretlink_stat_aws_calls() IS
 COMMENT ON FUNCTION secretlink_stats_reset() IS
     'sets everything in secretlink_stats and secretlink_aws_calls to zero';
 COMMENT ON VIEW secretlink_stats IS
-    'what secretlink has done on this server since stats_reset, or in this session if it is not preloaded';
+    'what secretlink has done on this server since stats_reset, or in this session if secretlink is not preloaded';
 COMMENT ON COLUMN secretlink_stats.cache_hits IS 'secrets that the cache had';
 COMMENT ON COLUMN secretlink_stats.cache_misses IS 'secrets that AWS had to be asked for';
 COMMENT ON COLUMN secretlink_stats.cache_waits IS 'secrets that another session was asking AWS for already';

@@ -8,7 +8,7 @@ use secretlink_e2e::{Process, backend_pid};
 /// How memory is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// All of it, also what other processes have, too, such as the code of libraries.
+    /// The resident memory as a whole, with what other processes have, too, such as the code of libraries.
     Resident,
     /// What no other process has.
     Private,
@@ -31,7 +31,7 @@ impl Memory {
     }
 }
 
-/// In one new backend each.
+/// Measures the growth in one new backend each.
 pub fn subject<'a>(setting: &'a Setting<'a>, boto3: Option<&Boto3>, memory: Memory) -> Subject<'a> {
     let conninfo = setting.conninfo();
     let candidate = |name, sql: String| Candidate {

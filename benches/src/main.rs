@@ -59,7 +59,7 @@ fn main() {
         setting.install_the_others();
         measure(connect::first(&setting), rounds);
         measure(first_fetch::subject(&setting), rounds);
-        // The rest is the same whoever loaded the library.
+        // The rest is the same, whichever session has loaded the library.
         if preload {
             measure(connect::later(&setting), rounds);
             measure(one_row::subject(&setting), rounds);

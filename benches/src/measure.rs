@@ -39,7 +39,7 @@ pub struct Subject<'a> {
 
 /// `of` candidate's median, less that of `less`.
 pub struct Difference {
-    /// What it says.
+    /// What the ratio says.
     pub title: &'static str,
     /// The candidate that takes more.
     pub of: &'static str,
@@ -50,7 +50,7 @@ pub struct Difference {
 /// `over` candidate's median, less that of `less` if given, divided by `under`'s.
 #[derive(Clone)]
 pub struct Ratio {
-    /// What it says.
+    /// What the difference says.
     pub title: &'static str,
     /// The candidate above the line.
     pub over: &'static str,
@@ -66,7 +66,7 @@ pub struct Comparison {
     pub title: String,
     /// What was measured.
     pub unit: Unit,
-    /// In how many rounds.
+    /// How many rounds were measured.
     pub rounds: usize,
     /// Candidate and its figures, in order.
     pub figures: Vec<(&'static str, Figures)>,

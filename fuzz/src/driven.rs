@@ -110,7 +110,8 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// As a backend waits for the I/O thread. `None` when the time is up or nothing more comes.
+    /// The next event, waited for as a backend waits for the I/O thread. `None` when the time is up or nothing more
+    /// comes.
     fn next(&mut self, query: &mut Query) -> Option<Event> {
         use secretlink_core::channel::TryRecv;
         loop {

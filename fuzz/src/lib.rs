@@ -25,7 +25,7 @@ pub struct Target {
     pub cost: usize,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 5] = [
     Target { name: "conninfo", run: conninfo::run, seeds: conninfo::seeds, cost: 1 },
     Target { name: "rows", run: rows::run, seeds: rows::seeds, cost: 1 },

@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
     logs_in(data);
 }
 
-/// The same; true if it came to a session.
+/// Plays what [`run`] plays; true if it came to a session.
 pub fn logs_in(data: &[u8]) -> bool {
     let [how, asked, script @ ..] = data else { return false };
     let asked = ASKED[usize::from(asked & 7)];

@@ -5,7 +5,7 @@ use secretlink_remote::framed::{self, Incoming};
 
 use super::server;
 
-/// As after login.
+/// The longest message, as after login.
 const LIMIT: usize = 1 << 30;
 
 type Row = Vec<Option<Vec<u8>>>;
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
                                 [&bytes[..], &[0]].concat(),
                                 "value and terminator"
                             );
-                            // As Postgres's headers do: whoever reads the next value must not see it.
+                            // As Postgres's headers do: the reader of the next value must not see it.
                             with_margins.fill(0xee);
                             bytes
                         }));

@@ -89,7 +89,7 @@ pub fn binary_result() -> Vec<u8> {
     .concat()
 }
 
-/// The same with floats.
+/// The answer to a statement with two columns that is described and then run, the second one a float in binary.
 pub fn float_result() -> Vec<u8> {
     let columns = typed_columns(&[("id", 23), ("share", 0)]);
     // float8 is 701.

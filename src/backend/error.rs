@@ -15,7 +15,7 @@ pub(crate) enum BackendError {
     /// Memory to begin with is lacking.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
-    /// This process may open no more files.
+    /// The process may open no more files.
     #[error("could not establish connection")]
     TooManyFiles,
 

@@ -87,7 +87,7 @@ pub(crate) fn copied(bytes: &[u8]) -> Vec<u8> {
     memory::copy(bytes).unwrap_or_else(|none| raise(none))
 }
 
-/// As [`copied`], of a C string.
+/// A copy of a C string of any length, or ERROR (53200) where there is no memory for it.
 pub(crate) fn copied_c_string(string: &CStr) -> CString {
     CString::from_vec_with_nul(copied(string.to_bytes_with_nul())).unwrap_or_default()
 }

@@ -68,9 +68,9 @@ impl Candidate {
 
 /// Where and as whom to connect.
 pub(crate) enum Prepared {
-    /// All of it is known.
+    /// Everything is known.
     Complete {
-        /// All of it.
+        /// Where and as whom to connect.
         info: Box<ConnInfo>,
         /// The secret and the user that it is for, if the connection is for another one.
         other_user: Option<(String, String)>,

@@ -122,7 +122,7 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Whether it is a secret that is wrong, so that another version of it may be right.
+    /// Whether a secret is wrong, so that another version of it may be right.
     pub(crate) fn is_unusable_secret(&self) -> bool {
         match self {
             ConnectionError::FieldMissing { .. } => true,

@@ -46,7 +46,7 @@ pub(crate) struct ServerLogin {
     pub options: Options,
     /// What to log in with. Only servers of our own wrapper have a secret.
     pub credential: Credential,
-    /// By whom it was said.
+    /// The object that said it.
     pub by: ServerUse,
 }
 

@@ -111,7 +111,7 @@ impl Attempted {
     }
 }
 
-/// One attempt. Everything from `prepare`, which may open what is sealed, to the end of the login is one
+/// Tries to log in once. Everything from `prepare`, which may open what is sealed, to the end of the login is one
 /// task of the I/O thread, so that no password comes back to the backend in between.
 fn attempt(
     password_from: PasswordFrom,
@@ -160,7 +160,7 @@ pub(super) fn discreet(error: ConnectionError) -> ConnectionError {
     told_to_superusers(error, private)
 }
 
-/// As [`discreet`], for options that may name a service.
+/// The error about options that may name a service, for the role that asks, see [`discreet`].
 pub(super) fn discreet_options(
     error: ConnectionError,
     given_by: GivenBy,
@@ -174,7 +174,7 @@ pub(super) fn discreet_options(
     }
 }
 
-/// As [`discreet`], for a connection string that names a service.
+/// The error about a connection string that names a service, for the role that asks, see [`discreet`].
 fn discreet_conninfo(error: ConnInfoError, service: Option<&str>) -> ConnInfoError {
     let private = service.and_then(|service| error.without_file_contents(service));
     told_to_superusers(error, private)

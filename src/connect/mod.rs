@@ -1,4 +1,4 @@
-//! From what was asked for to an open session.
+//! The way from what was asked for to an open session.
 
 pub(crate) mod conninfo;
 pub(crate) mod credential;

@@ -10,7 +10,7 @@ use crate::session::RemoteSession;
 pub(crate) struct Made {
     /// The session.
     pub session: RemoteSession,
-    /// How it was made.
+    /// How the session was made.
     pub recipe: Recipe,
 }
 

@@ -37,7 +37,7 @@ enum Step {
     Current { cached_before: bool },
     /// The current version, read again.
     Renewed,
-    /// Others, after the first was refused.
+    /// Other versions, after the first was refused.
     Others(Box<Others>),
 }
 

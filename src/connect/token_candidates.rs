@@ -23,7 +23,7 @@ pub(super) const WITHOUT_TLS: &str = "A token is sent inside TLS only. Turn on s
 
 /// Yields the tokens that are kept, and new ones if those are refused.
 pub(crate) struct TokenCandidates {
-    /// All but the passwords.
+    /// Where and as whom to connect, but for the passwords.
     info: ConnInfo,
     /// The token of each host.
     requests: Vec<TokenRequest>,

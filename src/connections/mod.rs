@@ -38,7 +38,7 @@ fn with<T>(f: impl FnOnce(&mut Entries) -> T) -> T {
 /// The connection that a function works on.
 pub(crate) struct Target {
     entry: Rc<Entry>,
-    /// How it is called.
+    /// The connection's name.
     pub name: ConnectionName,
 }
 

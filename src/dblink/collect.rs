@@ -32,7 +32,7 @@ pub(crate) fn collect(
     Ok(answer.end(failure))
 }
 
-/// As [`collect`], for the next result of the query that was sent; `None` if there is no more.
+/// Collects the next result of the query that was sent, as [`collect`] does; `None` if there is no more.
 pub(crate) fn collect_next(
     target: &Target,
     sink: &mut RowSink,

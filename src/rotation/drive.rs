@@ -48,21 +48,21 @@ impl Tools {
 
 /// A run as the worker knows it.
 struct Known {
-    /// Its row.
+    /// The number of the run's row.
     id: i64,
     /// The secret, as it was named.
     name: String,
     attempts: i32,
-    /// It has begun just now.
+    /// Whether the run has begun just now.
     is_new: bool,
 }
 
 /// What came of driving a run.
 enum Drive {
-    /// Its outcome is clear. Whoever waits for it is to be told when the secret's lock is free: they may
-    /// rotate it again at once.
+    /// The run's outcome is clear. Sessions that wait for the run are told when the secret's lock is free: they may
+    /// rotate the secret again at once.
     Ended(Ended),
-    /// It goes on later.
+    /// The run goes on later.
     Later,
 }
 
@@ -76,11 +76,11 @@ impl Drive {
 
 /// A run whose outcome is clear.
 struct Ended {
-    /// Its row.
+    /// The number of the run's row.
     id: i64,
     outcome: RunOutcome,
     version_id: String,
-    /// Why it did not succeed.
+    /// Why the run did not succeed.
     error: Option<RotationError>,
 }
 

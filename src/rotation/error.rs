@@ -51,7 +51,7 @@ pub(crate) enum RotationError {
     /// No strategy has this name.
     #[error("strategy \"{0}\" does not exist")]
     NoSuchStrategy(String),
-    /// All places for sessions that wait for a rotation are taken.
+    /// Every place for a session that waits for a rotation is taken.
     #[error("too many rotations are being waited for")]
     TooMany,
     /// The launcher could not start a worker in time.

@@ -26,7 +26,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// As `rotation_history` shows it.
+    /// The cause's name in `rotation_history`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Cause::Call => "call",
@@ -38,15 +38,15 @@ impl Cause {
 
 /// A run that is not over.
 pub(crate) struct Unfinished {
-    /// Its number.
+    /// The number of the run's row.
     pub id: i64,
     /// The secret as it was named.
     pub name: String,
-    /// What it is.
+    /// What is rotated, and with which version.
     pub job: Job,
     /// How far it came.
     pub step: Step,
-    /// How it ended, if only `AWSPENDING` has to go.
+    /// How the run ended, if only `AWSPENDING` has to go.
     pub outcome: Option<RunOutcome>,
     /// How often it was tried.
     pub attempts: i32,
@@ -86,9 +86,9 @@ pub(crate) fn tables() -> Option<Tables> {
     attempt(find_tables)?
 }
 
-/// As [`tables`], in a transaction.
+/// Finds the tables as [`tables`] does, inside of a transaction that is open.
 pub(crate) fn find_tables() -> Option<Tables> {
-    // Of the extension, and not of whoever may have called a table so.
+    // The extension's own tables, and no others that somebody has given these names.
     let sql = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e \
          JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace \
          JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid \
@@ -142,8 +142,8 @@ pub(crate) fn prepare_session() -> bool {
     .is_some()
 }
 
-/// Writes down a run that is about to begin, unless one of the same secret is under way. For whoever has the
-/// secret's lock. `None` if it could not be written down.
+/// Writes down a run that is about to begin, unless one of the same secret is under way. To be called
+/// under the secret's lock. `None` if the run could not be written down.
 pub(crate) fn begin(tables: &Tables, name: &str, job: &Job, cause: Cause) -> Option<Begun> {
     attempt(|| {
         if let Some(row) = unfinished(tables, "arn = $1", &[given(job.secret.as_str())]).into_iter().next() {
@@ -297,7 +297,7 @@ pub(crate) fn is_gone(tables: &Tables, id: i64) -> bool {
     count.flatten().as_deref() == Some("0")
 }
 
-/// All is done.
+/// Notes that a run is over: nothing is left to be done.
 pub(crate) fn note_over(tables: &Tables, id: i64) {
     write(|| {
         force_synchronous_commit();

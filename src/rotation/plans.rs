@@ -25,13 +25,13 @@ const LONGEST_PAUSE: i64 = 3_600;
 pub(crate) struct Plan {
     /// The secret, as it was named.
     pub name: String,
-    /// Its ARN.
+    /// The secret's ARN.
     pub arn: String,
     /// The schedule.
     pub schedule: String,
     /// How long its windows are.
     pub duration: Option<String>,
-    /// How it is rotated.
+    /// How the secret is rotated.
     pub strategy: Option<Strategy>,
     /// The master's secret.
     pub master: Option<String>,
@@ -54,7 +54,7 @@ pub(crate) enum Due {
     Late,
     /// Wait for the next window.
     Missed,
-    /// It has been done.
+    /// Nothing: the rotation of this window has been done.
     Done,
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn remove(tables: &Tables, secret: &str) -> bool {
     count.is_some_and(|Text(count)| count != "0")
 }
 
-/// As `system_identifier` is kept: a row of another cluster's means nothing here.
+/// The system identifier as the tables keep it: a row of another cluster's means nothing here.
 fn system(issuer: Issuer) -> String {
     // As `pg_control_system` has it.
     issuer.system.cast_signed().to_string()

@@ -128,7 +128,7 @@ fn with<R>(f: impl FnOnce(&mut Registry) -> R) -> Option<R> {
 pub(crate) struct RotationRequest {
     /// The secret.
     pub secret: String,
-    /// How it is to be rotated.
+    /// How the secret is to be rotated.
     pub strategy: Option<Strategy>,
     /// The master's secret.
     pub master: Option<String>,
@@ -202,7 +202,7 @@ fn leave(slot: &mut Slot) {
     }
 }
 
-/// This process ends: it waits for nothing any more.
+/// Notes that this process ends, and waits for nothing any more.
 pub(crate) fn leave_all() {
     let caller = server::process_id();
     with(|registry| {
@@ -244,7 +244,7 @@ pub(crate) fn answer(id: u64, result: Result<&str, &dyn Report>) {
     answer_where(result, |slot| slot.id == id);
 }
 
-/// Answers whoever waits for a run.
+/// Answers the sessions that wait for a run.
 pub(crate) fn answer_run(run: i64, result: Result<&str, &dyn Report>) {
     answer_where(result, |slot| slot.run == run);
 }
@@ -288,7 +288,7 @@ pub(crate) fn answer_all(error: &dyn Report) {
     ANSWERS.wake_all();
 }
 
-/// This process is a worker from now on.
+/// Notes that this process is a worker from now on.
 pub(crate) fn worker_begins() {
     let worker = server::process_id();
     with(|registry| {
@@ -299,7 +299,7 @@ pub(crate) fn worker_begins() {
     });
 }
 
-/// This process ends. What it had not begun yet is not done; what it had is taken up by another.
+/// Notes that this worker ends. What it had not begun yet is not done; what it had is taken up by another.
 pub(crate) fn worker_ends() {
     let worker = server::process_id();
     let error = String::from_utf8_lossy(&SharedError::bytes_of(&RotationError::WorkerEnded)).into_owned();
@@ -328,7 +328,7 @@ pub(crate) fn look_at_latest(time: pg_sys::TimestampTz) {
     with(|registry| registry.look_at = registry.look_at.min(time));
 }
 
-/// So many schedules' time has come, those that are being carried out among them.
+/// Notes for how many schedules the time has come, those that are being carried out among them.
 pub(crate) fn set_backlog(count: usize) {
     with(|registry| registry.backlog = u32::try_from(count).unwrap_or(u32::MAX));
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use super::history::{Tables, given, run};
 use crate::backend::process::transaction::attempt;
 
-/// In the data directory, which is the working directory of every process of the server.
+/// The name of the mark, a file in the data directory, which is the working directory of every process of the server.
 const MARK: &str = "secretlink_restored";
 
 /// What schedules that are left to the original have in place of a system identifier.
@@ -46,6 +46,6 @@ pub(crate) fn leave_schedules_to_the_original(tables: &Tables) -> bool {
         );
         run(&sql, &[given(NO_SYSTEM), since.into()]);
     });
-    // Whoever does it once more finds nothing to mark.
+    // A worker that does it once more finds nothing to mark.
     marked.is_some() && (fs::remove_file(MARK).is_ok() || noted().is_none())
 }

@@ -23,7 +23,7 @@ pub(crate) struct Wish {
     pub schedule: String,
     /// How long its windows are.
     pub duration: Option<String>,
-    /// How it is rotated.
+    /// How the secret is rotated.
     pub strategy: Option<Strategy>,
     /// The master's secret.
     pub master: Option<String>,
@@ -103,7 +103,7 @@ pub(crate) fn schedule(wish: Wish) -> Result<Option<TimestampWithTimeZone>, Rota
         }
     }
     plans::put(&tables, &plan, issuer, is_aws);
-    // Whoever looks before this transaction has committed looks again.
+    // A worker that looks before this transaction has committed looks again.
     registry::look_at_latest(server::clock());
     doorbell::ROTATION.ring();
     Ok(begins)

@@ -27,7 +27,7 @@ pub(crate) enum SecretsError {
     /// A cached value could not be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// Another backend asks, and has had no answer for too long.
+    /// Another backend asks for the secret, and has had no answer for too long.
     #[error("secret \"{secret}\" was not read within {} ms", after.as_millis())]
     Awaited {
         /// The secret.

@@ -25,7 +25,7 @@ impl UsedSecret {
         &self.id
     }
 
-    /// Whether it is known to have another current version now. Asks nobody.
+    /// Whether the secret is known to have another current version now. Asks nobody.
     pub(crate) fn has_changed(&self) -> bool {
         let generation = cache::generation();
         if self.generation.get() == generation {

@@ -44,7 +44,7 @@ pub(crate) struct RemoteSession {
 
 /// What went wrong with the last query.
 enum LastError {
-    /// With this query.
+    /// The query failed.
     OfQuery(QueryError, QueryText),
     /// The query could not even be sent.
     NotSent(String),
@@ -60,7 +60,7 @@ pub(crate) enum NextResult {
     None,
 }
 
-/// With how many bytes of rows at once an answer is taken for a large one.
+/// The number of bytes of rows at once with which an answer is taken for a large one.
 const MANY_ROWS: usize = 4096;
 
 /// The cursors opened by `dblink_open` in a remote transaction that it began itself.
@@ -113,12 +113,12 @@ impl RemoteSession {
         self.connection.facts()
     }
 
-    /// When it was made.
+    /// When the session was made.
     pub(crate) fn opened(&self) -> TimestampWithTimeZone {
         self.opened
     }
 
-    /// What it does: `idle`; `active`, with a query; `pending`, with results to be read; or `lost`.
+    /// What the session does: `idle`; `active`, with a query; `pending`, with results to be read; or `lost`.
     pub(crate) fn state(&self) -> &'static str {
         if self.status().loss().is_some() {
             "lost"

@@ -20,7 +20,7 @@ pub(crate) struct SentQuery {
     query: Query,
     /// The query string.
     pub sql: QueryText,
-    /// To be read again, before what the channel has.
+    /// A piece of the answer that is to be read again, before what the channel has.
     again: Option<Event>,
     at: At,
     /// Whether a result has been read.
@@ -37,7 +37,7 @@ enum At {
     Head(ResultShape),
     /// Among the rows of a result.
     Rows,
-    /// In a result of which the rest is of no use: some of it could not be taken.
+    /// In a result of which the rest is of no use: a piece of it could not be taken.
     Rest,
 }
 

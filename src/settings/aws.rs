@@ -25,7 +25,7 @@ settings! {
         c"secretlink.profile",
         Context::Superusers,
         c"Profile of the AWS configuration files to use.",
-        c"Unset, AWS_PROFILE or \"default\".",
+        c"Unset, AWS_PROFILE in the server's environment names the profile, else it is \"default\".",
     );
     REQUEST_TIMEOUT: Number = Number::new(
         c"secretlink.request_timeout",
@@ -79,7 +79,7 @@ settings! {
         c"secretlink.ca_bundle",
         Context::Superusers,
         c"File of the certificates to trust for AWS endpoints, in PEM format.",
-        c"Unset, AWS_CA_BUNDLE in the server's environment, else the operating system's certificates.",
+        c"Unset, AWS_CA_BUNDLE in the server's environment names the file, else the operating system's certificates are trusted.",
     );
     USE_FIPS_ENDPOINT: GivenSwitch<0> = GivenSwitch(Switch::new(
         c"secretlink.use_fips_endpoint",

@@ -17,7 +17,7 @@ settings! {
     CACHE_TTL: Number = Number::new(
         c"secretlink.cache_ttl",
         Context::Reload,
-        c"For how long a cached secret is used before AWS is asked again.",
+        c"Time for which a cached secret is used before AWS is asked again.",
         c"0 asks each time, but once for all that ask at the same time.",
         300,
         0..=86_400,
@@ -26,8 +26,8 @@ settings! {
     CACHE_MAX_STALE: Number = Number::new(
         c"secretlink.cache_max_stale",
         Context::Reload,
-        c"For how long a cached secret is used after secretlink.cache_ttl if AWS cannot be reached or throttles.",
-        c"0 never uses it then.",
+        c"Time for which a cached secret is used after secretlink.cache_ttl if AWS cannot be reached or throttles.",
+        c"With 0, an old value is never used.",
         86_400,
         0..=2_592_000,
     )

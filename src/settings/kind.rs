@@ -41,7 +41,7 @@ impl Context {
 struct About {
     name: &'static CStr,
     context: Context,
-    /// What it is, in a line: `pg_settings.short_desc`.
+    /// A line that says what the setting is: `pg_settings.short_desc`.
     short: &'static CStr,
     /// The rest: `pg_settings.extra_desc`.
     long: &'static CStr,
@@ -353,7 +353,7 @@ impl<const N: usize> Given for GivenSwitch<N> {
     }
 }
 
-/// One of several words.
+/// A setting whose value is one of several words.
 pub(super) struct Choice<T: GucEnum + 'static> {
     about: About,
     value: GucSetting<T>,
@@ -411,7 +411,7 @@ impl<const N: usize, T: GucEnum + 'static> GivenChoice<N, T> {
         self.0.get()
     }
 
-    /// As [`GivenSwitch::see`].
+    /// Notes where a value comes from, see [`GivenSwitch::see`].
     unsafe extern "C-unwind" fn see(
         _value: *mut c_int,
         _extra: *mut *mut c_void,

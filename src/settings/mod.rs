@@ -20,7 +20,7 @@ pub(crate) fn init() {
     });
 }
 
-/// From PostgreSQL 15 on, a misspelt setting of ours is an error. Before, the function is called otherwise.
+/// Makes a misspelt setting of ours an error, from PostgreSQL 15 on. Before, the function is called otherwise.
 fn reserve_prefix() {
     #[cfg(not(feature = "pg14"))]
     // SAFETY: a C string that lives for ever.

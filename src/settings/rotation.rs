@@ -16,15 +16,15 @@ settings! {
     ROTATION_WORKERS: Number = Number::new(
         c"secretlink.rotation_workers",
         Context::Reload,
-        c"How many secrets are rotated at the same time.",
-        c"0 rotates none.",
+        c"Number of secrets that are rotated at the same time.",
+        c"With 0, no secret is rotated.",
         2,
         0..=64,
     );
     ROTATION_PASSWORD_LENGTH: Number = Number::new(
         c"secretlink.rotation_password_length",
         Context::Reload,
-        c"How many characters a password has that a rotation makes.",
+        c"Number of characters of a password that a rotation makes.",
         c"",
         32,
         16..=256,
@@ -49,7 +49,7 @@ settings! {
     ROTATION_MIN_AGE: Number = Number::new(
         c"secretlink.rotation_min_age",
         Context::Reload,
-        c"How old the current version of a secret must be before the next one is made.",
+        c"Age of the current version of a secret before which no next one is made.",
         c"A client that read the secret before the last rotation has so much time to log in.",
         1_000,
         0..=3_600_000,
@@ -58,7 +58,7 @@ settings! {
     ROTATION_HISTORY_KEEP: Number = Number::new(
         c"secretlink.rotation_history_keep",
         Context::Reload,
-        c"For how long rotations stay in rotation_history.",
+        c"Time for which rotations stay in rotation_history.",
         c"",
         31_536_000,
         3_600..=i32::MAX,

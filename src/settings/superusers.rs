@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use super::kind::Given;
 
-/// Those whose value was not taken when the library was loaded, see [`guarded`], and what is wrong with it, if
+/// Settings whose value was not taken when the library was loaded, see [`guarded`], and what is wrong with it, if
 /// it is the value that is wrong.
 static REFUSED: OnceLock<Vec<(&'static dyn Given, Option<String>)>> = OnceLock::new();
 

@@ -12,14 +12,14 @@ settings! {
         c"secretlink.password_sync",
         Context::Superusers,
         c"What happens when a synced role's new password cannot be stored in its secret.",
-        c"strict: the change fails. warn: it is kept and the role is reported as drifted. off: secrets are not touched.",
+        c"strict: the change fails. warn: the change is kept, and the role is reported as drifted. off: secrets are not touched.",
         PasswordSync::Strict,
     );
     HASHED_PASSWORD: Choice<HashedPassword> = Choice::new(
         c"secretlink.hashed_password",
         Context::Superusers,
         c"What happens when a synced role is given a password that is hashed already.",
-        c"verify: the change fails unless the secret holds the password already. warn: it is then kept and the role is reported as drifted.",
+        c"verify: the change fails unless the secret holds the password already. warn: the change is kept, and the role is then reported as drifted.",
         HashedPassword::Verify,
     );
     PROMOTE_TIMEOUT: Number = Number::new(
@@ -42,7 +42,7 @@ settings! {
         c"secretlink.advertised_host",
         Context::Reload,
         c"Host name of this server in secrets that it creates.",
-        c"Unset, the operating system's host name.",
+        c"Unset, the host name is the operating system's.",
     );
     SYNC_SECRET_TEMPLATE: Text = Text::unset(
         c"secretlink.sync_secret_template",
@@ -55,12 +55,12 @@ settings! {
         c"secretlink.cluster_name",
         Context::Reload,
         c"Name of this cluster, for {cluster} in secretlink.sync_secret_template.",
-        c"All nodes of a cluster have one value, so that the secrets of the roles are the same after a failover. Unset, cluster_name.",
+        c"All nodes of a cluster have one value, so that the secrets of the roles are the same after a failover. Unset, the value of cluster_name counts.",
     );
     MAX_SYNCED_ROLES: Number = Number::new(
         c"secretlink.max_synced_roles",
         Context::SharedMemory,
-        c"Of how many synced roles the server keeps account in shared memory.",
+        c"Number of synced roles of which the server keeps account in shared memory.",
         c"If there are more roles, those in doubt come first, and role_sync shows the others as unknown.",
         8192,
         16..=262_144,
@@ -78,7 +78,7 @@ settings! {
         c"secretlink.audit_interval",
         Context::Reload,
         c"Time within which the background worker looks at every synced role.",
-        c"Spread evenly. DescribeSecret is called for each, and GetSecretValue if the version or the role's hash is another one. 0: only roles in doubt are looked at.",
+        c"The looks are spread evenly. DescribeSecret is called for each, and GetSecretValue if the version or the role's hash is another one. 0: only roles in doubt are looked at.",
         3_600,
         0..=604_800,
     )

@@ -12,12 +12,12 @@ const OUTCOMES: usize = CallOutcome::ALL.len();
 const LIMITS: [u32; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const BUCKETS: usize = LIMITS.len() + 1;
 
-/// All calls.
+/// The latencies of all calls.
 pub(crate) struct Calls([[Latencies; OUTCOMES]; OPERATIONS]);
 
 /// The latencies of one operation with one outcome.
 struct Latencies {
-    /// Each call is in one of them.
+    /// How many calls were in each bucket; each call is in one.
     buckets: [AtomicU64; BUCKETS],
     /// Microseconds.
     total: AtomicU64,
@@ -30,7 +30,7 @@ struct Latencies {
 pub(crate) struct AwsCalls {
     /// What was asked for.
     pub operation: Operation,
-    /// How it ended.
+    /// How the calls ended.
     pub outcome: CallOutcome,
     /// How often.
     pub calls: u64,

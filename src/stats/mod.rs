@@ -45,7 +45,7 @@ pub(crate) enum Counter {
     RotationsFailed,
 }
 
-/// How many there are.
+/// How many counters there are.
 const COUNTERS: usize = Counter::RotationsFailed as usize + 1;
 
 struct Stats {

@@ -24,14 +24,14 @@ enum Event {
     /// Created, altered or renamed.
     Changed {
         role: pg_sys::Oid,
-        /// As it was before; `None` for a new one.
+        /// The role as it was before; `None` for a new one.
         before: Option<Role>,
         /// The password that the command named, in the encoding of the database.
         password: Option<Secret>,
     },
     /// Made by `create_role_with_secret`.
     SecretWanted { role: pg_sys::Oid },
-    /// Its label changed. Whether the secret was looked at when that was done.
+    /// The role's label changed. `is_seen`: whether the secret was looked at when that was done.
     Labelled { role: pg_sys::Oid, is_seen: bool },
     /// Dropped.
     Dropped { role: pg_sys::Oid },
@@ -51,19 +51,19 @@ impl Event {
 /// What the transaction as a whole has done to a role.
 #[derive(Default)]
 pub(crate) struct RoleChange {
-    /// Whether it was created, altered or renamed.
+    /// Whether the role was created, altered or renamed.
     pub changed: bool,
-    /// As it was before; `None` for a new one, or one that was not changed.
+    /// The role as it was before; `None` for a new role, or one that was not changed.
     pub before: Option<Role>,
     /// Passwords it was given, the last one first, in the encoding of the database.
     pub passwords: Vec<Secret>,
-    /// Whether its label changed.
+    /// Whether the role's label changed.
     pub labelled: bool,
-    /// Whether the secret was looked at when that was done last.
+    /// Whether the secret was looked at when the label changed last.
     pub is_seen: bool,
-    /// Whether it must get a new secret.
+    /// Whether the role must get a new secret.
     pub secret_wanted: bool,
-    /// Whether it was dropped.
+    /// Whether the role was dropped.
     pub dropped: bool,
 }
 

@@ -67,7 +67,7 @@ thread_local! {
     static BEGUN: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
 }
 
-/// From here on, something may be written to the secrets of these roles.
+/// Notes that something may be written to the secrets of these roles from here on.
 pub(crate) fn begin(roles: Vec<pg_sys::Oid>) {
     for role in &roles {
         states::begin(*role);

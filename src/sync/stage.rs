@@ -224,7 +224,7 @@ fn missing(change: &RoleChange, settings: &PasswordSettings) -> Missing {
     if change.secret_wanted { Missing::MustCreate(fields) } else { Missing::Create(fields) }
 }
 
-/// Of the passwords that the transaction has named, the one that will be in force, as clients send it.
+/// The password that will be in force, as clients send it: one of those that the transaction has named.
 /// The catalog decides: whatever was rolled back, overwritten or hashed by somebody else is not it.
 fn find_password(role: &Role, passwords: &[Secret]) -> Result<Secret, SyncError> {
     let Some(password) = passwords.iter().find(|password| role.verify(password)) else {
@@ -383,7 +383,7 @@ fn find_renamed(
     Ok(())
 }
 
-/// A password that came as a hash is taken if the secret has it already: whoever sends hashes has put it
+/// Takes a password that came as a hash if the secret has that password already: a tool that sends hashes has put it
 /// there first. From here on it is as any other.
 fn find_hashed(works: &mut [Work], versions: &[Result<Option<Versions>, AwsError>]) {
     for (work, versions) in works.iter_mut().zip(versions).filter(|(work, _)| work.hashed) {

@@ -39,7 +39,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// As `role_sync` shows it.
+    /// The state's name in `role_sync`.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             State::Unknown => "unknown",
@@ -98,7 +98,7 @@ struct Slot {
     announce: bool,
     /// Whether drift was announced and its end was not.
     drift_told: bool,
-    /// To be looked at once more after the next time.
+    /// Whether the role is to be looked at once more after the next time.
     twice: bool,
     /// How often somebody else has written the secret or the role's password, as far as this was noticed.
     rewritten: u8,
@@ -147,7 +147,7 @@ pub(crate) fn are_shared() -> bool {
     TABLE.is_attached()
 }
 
-/// Of how many roles account is kept.
+/// The number of roles of which account can be kept.
 pub(crate) fn capacity() -> usize {
     TABLE.len()
 }
@@ -155,13 +155,13 @@ pub(crate) fn capacity() -> usize {
 /// What is known of a role.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RoleState {
-    /// Its state.
+    /// How role and secret stand to each other.
     pub state: State,
     /// The version that was last found or made to hold its password.
     pub version_id: Option<String>,
     /// When that was.
     pub synced_at: Option<pg_sys::TimestampTz>,
-    /// Why it is not in sync.
+    /// Why the role is not in sync.
     pub last_error: Option<String>,
 }
 
@@ -211,7 +211,7 @@ impl Table<'_> {
         self.find(role)
     }
 
-    /// As [`Table::slot_in_doubt`]. That there is no place is remembered.
+    /// The slot of a role, as [`Table::slot_in_doubt`] finds it. That there is no place is remembered.
     fn slot(&mut self, role: pg_sys::Oid) -> Option<&mut Slot> {
         if self.slot_in_doubt(role).is_none() {
             self.0.header.overflowed = true;
@@ -270,8 +270,8 @@ pub(crate) fn doubt(role: pg_sys::Oid) {
     });
 }
 
-/// The same, and once more at the next pass: a request whose sender gave up may still land after the first
-/// look.
+/// A role's secret is to be looked at now, and at the next pass: a request whose sender gave up may still land
+/// after the first look.
 pub(crate) fn doubt_twice(role: pg_sys::Oid) {
     with(|table| {
         if let Some(slot) = table.slot(role) {
@@ -281,7 +281,7 @@ pub(crate) fn doubt_twice(role: pg_sys::Oid) {
     });
 }
 
-/// As [`doubt`] for each of `roles`, from the last one on, as long as there is room; the others stay.
+/// Puts `roles` in doubt, from the last one on, as long as there is room; the others stay in the list.
 pub(crate) fn doubt_as_many(roles: &mut Vec<pg_sys::Oid>) {
     with(|table| {
         while let Some(&role) = roles.last() {
@@ -413,7 +413,7 @@ pub(crate) fn rewritten(role: pg_sys::Oid, found: u64) -> bool {
     .unwrap_or_default()
 }
 
-/// Whether it was said of a role that it is rewritten again and again.
+/// Whether the log has said of a role that somebody rewrites it again and again.
 pub(crate) fn is_rewritten_often(role: pg_sys::Oid) -> bool {
     with(|table| table.find(role).is_some_and(|slot| slot.rewritten >= OFTEN)).unwrap_or_default()
 }

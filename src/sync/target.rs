@@ -25,7 +25,7 @@ pub(crate) fn of(role: &Role) -> Result<Option<SecretId>, SyncError> {
     by_label(role, roles::label(role.oid))
 }
 
-/// The same, for a label that was read before.
+/// The secret that a role is synced with, by a label that was read before.
 ///
 /// # Errors
 /// As [`of`].
@@ -103,7 +103,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// That a secret is not to be had, since it may be this role's.
+    /// The error that a secret is not to be had, since it may be this owner's.
     pub(crate) fn in_use(&self, secret: &SecretId) -> SyncError {
         SyncError::SecretInUse {
             secret: secret.as_str().to_owned(),
@@ -119,7 +119,7 @@ impl Owners {
         Owners::of(roles::with_password_or_label())
     }
 
-    /// Of what was read of them.
+    /// The owners among roles that were read from the catalogs.
     pub(crate) fn of(roles: impl IntoIterator<Item = (Role, Option<CString>)>) -> Owners {
         let mut all = Owners { owners: Vec::new(), by_name: HashMap::new() };
         for (role, label) in roles {
@@ -133,13 +133,13 @@ impl Owners {
         all
     }
 
-    /// The other roles that may have this secret.
+    /// The other roles that may have a secret.
     pub(crate) fn others(&self, role: pg_sys::Oid, secret: &SecretId) -> impl Iterator<Item = &Owner> {
         let places = secret.names().filter_map(|name| self.by_name.get(name)).flatten();
         places.map(|place| &self.owners[*place]).filter(move |o| o.oid != role && o.secret.may_be(secret))
     }
 
-    /// Another role that may have the same secret as this one.
+    /// The error that another role may have the same secret as `role`, if one may.
     pub(crate) fn other(&self, role: pg_sys::Oid) -> Option<SyncError> {
         let own = self.owners.iter().find(|owner| owner.oid == role)?;
         let other = self.others(role, &own.secret).next()?;
@@ -155,7 +155,7 @@ impl Owners {
     }
 }
 
-/// Of a secret that is for another user, says whether that one takes turns with the role.
+/// Adds to the obstacle that a secret is for another user whether that user takes turns with the role.
 pub(crate) fn knowing_clones(role: &str, obstacle: Obstacle) -> Obstacle {
     match obstacle {
         Obstacle::OtherUser { secret, username, .. } => {

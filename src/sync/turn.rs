@@ -25,8 +25,8 @@ pub(super) fn alone_with(role: pg_sys::Oid) -> bool {
     true
 }
 
-/// Waits until nobody else is changing these roles or their labels: whoever comes second sees what the
-/// first has done, and it is the second whose last word counts.
+/// Waits until nobody else is changing these roles or their labels: the second of two transactions sees
+/// what the first has done, and has the last word.
 pub(super) fn lock<'a>(roles: impl Iterator<Item = &'a pg_sys::Oid>) {
     // They come by OID, so that two transactions do not wait for each other.
     for role in roles {

@@ -79,7 +79,7 @@ impl Gateway {
         Self { shared, address, acceptor: Some(acceptor), own }
     }
 
-    /// Its port on 127.0.0.1.
+    /// The gateway's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

@@ -16,7 +16,7 @@ use crate::tls::TlsFiles;
 /// How long a client may take to say something, or to take what is said.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server on 127.0.0.1 that plays a script with whoever connects, each session on a thread of its own.
+/// A server on 127.0.0.1 that plays a script with each client that connects, each session on a thread of its own.
 /// It ends when dropped.
 #[derive(Debug)]
 pub struct HostileServer {
@@ -48,7 +48,7 @@ impl HostileServer {
         Self::start_with(None, script)
     }
 
-    /// As [`HostileServer::start`], behind TLS with a certificate that nobody trusts.
+    /// Starts as [`HostileServer::start`] does, behind TLS with a certificate that nobody trusts.
     pub fn start_behind_tls(
         script: impl Fn(&mut HostileSession) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
@@ -115,7 +115,7 @@ impl HostileServer {
         self.conninfo().replace("sslmode=disable", "sslmode=require")
     }
 
-    /// Its port.
+    /// The server's port.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

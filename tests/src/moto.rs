@@ -45,12 +45,12 @@ impl Moto {
         panic!("no free port for moto_server");
     }
 
-    /// Its URL: what `secretlink.endpoint_url` wants.
+    /// Moto's URL: what `secretlink.endpoint_url` wants.
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Its port on 127.0.0.1.
+    /// Moto's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -60,7 +60,7 @@ impl Moto {
         SecretsApi::new(&self.endpoint())
     }
 
-    /// Everything it has logged so far: one line for each request.
+    /// Everything that Moto has logged so far: one line for each request.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }

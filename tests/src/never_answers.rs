@@ -34,12 +34,12 @@ impl NeverAnswers {
         panic!("the kernel's queue for {target:?} does not fill");
     }
 
-    /// Where it is.
+    /// The server's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its port on 127.0.0.1.
+    /// The server's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The user to run servers as: `postgres` when this process is root, else whoever runs it.
+/// The user to run servers as: `postgres` when this process is root, else the user who runs it.
 #[derive(Clone, Copy, Debug)]
 pub struct OsUser {
     /// User and group id to change to; `None` to stay as we are.

@@ -36,12 +36,12 @@ impl Process {
             .find(|process| process.has_open(&socket))
     }
 
-    /// Its id.
+    /// The process's id.
     pub fn pid(self) -> u32 {
         self.pid
     }
 
-    /// Whether it runs. One that has ended but that nobody has waited for does not.
+    /// Whether the process runs. One that has ended but that nobody has waited for does not.
     pub fn is_alive(self) -> bool {
         self.status_field("State").is_some_and(|state| !state.starts_with(['Z', 'X']))
     }
@@ -59,7 +59,7 @@ impl Process {
         Some(Self { pid: self.status_field("PPid")?.parse().ok()? })
     }
 
-    /// What it calls itself: for a server process what `ps` shows, such as `postgres: secretlink`.
+    /// What the process calls itself: for a server process what `ps` shows, such as `postgres: secretlink`.
     pub fn title(self) -> String {
         let title = fs::read(self.file("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&title).trim_end_matches(['\0', ' ']).to_owned()
@@ -105,7 +105,7 @@ impl Process {
         for child in &children {
             child.kill();
         }
-        // Whoever starts the server again when it has gone finds none of them.
+        // A test that starts the server again when it has gone finds none of them.
         for child in children {
             child.until_gone(Duration::from_secs(60));
         }
@@ -176,7 +176,7 @@ fn field<'a>(file: &'a str, name: &str) -> Option<&'a str> {
     file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// The same for one in kB.
+/// A field of a file of `/proc` that is in kB, in bytes.
 fn bytes_of(file: &str, name: &str) -> Option<u64> {
     let kilobytes: u64 = field(file, name)?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)

@@ -58,12 +58,12 @@ impl Proxy {
         Self::start(None, Mode::BlackHole)
     }
 
-    /// Its port on 127.0.0.1.
+    /// The proxy's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Its address as an HTTP endpoint.
+    /// The proxy's address as an HTTP endpoint.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -8,9 +8,9 @@ use std::process::{Command, Output, Stdio};
 pub struct PsqlOutput {
     /// Whether psql ended with status 0.
     pub success: bool,
-    /// Its standard output.
+    /// What psql wrote to its standard output.
     pub stdout: String,
-    /// Its standard error: errors, warnings, notices.
+    /// What psql wrote to its standard error: errors, warnings, notices.
     pub stderr: String,
 }
 

@@ -50,7 +50,7 @@ impl ScriptedEndpoint {
         endpoint
     }
 
-    /// Its URL: what `secretlink.endpoint_url` wants.
+    /// The endpoint's URL: what `secretlink.endpoint_url` wants.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

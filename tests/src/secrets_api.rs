@@ -19,7 +19,7 @@ pub struct ApiError {
     pub status: u16,
     /// The name of the exception.
     pub kind: String,
-    /// Its message.
+    /// The error's message.
     pub message: String,
 }
 
@@ -35,7 +35,7 @@ impl SecretsApi {
         Self { agent, endpoint: endpoint.to_owned(), region: "us-east-1".to_owned() }
     }
 
-    /// The same client for another region.
+    /// This client for another region.
     pub fn in_region(mut self, region: &str) -> Self {
         self.region = region.to_owned();
         self

@@ -69,7 +69,7 @@ pub struct SecretsRelay {
 
 struct Shared {
     upstream: SocketAddr,
-    /// By secret; that of the empty name is for all secrets without one.
+    /// The rules by secret; the rule of the empty name is for all secrets without one.
     rules: Mutex<HashMap<String, Rule>>,
     requests: Mutex<Vec<SecretsRequest>>,
     /// moto changes a secret in several steps and has no locks: it gets one request at a time.
@@ -104,7 +104,7 @@ impl SecretsRelay {
         Self { shared, address, acceptor: Some(acceptor) }
     }
 
-    /// Its URL: what `secretlink.endpoint_url` wants.
+    /// The relay's URL: what `secretlink.endpoint_url` wants.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

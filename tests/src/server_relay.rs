@@ -74,7 +74,7 @@ impl ServerRelay {
         Self { shared, address, acceptor: Some(acceptor) }
     }
 
-    /// Its port on 127.0.0.1.
+    /// The relay's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.address.port()
     }

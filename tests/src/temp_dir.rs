@@ -32,7 +32,7 @@ impl TempDir {
         Self { path, guardian }
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.path
     }

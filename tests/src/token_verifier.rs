@@ -18,7 +18,7 @@ pub struct Verdict {
     pub user: String,
     /// The token.
     pub token: String,
-    /// Why it was refused.
+    /// Why the token was refused.
     pub refusal: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl TokenVerifier {
         self.rules().forbidden.push(user.to_owned());
     }
 
-    /// Everything that came so far.
+    /// The verdicts on all tokens that came so far.
     pub fn verdicts(&self) -> Vec<Verdict> {
         self.rules().verdicts.clone()
     }

@@ -6,7 +6,7 @@ use postgres::Client;
 /// A connection that is opened before something drastic happens. If a backend crashes, the
 /// postmaster ends every other one too, and with them this one.
 pub struct Witness {
-    /// To look around with, for example in `pg_stat_activity`.
+    /// A client to look around with, for example in `pg_stat_activity`.
     pub client: Client,
     before: (String, i32),
     /// Up to where the log was seen.
@@ -29,7 +29,7 @@ impl Witness {
         Self { client, before, log_read: 0 }
     }
 
-    /// The same backend of the same server answers as at the beginning, and the log of `cluster`
+    /// Fails unless the backend that answered at the beginning answers now, too, and the log of `cluster`
     /// tells of no crash.
     pub fn confirm(&mut self, cluster: &Cluster) {
         // Not all of it each time: where memory runs out it gets long.

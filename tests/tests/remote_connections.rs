@@ -86,7 +86,7 @@ fn each_connection_of_the_session_is_shown_and_no_password() {
         .as_deref(),
         Some("true")
     );
-    // Another session has its own; whoever it is may look.
+    // Another session has its own; any role may look.
     client.batch_execute("CREATE ROLE plain LOGIN; CREATE SCHEMA elsewhere").unwrap();
     let mut other = stage.local.connect("plain", "postgres");
     assert_eq!(value(&mut other, "SELECT count(*) FROM remote_connections").as_deref(), Some("0"));

@@ -58,7 +58,7 @@ impl Call {
         let _ = self.seen.region.set(region.to_owned());
     }
 
-    /// To be told to `recorder` when it is over.
+    /// What tells `recorder` of the call when it is over.
     pub(crate) fn recording(&self, recorder: Option<&'static dyn Recorder>) -> Recording {
         Recording::new(recorder, self.operation, self.started)
     }

@@ -34,7 +34,7 @@ const NOBODYS_KEY: &str = "AKIASECRETLINKCHECK0";
 pub struct Check {
     /// What.
     pub item: &'static str,
-    /// Whether it works; `None` if that could not be found out.
+    /// Whether what was looked at works; `None` if that could not be found out.
     pub ok: Option<bool>,
     /// What was found.
     pub detail: String,
@@ -255,7 +255,7 @@ impl Client {
         }
     }
 
-    /// Whether it could be written to, as far as that shows without writing.
+    /// Whether the secret could be written to, as far as that shows without writing.
     async fn check_write(&self, id: &SecretId, is_written: bool) -> Check {
         const ITEM: &str = "write";
         let failed = |error: &AwsError| match error {

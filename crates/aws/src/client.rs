@@ -25,7 +25,7 @@ use crate::{AwsError, Settings, config, http, profile, region};
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
-    /// When its calls must be over, if that is earlier than their own time limit.
+    /// The moment by which the client's calls must be over, if that is earlier than their own time limit.
     deadline: Option<Instant>,
     /// Who is told of them.
     recorder: Option<&'static dyn Recorder>,
@@ -155,7 +155,7 @@ impl Client {
         Ok(self.inner.configured_region.get_or_try_init(configured).await?.as_ref())
     }
 
-    /// Everything but region and endpoint. `region` is where STS is asked, if it is: the configured
+    /// The SDK's configuration, but for region and endpoint. `region` is where STS is asked, if it is: the configured
     /// one, whichever secret happens to be read first.
     async fn config(&self, region: &Region) -> Result<&SdkConfig, AwsError> {
         let load = async || {

@@ -1,4 +1,4 @@
-//! From settings to what the SDK makes its clients of.
+//! What the SDK makes its clients of, from our settings.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ use crate::sts::Role;
 /// up to a second, is long for somebody whose statement waits.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Everything but the endpoint. `region` is where STS is asked, if it is.
+/// The SDK's configuration, but for the endpoint. `region` is where STS is asked, if it is.
 pub(crate) async fn load(
     settings: &Settings,
     files: EnvConfigFiles,

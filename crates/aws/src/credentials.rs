@@ -18,7 +18,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// their time.
 const RENEWED_BEFORE: Duration = Duration::from_secs(15 * 60);
 
-/// From a renewal that failed to the next.
+/// The pause from a renewal that failed to the next.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs a provider as a task of its own, so that a cancelled or timed-out call does not drop it
@@ -73,9 +73,9 @@ struct Inner {
 #[derive(Clone)]
 struct Kept {
     credentials: Credentials,
-    /// From when on they are renewed.
+    /// The moment from which on the credentials are renewed.
     renewed_from: SystemTime,
-    /// From when on they are not used any more.
+    /// The moment from which on the credentials are not used any more.
     ends: SystemTime,
 }
 
@@ -86,7 +86,7 @@ impl Kept {
     }
 }
 
-/// From when on credentials obtained now are renewed, and from when on they are not used any more.
+/// The moments from which on credentials obtained now are renewed, and are not used any more.
 fn times(now: SystemTime, expiry: Option<SystemTime>) -> (SystemTime, SystemTime) {
     let expiry = expiry.unwrap_or(now + ENDLESS_ARE_KEPT);
     let left = expiry.duration_since(now).unwrap_or_default();

@@ -102,7 +102,7 @@ pub enum AwsError {
     #[error("AWS refused the credentials: {code}")]
     CredentialsRefused { code: String },
 
-    /// Nothing names a region.
+    /// Neither a setting nor the environment nor a profile names a region.
     #[error("no AWS region is set")]
     NoRegion,
 

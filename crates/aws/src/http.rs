@@ -1,7 +1,7 @@
 //! The HTTP client under the SDK.
 //!
 //! The SDK's own client has rustls, which refuses certificates that boto3 and the AWS CLI take, such as those of
-//! proxies that look into TLS; and it keeps connections. This one has OpenSSL, and keeps nothing, but for calls
+//! proxies that look into TLS; and it keeps connections. The client here has OpenSSL, and keeps nothing, but for calls
 //! that follow each other, see `conversation.rs`.
 
 use std::error::Error;
@@ -65,7 +65,7 @@ impl HyperClient {
         HyperClient { kept: Some(Kept::default()), ..self.clone() }
     }
 
-    /// As the SDK has it.
+    /// The client in the form that the SDK takes.
     pub(crate) fn shared(&self) -> SharedHttpClient {
         SharedHttpClient::new(self.clone())
     }

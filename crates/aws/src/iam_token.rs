@@ -18,7 +18,7 @@ use crate::rds_token::{TOKEN_LIFETIME, TokenError, TokenSubject};
 pub struct IamToken {
     /// What is sent as the password.
     pub token: Secret,
-    /// When it was signed, as the token says it: `20241107T173933Z`. Tokens of one second are equal.
+    /// When the token was signed, as the token says it: `20241107T173933Z`. Tokens of one second are equal.
     pub signed: String,
     /// For how long from then on it is used: shorter than a database takes it.
     pub lifetime: Duration,

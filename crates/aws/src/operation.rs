@@ -15,7 +15,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them, in the order in which they are declared.
+    /// All operations, in the order in which they are declared.
     pub const ALL: [Operation; 8] = [
         Operation::GetSecretValue,
         Operation::DescribeSecret,

@@ -15,7 +15,7 @@ const MAX_FILE: usize = 1 << 20;
 /// The longest output of a `credential_process`, in bytes. No credentials are as long.
 const MAX_OUTPUT: usize = 64 * 1024;
 
-/// What it may write about an error.
+/// The most bytes that the program may write about an error.
 const MAX_COMPLAINT: usize = 4096;
 
 /// The two files of profiles.

@@ -5,7 +5,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 use crate::AwsError;
 
-/// For these, no proxy is asked. Instance and container metadata tell each machine its own
+/// Hosts for which no proxy is asked. Instance and container metadata tell each machine its own
 /// credentials: behind a proxy they would be the proxy's.
 const NEVER: &str = "localhost,127.0.0.0/8,::1/128,169.254.0.0/16,fe80::/10,fd00:ec2::/32";
 

@@ -130,7 +130,7 @@ impl TokenAction {
         }
     }
 
-    /// Whether it is asked of Aurora DSQL.
+    /// Whether the action is one of Aurora DSQL.
     pub fn is_dsql(self) -> bool {
         self != TokenAction::Connect
     }

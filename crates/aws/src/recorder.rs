@@ -19,7 +19,7 @@ pub enum CallOutcome {
     Success,
     /// AWS asked to be called less often.
     Throttled,
-    /// Not permitted, by Secrets Manager or KMS.
+    /// The call was not permitted, by Secrets Manager or KMS.
     Denied,
     /// AWS has no such secret, or no such version of it.
     NotFound,
@@ -38,7 +38,7 @@ pub enum CallOutcome {
 }
 
 impl CallOutcome {
-    /// All of them, in the order in which they are declared.
+    /// All outcomes, in the order in which they are declared.
     pub const ALL: [CallOutcome; 10] = [
         CallOutcome::Success,
         CallOutcome::Throttled,
@@ -73,7 +73,7 @@ impl CallOutcome {
         !matches!(self, CallOutcome::Success | CallOutcome::Cancelled)
     }
 
-    /// Of a failed call.
+    /// The outcome of a call that failed.
     fn of(error: &AwsError) -> CallOutcome {
         match error {
             AwsError::Throttled { .. } => CallOutcome::Throttled,
@@ -104,7 +104,7 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Of a call that has started.
+    /// Begins to record a call that has started.
     pub(crate) fn new(
         recorder: Option<&'static dyn Recorder>,
         operation: Operation,

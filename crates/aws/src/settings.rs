@@ -104,11 +104,11 @@ impl Default for Settings {
 /// options for that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsOverrides {
-    /// In place of `secretlink.region`.
+    /// The region, in place of `secretlink.region`.
     pub region: Option<String>,
-    /// In place of `secretlink.role_arn`.
+    /// The role, in place of `secretlink.role_arn`.
     pub role_arn: Option<String>,
-    /// In place of `secretlink.external_id`, which belongs to another role if `role_arn` is given.
+    /// The external id, in place of `secretlink.external_id`, which belongs to another role if `role_arn` is given.
     pub external_id: Option<String>,
 }
 

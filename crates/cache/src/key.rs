@@ -38,7 +38,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// What it is called in messages: the secret as it was named, or who logs in where.
+    /// The name in messages: the secret as it was named, or who logs in where.
     pub fn name(&self) -> &str {
         match self {
             Subject::Secret { id, .. } => id,
@@ -64,7 +64,7 @@ impl Key {
         fields.join("\0").into_bytes()
     }
 
-    /// From what [`Key::to_bytes`] made.
+    /// The key from what [`Key::to_bytes`] made.
     pub fn from_bytes(bytes: &[u8]) -> Option<Key> {
         let text = std::str::from_utf8(bytes).ok()?;
         let mut fields = text.split(SEPARATOR).map(str::to_owned);

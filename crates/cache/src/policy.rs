@@ -33,17 +33,17 @@ pub struct Timing {
     pub max_stale: Duration,
 }
 
-/// From when to when a value is good.
+/// The time in which a value is good.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Life {
-    /// When it was asked for.
+    /// When the value was asked for.
     pub(crate) asked: Moment,
-    /// When it ends by itself, as a token does. Other values grow old as [`Timing`] says.
+    /// When the value ends by itself, as a token does. Other values grow old as [`Timing`] says.
     pub(crate) ends: Option<Moment>,
 }
 
 impl Life {
-    /// Whether it has ended by itself.
+    /// Whether the value has ended by itself.
     pub(crate) fn is_over(self, now: Moment) -> bool {
         self.ends.is_some_and(|ends| now >= ends)
     }
@@ -58,7 +58,7 @@ impl Timing {
         now < life.ends.unwrap_or(life.asked + self.ttl)
     }
 
-    /// Whether it may be used when nobody can be asked.
+    /// Whether a value may be used when nobody can be asked.
     pub(crate) fn is_usable(&self, life: Life, now: Moment) -> bool {
         now < life.ends.unwrap_or(life.asked + self.ttl + self.max_stale)
     }
@@ -72,7 +72,7 @@ impl Timing {
         }
     }
 
-    /// Whether it is in use. For one that grows old that is so if somebody wanted it not long ago, be it less
+    /// Whether a value is in use. A value that grows old is if somebody wanted it not long ago, be it less
     /// often than it expires. One that ends by itself is made in no time, so somebody must have wanted it since.
     pub(crate) fn is_in_use(&self, life: Life, used: Moment, now: Moment) -> bool {
         match life.ends {

@@ -27,7 +27,7 @@ impl SharedError {
         parts.map(|part| part.replace('\0', " ")).join(SEPARATOR).into_bytes()
     }
 
-    /// From what [`SharedError::bytes_of`] made.
+    /// The error from what [`SharedError::bytes_of`] made.
     pub fn from_bytes(bytes: &[u8]) -> SharedError {
         let text = String::from_utf8_lossy(bytes);
         let mut parts = text.split(SEPARATOR);

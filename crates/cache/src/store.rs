@@ -19,11 +19,11 @@ pub struct Store<'a> {
 /// Which value will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// One that is not too old.
+    /// A value that is not too old.
     Fresh,
-    /// One that was asked for at this moment or later.
+    /// A value that was asked for at this moment or later.
     Since(Moment),
-    /// With these versions logins failed: another version, or else the certainty that there was none at
+    /// Another version than these, with which logins failed, or else the certainty that there was none at
     /// `since`. Somebody else may have asked for that in vain just now, and it is not asked for all the
     /// time: then that will do, or who is `patient` waits until it may be asked for again.
     Other {
@@ -52,7 +52,7 @@ pub struct Ask<'a> {
 pub struct Asking {
     /// The process that asks.
     pub owner: i32,
-    /// When it began to want the value.
+    /// When the session began to want the value.
     pub arrived: Moment,
     /// For how long it will ask.
     pub patience: Duration,
@@ -78,11 +78,11 @@ impl Asking {
 pub struct Found {
     /// The value, sealed.
     pub sealed: Vec<u8>,
-    /// Its version.
+    /// The value's version.
     pub version_id: String,
-    /// When it was asked for.
+    /// When the value was asked for.
     pub asked: Moment,
-    /// When it ends by itself, if it does.
+    /// When the value ends by itself, if it does.
     pub ends: Option<Moment>,
 }
 
@@ -119,7 +119,7 @@ pub struct Ticket {
 pub struct Contents {
     /// The value, sealed.
     pub sealed: Vec<u8>,
-    /// Its version.
+    /// The value's version.
     pub version_id: String,
     /// The secret's full ARN.
     pub arn: String,
@@ -171,11 +171,11 @@ pub struct Listed {
     pub version_id: Option<String>,
     /// The full ARN of the secret; empty if it was never read.
     pub arn: String,
-    /// When it was asked for.
+    /// When the value was asked for.
     pub asked: Moment,
-    /// When it ends by itself, if it does.
+    /// When the value ends by itself, if it does.
     pub ends: Option<Moment>,
-    /// When it was last used.
+    /// When the value was last used.
     pub used: Moment,
     /// How often it was.
     pub hits: u64,
@@ -529,9 +529,9 @@ fn parts(about: &str) -> (&str, &str, &str) {
 pub struct Named<'a> {
     /// The secret as it was asked for.
     pub secret_id: &'a str,
-    /// Its full ARN; empty if it was never read.
+    /// The secret's full ARN; empty if the secret was never read.
     pub arn: &'a str,
-    /// Its name; empty if it was never read.
+    /// The secret's name; empty if the secret was never read.
     pub name: &'a str,
 }
 

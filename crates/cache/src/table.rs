@@ -11,21 +11,21 @@ use crate::policy::{Life, Moment};
 #[repr(C)]
 pub(crate) struct Entry {
     hash: u64,
-    /// Another number each time that what is kept was changed, in this or any other entry.
+    /// A number that is another one each time that what is kept was changed, in this or any other entry.
     pub(crate) generation: u64,
     /// When the value was asked for.
     pub(crate) asked: u64,
-    /// When it came.
+    /// When the value came.
     pub(crate) answered: u64,
-    /// When it ends by itself; 0 if it does not.
+    /// When the value ends by itself; 0 if it does not.
     pub(crate) ends: u64,
-    /// When it was last wanted.
+    /// When the value was last wanted.
     pub(crate) used: u64,
     /// How often it was given out.
     pub(crate) hits: u64,
     /// When the request that is under way was sent, or 0.
     pub(crate) flight_began: u64,
-    /// When it is given up.
+    /// When the request is given up.
     pub(crate) flight_until: u64,
     /// When the last request failed; 0 if none has since one succeeded.
     pub(crate) failed: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Entry {
     pub(crate) failed_connect_patience: u64,
     /// How often that one had been tried.
     pub(crate) failed_attempts: u64,
-    /// When it is to be tried again, if the other side could not be reached.
+    /// When the request is to be tried again, if the other side could not be reached.
     pub(crate) retry: u64,
     /// Before that, a doubted value is not asked for again.
     pub(crate) recheck: u64,
@@ -43,7 +43,7 @@ pub(crate) struct Entry {
     pub(crate) key: Chain,
     /// Sealed. Empty if there is none.
     pub(crate) value: Chain,
-    /// Of the value: version id, ARN, name.
+    /// Version id, ARN and name of the value.
     pub(crate) about: Chain,
     /// Why the last request failed.
     pub(crate) error: Chain,
@@ -304,7 +304,7 @@ fn split<T: Pod>(memory: &mut [u64], count: usize) -> Option<(&mut [T], &mut [u6
     Some((first, rest))
 }
 
-/// The same in every process: one library is mapped by all.
+/// A key's hash, which is equal in every process: one library is mapped by all.
 fn hash(key: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(key);

@@ -132,7 +132,7 @@ fn an_error_is_for_all_who_waited_and_for_nobody_else() {
         bench.finish(ticket, &outcome, &Wanted::Fresh, at(3));
         let report = outcome.unwrap_err().report;
         assert_eq!(bench.look_as(&Wanted::Fresh, &waiting, at(3)), Look::Failed(report));
-        // Whoever had more patience than the one who asked tries again.
+        // A session that had more patience than the one who asked tries again.
         let patient = Asking { patience: Duration::from_secs(11), ..waiting };
         assert!(matches!(bench.look_as(&Wanted::Fresh, &patient, at(3)), Look::Ask(_)));
     }
@@ -478,7 +478,7 @@ fn a_token_is_used_to_its_end_and_never_longer() {
     // Neither cache_ttl, 100 s in these tests, nor cache_max_stale has a say in it.
     assert_eq!(bench.log_in("-", at(0), at(839)), "a");
     assert_eq!(bench.log_in("b", at(1700), at(840)), "b");
-    // Whoever doubts one does not get one that has ended, either.
+    // A session that doubts one does not get one that has ended, either.
     let doubt = Wanted::Other { than: vec!["c".into()], since: at(1699), patient: false };
     assert!(matches!(bench.look(&doubt, at(1699)), Look::Hit(found) if found.version_id == "b"));
     assert!(matches!(bench.look(&doubt, at(1700)), Look::Ask(_)));
@@ -488,7 +488,7 @@ fn a_token_is_used_to_its_end_and_never_longer() {
 fn a_token_in_use_is_renewed_after_ten_minutes() {
     let mut bench = TokenBench::new();
     bench.log_in("a", at(1000), at(1));
-    assert!(bench.renew(at(700)).is_empty(), "only whoever had it made has used it");
+    assert!(bench.renew(at(700)).is_empty(), "only the session that had it made has used it");
     bench.log_in("-", at(0), at(2));
     assert!(bench.renew(at(600)).is_empty());
     let [ticket] = bench.renew(at(601))[..] else { panic!() };

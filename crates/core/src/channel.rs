@@ -62,7 +62,7 @@ impl<T> Clone for Room<T> {
 pub enum TryRecv<T> {
     /// The next item.
     Item(T),
-    /// Nothing yet: wait on the wake descriptor, then try again.
+    /// The channel has nothing yet: wait on the wake descriptor, then try again.
     Empty,
     /// Every sender is gone and everything sent was received.
     Closed,

@@ -28,7 +28,7 @@ const RESERVE: usize = 16 << 20;
 /// way that can fail.
 const SMALL: usize = 8 << 20;
 
-/// How much of the stack is had ahead, below whoever asks: more than our calls need. A stack that cannot grow
+/// How much of the stack is had ahead, below the function that asks: more than our calls need. A stack that cannot grow
 /// ends the process. Less than what Postgres leaves below the deepest of its own calls (STACK_DEPTH_SLOP).
 const STACK: usize = 384 << 10;
 

@@ -90,8 +90,8 @@ enum Doer {
     BackendOnce,
 }
 
-/// It is changed under the lock of [`Shared::state`] only, and from the I/O thread to the backend by the
-/// backend only.
+/// Who does the work. This is changed under the lock of [`Shared::state`] only, and from the I/O thread to the
+/// backend by the backend only.
 struct CurrentDoer(AtomicU8);
 
 impl CurrentDoer {
@@ -248,7 +248,7 @@ pub enum Received<T> {
     Item(T),
     /// Every sender is gone and everything sent was received.
     Closed,
-    /// Nothing, and the work has to go back to the I/O thread.
+    /// Nothing came, and the work has to go back to the I/O thread.
     NeedsIoThread,
 }
 

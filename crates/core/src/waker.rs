@@ -54,7 +54,7 @@ impl Waker {
         unsafe { libc::poll(&mut poll, 1, milliseconds) };
     }
 
-    /// Until the guard is dropped, a thread that wakes the backend finds that it is awake. What they wake it
+    /// Has a thread that wakes the backend find that it is awake, until the guard is dropped. What the thread wakes it
     /// for has to be looked for after that.
     pub fn quiet(&self) -> Quiet<'_> {
         Quiet { waker: self, was_signalled: self.signalled.swap(true, Ordering::AcqRel) }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// As many name servers as glibc asks (resolv.h, MAXNS).
+/// The most name servers that are asked: as many as glibc asks (resolv.h, MAXNS).
 const MAX_SERVERS: usize = 3;
 
 /// For how long one name server is waited for.

@@ -9,7 +9,7 @@
 /// server to server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BinaryType {
-    /// Nothing.
+    /// No setting: text and binary say the same.
     Exact,
     /// extra_float_digits: below 1, text is rounded.
     Float,

@@ -25,12 +25,12 @@ pub(crate) enum Address {
     Unix(PathBuf),
 }
 
-/// What it takes to cancel the queries of one session.
+/// What is needed to cancel the queries of one session.
 #[derive(Clone)]
 pub(crate) struct CancelKey {
     /// The address that the connection was made to.
     pub address: Address,
-    /// As libpq 17: a request for an encrypted session is itself encrypted, since who reads the
+    /// How to encrypt a cancel request, as libpq 17 does for an encrypted session: who reads the
     /// key can cancel too.
     pub tls: Option<TlsClient>,
     /// Whether TLS starts without asking (`sslnegotiation=direct`).

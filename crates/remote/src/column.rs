@@ -7,7 +7,7 @@ use std::io;
 pub struct Column {
     /// The OID of its type; of a domain, that of the type below.
     pub type_oid: u32,
-    /// Whether its values come in binary.
+    /// Whether the column's values come in binary.
     pub binary: bool,
 }
 

@@ -1,4 +1,4 @@
-//! From conninfo to a session: hosts, sockets, TLS, login, session attributes.
+//! Connecting: hosts, sockets, TLS, login, session attributes.
 //!
 //! Source: PostgreSQL documentation, "Database Connection Control Functions", and PQconnectPoll in
 //! fe-connect.c for what is tried after what.
@@ -253,7 +253,7 @@ impl Attempt<'_> {
         Ok(connection)
     }
 
-    /// Everything that is said over the transport, encrypted or not, until the session takes
+    /// Says everything that is said over the transport, encrypted or not, until the session takes
     /// queries.
     async fn start_session(
         &self,

@@ -66,7 +66,7 @@ pub struct ConnectionFacts {
     pub dbname: String,
     /// The role.
     pub user: String,
-    /// How it is encrypted, if it is.
+    /// How the connection is encrypted, if it is.
     pub tls: Option<TlsFacts>,
     /// Whether the server really asked for a password.
     pub password_used: bool,
@@ -78,7 +78,7 @@ pub struct ConnectionFacts {
 pub enum Event {
     /// A result set begins.
     Columns(ResultShape),
-    /// Some of its rows.
+    /// Rows of the result set, some of them.
     Rows(RowBatch),
     /// A statement ended, with this command tag. Ends the result set, if there was one.
     Complete(Vec<u8>),
@@ -111,7 +111,7 @@ impl Event {
 /// What is needed to read a result set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultShape {
-    /// Its columns.
+    /// The result's columns.
     pub columns: Vec<Column>,
     /// The session's DateStyle when the result began.
     pub date_style: Option<String>,
@@ -136,7 +136,7 @@ pub struct Connection {
 /// How far the answer to a query has come. What comes out of order breaks the connection: server and
 /// client no longer agree on which answer belongs to which query.
 enum At {
-    /// Nothing has come.
+    /// Nothing of the answer has come.
     Start,
     /// In a result set.
     Rows,
@@ -144,7 +144,7 @@ enum At {
     Complete,
     /// Before the result of a statement that was described: its columns.
     Bound(Vec<Column>),
-    /// In that result.
+    /// In the result of a statement that was described.
     Executing,
     /// After its end.
     Executed,
@@ -213,7 +213,8 @@ impl Connection {
         connection
     }
 
-    /// As [`Connection::over`], over a socket that a backend can wait for itself.
+    /// A connection after its login, as [`Connection::over`] makes it, over a socket that a backend can wait for
+    /// itself.
     ///
     /// # Errors
     /// What the operating system says.

@@ -104,8 +104,8 @@ impl ConnectionHandle {
         Some((self.task.drive()?, self.socket?))
     }
 
-    /// Starts a query. If another one is being cancelled, it begins when that is over. Whoever
-    /// [drives](ConnectionHandle::drive) the session has to go on with that, or give it back.
+    /// Starts a query. If another one is being cancelled, it begins when that is over. A backend
+    /// that [drives](ConnectionHandle::drive) the session has to go on with that, or give the session back.
     pub fn query(&self, io: &IoThread, request: QueryRequest) -> Query {
         let channel = channel::channel_of_sizes(IN_FLIGHT, Event::size, io.waker().clone());
         self.order(request, channel, false)

@@ -34,12 +34,12 @@ const MAY_BE_LONG: &[u8] = b"TDdVENA";
 /// enough that a header that claims a gigabyte does not get one before the bytes have come.
 const READ_SIZE: usize = 32 * 1024;
 
-/// With less room than this left in a buffer, a new one is begun. Until then rows that come in small
+/// The least room in a buffer that is read into; with less, a new one is begun. Until then rows that come in small
 /// pieces share one: each keeps all of its buffer alive.
 const MIN_READ: usize = 8 * 1024;
 
-/// How much is taken in before others get their turn: what else runs on this thread, timers, and whoever
-/// looks for a cancel. A peer that always has more to say would otherwise keep the thread for ever, since
+/// How much is taken in before others get their turn: what else runs on this thread, timers, and the
+/// look for a cancel. A peer that always has more to say would otherwise keep the thread for ever, since
 /// what is there is not waited for.
 const TURN: Turn = Turn { messages: 1024, bytes: 1 << 20 };
 
@@ -66,7 +66,7 @@ const KEEP: usize = 256 * 1024;
 pub enum Incoming {
     /// RowDescription.
     Columns(Vec<Column>),
-    /// One or more whole DataRows.
+    /// DataRows, one or more, each of them whole.
     Rows(RowBatch),
     /// NotificationResponse.
     Notification(Notification),
@@ -104,7 +104,7 @@ impl Framed {
         }
     }
 
-    /// From now on messages may have any size a server can send. Also lets go of the buffers that
+    /// Lets messages have any size that a server can send from now on. Also lets go of the buffers that
     /// held the password exchange, so that the allocator wipes them.
     pub fn authenticated(&mut self) {
         self.limit = LIMIT;

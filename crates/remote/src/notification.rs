@@ -19,7 +19,7 @@ pub struct Notification {
     pub channel: Vec<u8>,
     /// The process at the remote server that sent it.
     pub backend_pid: i32,
-    /// What it says; may be empty.
+    /// The payload; may be empty.
     pub payload: Vec<u8>,
 }
 

@@ -23,10 +23,10 @@ pub struct Policy {
 /// Where a password is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasswordFrom {
-    /// From who connects: a connection string, the environment, a password file.
+    /// The caller: a connection string, the environment, a password file.
     Given,
-    /// From a secret: it is sent over TLS only, unless `sslmode=disable` was asked for by name.
+    /// A secret: the password is sent over TLS only, unless `sslmode=disable` was asked for by name.
     Secret,
-    /// From a signature: an IAM token, which is sent over TLS only, and only where a password is asked for in clear text.
+    /// A signature: an IAM token is sent over TLS only, and only where a password is asked for in clear text.
     IamToken,
 }

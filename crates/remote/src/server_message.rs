@@ -100,7 +100,7 @@ fn cut(text: &[u8], room: usize) -> &[u8] {
     &kept[..room - rest.unwrap_or(0)]
 }
 
-/// As libpq prints a failure to connect: `FATAL:  message`, and what else the server says.
+/// Prints as libpq prints a failure to connect: `FATAL:  message`, and what else the server says.
 impl fmt::Display for ServerMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:  {}", quoted(&self.severity), quoted(&self.message))?;

@@ -11,7 +11,7 @@ const PLACES: usize = 256;
 pub(crate) struct SmallResults(Box<[u64; PLACES]>);
 
 impl SmallResults {
-    /// None so far.
+    /// An account of no results so far.
     pub(crate) fn new() -> SmallResults {
         SmallResults(Box::new([0; PLACES]))
     }

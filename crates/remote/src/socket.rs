@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 /// A connected stream socket.
 pub(crate) struct Socket {
     waiting: Waiting,
-    /// When it was last found empty by a driver.
+    /// When the socket was last found empty by a driver.
     empty: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ enum Waiting {
 }
 
 impl Socket {
-    /// From a socket of the runtime's.
+    /// Takes over a socket of the runtime's.
     ///
     /// # Errors
     /// What the operating system says.
@@ -43,7 +43,7 @@ impl Socket {
         Ok(Socket { waiting: Waiting::Driver(stream.into_std()?.into()), empty: None })
     }
 
-    /// From a socket of nobody's.
+    /// Takes over a socket of nobody's.
     ///
     /// # Errors
     /// What the operating system says.
@@ -52,7 +52,7 @@ impl Socket {
         Ok(Socket { waiting: Waiting::Driver(stream.into()), empty: None })
     }
 
-    /// Its descriptor, the same as long as it lives.
+    /// The socket's descriptor, which stays as long as the socket lives.
     pub(crate) fn fd(&self) -> RawFd {
         match &self.waiting {
             Waiting::Runtime(socket) => socket.as_raw_fd(),
@@ -74,7 +74,7 @@ impl Socket {
         }
     }
 
-    /// For the I/O thread.
+    /// The socket as the I/O thread waits for it.
     fn registered(&mut self) -> io::Result<&AsyncFd<Inner>> {
         if let Waiting::Driver(_) = self.waiting
             && let Waiting::Driver(socket) = std::mem::replace(&mut self.waiting, Waiting::Nobody)

@@ -23,9 +23,9 @@ pub struct Status {
 /// Why a session is of no more use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// In the words of the server or the operating system.
+    /// The reason, in the words of the server or the operating system.
     pub reason: String,
-    /// Whether it was lost between two queries: nothing was under way then.
+    /// Whether the connection was lost between two queries: nothing was under way then.
     pub idle: bool,
 }
 

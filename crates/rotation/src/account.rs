@@ -11,13 +11,13 @@ use crate::Trouble;
 pub struct Account {
     /// Where the server is.
     pub host: String,
-    /// Its port.
+    /// The server's port.
     pub port: u16,
     /// The database; AWS's own functions take `postgres` where there is none.
     pub dbname: String,
     /// The role.
     pub username: String,
-    /// Its password.
+    /// The role's password.
     pub password: Secret,
     /// The secret of who may change other roles' passwords.
     pub master: Option<String>,
@@ -63,7 +63,7 @@ impl Account {
         })
     }
 
-    /// The same login with another role and password.
+    /// This login with another role and password.
     #[must_use]
     pub fn with(&self, username: &str, password: &Secret) -> Account {
         let mut document = self.document.clone();
@@ -90,7 +90,7 @@ impl Account {
     }
 }
 
-/// As AWS's functions understand it: `true` or `false`, also as a string; anything else says nothing.
+/// The field `ssl`, read as AWS's functions read it: `true` or `false`, also as a string; anything else says nothing.
 fn ssl(document: &Document) -> Option<bool> {
     match document.raw("ssl")?.to_ascii_lowercase().trim_matches('"') {
         "true" => Some(true),

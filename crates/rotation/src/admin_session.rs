@@ -37,7 +37,7 @@ impl AdminSession {
         let mut session =
             AdminSession { connection: Mutex::new(connection), version: 0, iterations: DEFAULT_ITERATIONS };
         // A clone acts as its base role, which may not alter it. The search_path may have anybody's
-        // operators in it. A change that the server could forget would be worse than none. Whoever blocks
+        // operators in it. A change that the server could forget would be worse than none. A session that blocks
         // the statement keeps one of the few rotation workers busy.
         let prepare = "SET search_path TO pg_catalog, pg_temp; SET ROLE NONE; SET lock_timeout TO '10s'; \
              SET statement_timeout TO '60s'; SET default_transaction_read_only TO off; \
@@ -64,7 +64,7 @@ impl AdminSession {
     }
 
     /// Keeps other rotations of the role away until the session ends, and with it whatever it has sent:
-    /// whoever gets the lock knows that nothing of the former holder can arrive any more.
+    /// the next holder of the lock knows that nothing of the former holder can arrive any more.
     ///
     /// # Errors
     /// [`Trouble::Busy`] if somebody else keeps it beyond `deadline`.

@@ -10,9 +10,9 @@ pub(crate) const DAY: i64 = 24 * HOUR;
 pub(crate) struct Date {
     /// The year of the Gregorian calendar.
     pub year: i64,
-    /// From 1.
+    /// The month, from 1.
     pub month: u32,
-    /// From 1.
+    /// The day of the month, from 1.
     pub day: u32,
 }
 

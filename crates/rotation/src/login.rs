@@ -18,13 +18,13 @@ pub struct Surroundings {
 
 /// What a server says to a password.
 pub(crate) enum Verdict {
-    /// It is right.
+    /// The password is right.
     Accepted(Box<Connection>),
-    /// It is right, but there is no session to be had, as beyond the role's CONNECTION LIMIT.
+    /// The password is right, but there is no session to be had, as beyond the role's CONNECTION LIMIT.
     Proven(ConnectError),
-    /// It is wrong.
+    /// The password is wrong.
     Refused(ConnectError),
-    /// The server does not care.
+    /// The server lets the role in without asking for a password.
     NotAsked,
     /// The server was not reached, or not in the mood.
     Unknown(ConnectError),

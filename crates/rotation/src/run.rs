@@ -59,7 +59,7 @@ pub struct Limits {
     pub exclude: String,
     /// How old the current version has to be.
     pub min_age: Duration,
-    /// By when the new password must be about to be set.
+    /// The time by which the new password must be about to be set.
     pub deadline: std::time::Instant,
 }
 
@@ -68,7 +68,7 @@ pub struct Limits {
 pub struct Job {
     /// The secret, by its ARN.
     pub secret: SecretId,
-    /// How it is rotated.
+    /// How the secret is rotated.
     pub strategy: Strategy,
     /// The master's secret, if it was given.
     pub master: Option<SecretId>,
@@ -109,7 +109,7 @@ pub struct Run {
 pub struct Prepared {
     /// The run.
     pub run: Box<Run>,
-    /// Its first step.
+    /// The run's first step.
     pub next: Next,
 }
 
@@ -468,7 +468,7 @@ impl Run {
             _ => AdminSession::begin(connection, &current.username).await?,
         };
         session.lock(base_of(&current.username), deadline).await?;
-        // Whoever had the lock before may have rotated the secret.
+        // The holder of the lock before may have rotated the secret.
         let stages = self.aws.stages(&self.job.secret).await?;
         check(&stages, self.issuer, &self.job.secret)?;
         if stages.holder(PENDING) != Some(&self.job.version_id)

@@ -48,18 +48,18 @@ struct Cron {
 /// Which days of a month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Days {
-    /// By their number; `last`, too, whichever that is; and the last days of these names.
+    /// Days by their number in the month; with `last`, the month's last day, too; and the last days of the names in `named`.
     OfMonth { days: Vec<bool>, last: bool, named: Vec<u32> },
-    /// By their name; of a month, perhaps the n-th or the last.
+    /// Days by their name: all of that name, or only the n-th or the last of a month.
     OfWeek { days: Vec<bool>, nth: Vec<(u32, u32)>, last: Vec<u32> },
 }
 
 /// The time in which a secret is to be rotated, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Its first second.
+    /// The window's first second.
     pub from: i64,
-    /// The first one after it.
+    /// The first second after the window.
     pub to: i64,
 }
 

@@ -6,9 +6,9 @@ use crate::Trouble;
 
 /// What a server says of itself.
 pub(crate) struct ServerIdentity {
-    /// Its system identifier, which a standby shares with its primary.
+    /// The system identifier, which a standby shares with its primary.
     pub system: String,
-    /// Whether it is a standby.
+    /// Whether the server is a standby.
     pub is_standby: bool,
 }
 

@@ -9,7 +9,7 @@ pub enum Step {
     Create,
     /// The server may know it.
     Set,
-    /// It is tried.
+    /// The new password is tried.
     Test,
     /// `AWSCURRENT` moves.
     Finish,
@@ -37,7 +37,7 @@ impl Step {
 pub enum RunOutcome {
     /// The new password is current, and logs in.
     Succeeded,
-    /// Nothing was changed.
+    /// The run gave up, and nothing was changed.
     Failed,
     /// The server had the new password and has the old one again.
     RolledBack,
@@ -48,7 +48,7 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [RunOutcome; 5] = [
         RunOutcome::Succeeded,
         RunOutcome::Failed,
@@ -57,7 +57,7 @@ impl RunOutcome {
         RunOutcome::Managed,
     ];
 
-    /// Its name in `rotation_history`.
+    /// The outcome's name in `rotation_history`.
     pub fn as_str(self) -> &'static str {
         match self {
             RunOutcome::Succeeded => "succeeded",
@@ -96,8 +96,8 @@ pub enum Next {
     Finish,
     /// The outcome is clear; `AWSPENDING` has to go.
     Clear(RunOutcome, Option<Trouble>),
-    /// Nothing can be told at the moment. The run has to be resumed later, with this step.
+    /// Wait: nothing can be told at the moment. The run has to be resumed later, with this step.
     Later(Trouble),
-    /// All is done.
+    /// Nothing: all is done.
     Over,
 }

@@ -12,10 +12,10 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// All of them.
+    /// All strategies.
     pub const ALL: [Strategy; 3] = [Strategy::SingleUser, Strategy::AlternatingUsers, Strategy::Managed];
 
-    /// Its name in SQL.
+    /// The strategy's name in SQL.
     pub fn as_str(self) -> &'static str {
         match self {
             Strategy::SingleUser => "single_user",

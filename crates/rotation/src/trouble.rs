@@ -32,7 +32,7 @@ pub enum Trouble {
     /// The secret names no role, or no host.
     #[error("secret \"{secret}\" has no {field} field")]
     FieldMissing { secret: String, field: &'static str },
-    /// Not a Postgres.
+    /// The secret's field `engine` names another kind of server than PostgreSQL.
     #[error("secret \"{secret}\" is of another kind of server: {engine}")]
     Engine { secret: String, engine: String },
     /// Something of the secret makes no sense for a connection.
@@ -71,7 +71,7 @@ pub enum Trouble {
     /// The server has taken the new password and does not accept it.
     #[error("the server does not accept the new password of role \"{role}\"")]
     NotAccepted { role: String, reason: ConnectError },
-    /// It took too long, with nothing changed yet.
+    /// The run took too long, with nothing changed yet.
     #[error("the rotation of secret \"{secret}\" did not come as far as setSecret in time")]
     TooLate { secret: String },
     /// AWS has not rotated it in time.
@@ -111,7 +111,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Of a statement: what became of it, if that is known.
+    /// What became of a statement that failed, if that is known.
     pub(crate) fn of_statement(what: &'static str, error: AttemptError) -> Trouble {
         match error {
             AttemptError::Server(message) if !is_fatal(&message) => {

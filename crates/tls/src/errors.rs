@@ -10,7 +10,7 @@ use openssl_sys as ffi;
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// In OpenSSL's words, those that libpq shows.
+    /// OpenSSL refuses, in its words; those that libpq shows.
     #[error("SSL error: {0}")]
     Refused(String),
     /// The server's certificate was not accepted. In OpenSSL's words, behind those that libpq shows.
@@ -29,11 +29,11 @@ pub enum Error {
 /// Why a certificate was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distrust {
-    /// One in the chain has expired.
+    /// A certificate in the chain has expired.
     Expired,
-    /// One in the chain is not valid yet.
+    /// A certificate in the chain is not valid yet.
     NotYetValid,
-    /// One in the chain has been revoked.
+    /// A certificate in the chain has been revoked.
     Revoked,
     /// No list, in date and genuine, says whether the certificate has been revoked.
     NoRevocationList,

@@ -78,7 +78,7 @@ pub fn note_requests_for_certificate(builder: &mut SslContextBuilder) -> Result<
     Ok(())
 }
 
-/// Whether it has: see [`note_requests_for_certificate`].
+/// Whether the server has asked for a certificate, see [`note_requests_for_certificate`].
 pub fn certificate_was_requested(session: &SslRef) -> bool {
     REQUESTED.get().is_some_and(|index| session.ex_data(*index).is_some())
 }

@@ -12,7 +12,7 @@ use tokio_openssl::SslStream;
 use crate::errors::{self, Error};
 use crate::own_errors::OwnErrors;
 
-/// As much may be read for the sake of TLS alone, without a byte of data: several times what a
+/// The most bytes that may be read for the sake of TLS alone, without a byte of data: several times what a
 /// handshake with the longest chain of certificates takes that OpenSSL accepts. A server could otherwise
 /// keep us busy with messages of its own, session tickets above all, for ever, and within one call.
 const MOST_WITHOUT_DATA: usize = 512 * 1024;

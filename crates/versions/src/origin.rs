@@ -76,15 +76,15 @@ impl Issuer {
             && author.issuer.is_none_or(|by| by.system == self.system && by.timeline <= self.timeline)
     }
 
-    /// Whether it is sure of a version of password sync that the transaction which staged it has committed, or
-    /// has not, as this server's catalogs tell it. If the version was staged before a promotion, they may lack
-    /// what the server before had committed.
+    /// Whether this server is sure of a version of password sync that the transaction which staged it has
+    /// committed, or has not, as this server's catalogs tell it. If the version was staged before a promotion, they
+    /// may lack what the server before had committed.
     pub fn knows_the_end_of(self, version_id: &str) -> bool {
         Author::of(version_id).issuer.map_or(1, |by| by.timeline) == self.timeline
     }
 
     /// Whether a version, of password sync or of a rotation, is of a server that was promoted in place of
-    /// this one.
+    /// this server.
     pub fn is_superseded_by(self, version_id: &str) -> bool {
         let by = Author::of(version_id).issuer;
         by.is_some_and(|by| by.system == self.system && by.timeline > self.timeline)

@@ -38,7 +38,7 @@ impl<T> PendingStack<T> {
         self.items.is_empty()
     }
 
-    /// All items, oldest first.
+    /// All items that still count, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|(_, item)| item)
     }

@@ -9,7 +9,7 @@ use secretlink_core::Secret;
 pub struct NewFields {
     /// Where this server is found.
     pub host: String,
-    /// Its port.
+    /// The port that this server listens at.
     pub port: u16,
     /// The database to connect to.
     pub dbname: String,
@@ -19,13 +19,13 @@ pub struct NewFields {
 pub(crate) enum RoleSecret {
     /// A JSON object.
     Object(Document),
-    /// All of it is the password.
+    /// A password, and nothing else.
     Plain(Secret),
     /// Somebody's notes, by the look of it. Not to be replaced, unless it is known to be the password.
     Unclear {
-        /// All of it.
+        /// The whole text.
         text: Secret,
-        /// What it looks like, as a sentence.
+        /// What the text looks like, as a sentence.
         problem: &'static str,
     },
 }
@@ -61,7 +61,7 @@ impl RoleSecret {
         }
     }
 
-    /// Why it is neither a JSON object nor a password, by the look of it.
+    /// Why a text is neither a JSON object nor a password, by the look of it.
     pub(crate) fn problem(&self, role: &str) -> Option<&'static str> {
         match self {
             RoleSecret::Object(document) => document.text("password").err().map(|_| NOT_A_PASSWORD),

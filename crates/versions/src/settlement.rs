@@ -1,5 +1,5 @@
-//! Afterwards: which version holds the password that was committed? Whoever asks verifies the
-//! candidates against `pg_authid`; here is where they come from and what is done with the answer.
+//! Which version holds the password that was committed, asked afterwards. The caller verifies the candidates
+//! against `pg_authid`; here is where they come from and what is done with the answer.
 
 use secretlink_aws::{AwsError, Client, SecretId, SecretStages, stage};
 use secretlink_core::Secret;
@@ -20,7 +20,7 @@ pub struct Candidate {
     pub password: Secret,
     /// The user that it is for.
     pub username: Username,
-    /// All of it.
+    /// The whole text of the version.
     text: Secret,
 }
 
@@ -31,17 +31,17 @@ impl Candidate {
         Some(Candidate { version_id: version.version_id.clone(), password, username, text })
     }
 
-    /// All that is in the version.
+    /// The whole text of the version.
     pub fn text(&self) -> &Secret {
         &self.text
     }
 
-    /// Whether it is a role's by name and password.
+    /// Whether the version is a role's by name and password.
     pub fn is_of(&self, role: &str, is_right: impl Fn(&Secret) -> bool) -> bool {
         matches!(&self.username, Ok(Some(name)) if is_name_of(name, role)) && is_right(&self.password)
     }
 
-    /// Whether it may be a role's: it names no other user.
+    /// Whether the version may be a role's: it names no other user.
     pub fn may_be_of(&self, role: &str) -> bool {
         may_be_of(&self.username, role)
     }

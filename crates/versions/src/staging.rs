@@ -12,7 +12,7 @@ use crate::{Issuer, Obstacle, Origin, promote};
 pub struct Change {
     /// The role's name once the transaction has committed.
     pub role: String,
-    /// Its name before, if it was renamed.
+    /// The role's name before, if the role was renamed.
     pub renamed_from: Option<String>,
     /// The secret.
     pub secret: SecretId,
@@ -69,7 +69,7 @@ pub enum Plan {
     },
     /// A new secret.
     Create {
-        /// Its value.
+        /// The secret's value.
         value: Secret,
     },
 }
@@ -87,9 +87,9 @@ impl Plan {
 /// What is done before a new version is written, on account of one that an earlier change has staged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum First {
-    /// It is made current: that change was committed.
+    /// The staged version is made current: the change that staged it was committed.
     Promote(Staged),
-    /// This value is made current, as a new version of this server. It is the one that was staged, or, if nobody
+    /// A value is made current, as a new version of this server. The value is the one that was staged, or, if nobody
     /// can tell any more whether that change was committed, the current one again. The version that was
     /// staged is then older than the current one, and no server that comes back makes it current.
     Again {

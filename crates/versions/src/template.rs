@@ -20,7 +20,7 @@ enum Piece {
 /// What is wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// All roles would share one secret.
+    /// The template does not contain the role's name, so that all roles would share one secret.
     #[error("It must contain {{role}}.")]
     NoRole,
     /// A character that no secret's name holds.

@@ -22,7 +22,7 @@ pub struct Versions {
     pub(crate) server: Issuer,
 }
 
-/// One version with its value.
+/// A version of a secret, with its value.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     /// The version's id.
@@ -112,7 +112,7 @@ impl Versions {
         self.current.as_ref().map(|current| current.version_id.as_str())
     }
 
-    /// That this server was superseded, if a version says so.
+    /// Fails if a version says that this server was superseded.
     ///
     /// # Errors
     /// [`Obstacle::Superseded`]
@@ -121,7 +121,7 @@ impl Versions {
     }
 }
 
-/// That a server was superseded, if a version says so.
+/// Fails if a version says that `server` was superseded.
 pub(crate) fn check_server(stages: &SecretStages, server: Issuer, id: &SecretId) -> Result<(), Obstacle> {
     match stages.versions.keys().find(|version_id| server.is_superseded_by(version_id)) {
         Some(version_id) => {

@@ -36,7 +36,7 @@ fn dblink_error_message(connname: ServerText) -> ServerText {
     named(connname).map(|t| t.session().error_message().unwrap_or_else(ok)).or_raise()
 }
 
-/// Both overloads of `dblink_get_result`.
+/// Gets the next result, for both overloads of `dblink_get_result`.
 #[pg_extern(sql = r#"
 CREATE FUNCTION dblink_get_result(connname text) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';

@@ -21,14 +21,14 @@ fn dblink_connect_named(connname: ServerText, connstr: ServerText) -> ServerText
     connect(ConnectionName::create(connname), connstr).or_raise()
 }
 
-/// As `dblink_connect`, but runs with the rights of the extension's owner, a superuser, so that the rule
-/// about passwords does not bind. Revoked from PUBLIC.
+/// Connects as `dblink_connect` does, but runs with the rights of the extension's owner, a superuser, so that the
+/// rule about passwords does not bind. Revoked from PUBLIC.
 #[pg_extern(name = "dblink_connect_u", volatile, parallel_restricted, strict, security_definer)]
 fn dblink_connect_u_unnamed(connstr: ServerText) -> ServerText {
     connect(ConnectionName::Unnamed, connstr).or_raise()
 }
 
-/// As `dblink_connect_u`, under a name.
+/// Connects as `dblink_connect_u` does, under a name.
 #[pg_extern(name = "dblink_connect_u", volatile, parallel_restricted, strict, security_definer)]
 fn dblink_connect_u_named(connname: ServerText, connstr: ServerText) -> ServerText {
     connect(ConnectionName::create(connname), connstr).or_raise()

@@ -64,7 +64,7 @@ fn close(target: &Target, cursor: &ServerText, fail: bool) -> Result<ServerText,
     Ok(ok_or_error(cursor::close(target, cursor, fail)?))
 }
 
-/// All four overloads of `dblink_fetch`.
+/// Fetches rows, for all four overloads of `dblink_fetch`.
 #[pg_extern(sql = r#"
 CREATE FUNCTION dblink_fetch(cursorname text, howmany int) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS '@MODULE_PATHNAME@', '@FUNCTION_NAME@';

@@ -35,7 +35,7 @@ fn dblink_get_notify_named(
     TableIterator::new(fetch(&named(conname).or_raise()))
 }
 
-/// Everything that has come and was not fetched yet. When nothing more can come, that is an error.
+/// Fetches everything that has come and was not fetched yet. When nothing more can come, that is an error.
 fn fetch(target: &Target) -> Vec<(ServerText, i32, ServerText)> {
     let status = target.session().status();
     // Before the notifications are taken: those that came before the end are not to be missed.

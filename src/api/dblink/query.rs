@@ -45,7 +45,7 @@ fn exec(target: &Target, sql: ServerText, fail: bool) -> Result<ServerText, Erro
     }
 }
 
-/// All four overloads of `dblink`; which one was called is seen from the arguments, as in
+/// Runs a query, for all four overloads of `dblink`; which one was called is seen from the arguments, as in
 /// dblink_record_internal.
 #[pg_extern(sql = r#"
 CREATE FUNCTION dblink(connname text, sql text) RETURNS SETOF record

@@ -12,9 +12,9 @@ const EXTENSION: &CStr = c"secretlink";
 /// An option of a server, a user mapping or a wrapper.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ForeignOption {
-    /// Its name.
+    /// The option's name.
     pub name: String,
-    /// Its value.
+    /// The option's value.
     pub value: String,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct ForeignServer {
 pub(crate) struct UserMapping {
     /// What was given with `CREATE USER MAPPING` or `ALTER USER MAPPING`.
     pub options: Vec<ForeignOption>,
-    /// Another after each change.
+    /// The version of the catalog's row, which is another after each change.
     pub version: RowVersion,
 }
 
@@ -77,12 +77,12 @@ impl ForeignServer {
         }
     }
 
-    /// Its number, which stays when it is renamed.
+    /// The server's OID, which stays when the server is renamed.
     pub(crate) fn id(&self) -> pg_sys::Oid {
         self.id
     }
 
-    /// Its name, as UTF-8.
+    /// The server's name, as UTF-8.
     pub(crate) fn name(&self) -> String {
         ServerText(self.name.to_bytes().to_vec()).to_utf8()
     }
@@ -98,7 +98,7 @@ impl ForeignServer {
         unsafe { pg_sys::superuser_arg(self.owner) }
     }
 
-    /// Whether its wrapper is part of this extension. Only superusers can make a wrapper so; any other
+    /// Whether the server's wrapper is part of this extension. Only superusers can make a wrapper so; any other
     /// wrapper may have no validator, and then the options are whatever its server's owner liked.
     pub(crate) fn is_ours(&self) -> bool {
         // SAFETY: look into the catalogs, as a running function may.

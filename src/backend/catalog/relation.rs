@@ -73,7 +73,7 @@ impl Relation {
         Relation { relation, columns }
     }
 
-    /// In their order; dropped ones are left out.
+    /// The columns in their order; dropped ones are left out.
     pub(crate) fn columns(&self) -> &[Column] {
         &self.columns
     }

@@ -53,8 +53,8 @@ pub(crate) fn install(handler: Handler) {
     }
 }
 
-/// Not guarded as a whole: every command but queries passes here, some of them end transactions, and none
-/// of that is our business. An ERROR of theirs passes over this frame, which has nothing to drop.
+/// Sees every command but queries. Not guarded as a whole: some commands end transactions, and none
+/// of that is our business. An ERROR of a command passes over this frame, which has nothing to drop.
 ///
 /// # Safety
 /// For Postgres to call, as its `ProcessUtility_hook` (utility.h).

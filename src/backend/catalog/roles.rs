@@ -24,9 +24,9 @@ pub(crate) const PROVIDER_NAME: &CStr = c"secretlink";
 /// A role as the catalog has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Role {
-    /// Its OID, which no renaming changes.
+    /// The role's OID, which no renaming changes.
     pub oid: pg_sys::Oid,
-    /// Its name, as the catalog has it.
+    /// The role's name, as the catalog has it.
     pub name: CString,
     /// The hash of its password, as it stands in `rolpassword`.
     pub hash: Option<Secret>,

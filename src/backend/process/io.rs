@@ -52,7 +52,7 @@ fn io() -> Result<&'static Io, BackendError> {
     })
 }
 
-/// As [`io`], for what begins: only with memory kept for its end.
+/// This backend's I/O thread, as [`io`] gives it, for work that begins: only with memory kept for its end.
 fn begin() -> Result<&'static Io, BackendError> {
     memory::prepare()?;
     io()
@@ -144,9 +144,9 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// As [`recv`], doing meanwhile what the I/O thread would have to do for it: no hand-over between
-    /// threads. `session` is the work and its socket; when it has to go back to the I/O thread it is
-    /// `None` afterwards.
+    /// Waits as [`recv`] does, and meanwhile does what the I/O thread would have to do for the channel: no
+    /// hand-over between threads. `session` is the work and its socket; when it has to go back to the I/O thread it
+    /// is `None` afterwards.
     ///
     /// # Errors
     /// As [`recv`].

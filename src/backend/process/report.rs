@@ -24,7 +24,7 @@ pub(crate) struct RawReport {
 }
 
 impl RawReport {
-    /// From one of our own errors.
+    /// A report of one of our own errors.
     pub(crate) fn new(error: &dyn Report) -> RawReport {
         RawReport {
             sqlstate: error.sqlstate(),
@@ -35,7 +35,7 @@ impl RawReport {
         }
     }
 
-    /// From one of our own errors, where nothing may fail and no catalog may be read, as after a
+    /// A report of one of our own errors, where nothing may fail and no catalog may be read, as after a
     /// commit: only in ASCII is there nothing to convert.
     pub(crate) fn ascii(error: &dyn Report) -> RawReport {
         RawReport {
@@ -47,7 +47,7 @@ impl RawReport {
         }
     }
 
-    /// From what a remote server said, in the encoding of the database already.
+    /// A report of what a remote server said, in the encoding of the database already.
     pub(crate) fn remote(message: &ServerMessage, sqlstate: SqlState) -> RawReport {
         let optional = |field: &Option<Vec<u8>>| field.as_deref().map(text::verified);
         RawReport {

@@ -26,7 +26,7 @@ struct Area {
 }
 
 impl SharedBlock {
-    /// Not there yet. `name` is the server's name for it and for its lock.
+    /// A block that is not there yet. `name` is the server's name for it and for its lock.
     pub(crate) const fn new(name: &'static CStr) -> SharedBlock {
         SharedBlock {
             name,

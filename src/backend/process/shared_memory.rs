@@ -25,7 +25,7 @@ pub(crate) struct Shared<T> {
 }
 
 impl<T: SharedData> Shared<T> {
-    /// Not there yet. `name` is the server's name for it and for its lock.
+    /// A place that is not there yet. `name` is the server's name for it and for its lock.
     pub(crate) const fn new(name: &'static CStr) -> Shared<T> {
         Shared { name, data: AtomicPtr::new(null_mut()), lock: AtomicPtr::new(null_mut()) }
     }
@@ -107,13 +107,13 @@ impl<T: SharedAtomics> LockFree<T> {
         LockFree { name, shared: AtomicPtr::new(null_mut()), own }
     }
 
-    /// As [`Shared::request`].
+    /// Asks for the memory, when [`Shared::request`] may be called.
     pub(crate) fn request(&self) {
         // SAFETY: a plain request.
         unsafe { pg_sys::RequestAddinShmemSpace(size_of::<T>()) };
     }
 
-    /// As [`Shared::attach`].
+    /// Finds the memory, when [`Shared::attach`] may be called.
     pub(crate) fn attach(&self) {
         // A server without a postmaster (`postgres --single`) takes its memory away while it ends, when
         // the I/O thread may still be writing. There is nobody to share it with, either.
@@ -142,7 +142,7 @@ pub(super) fn request(name: &'static CStr, size: usize) {
     }
 }
 
-/// So many bytes, which all processes share and the first one makes: zeroed, and then given to
+/// Memory of `size` bytes, which all processes share and the first one makes: zeroed, and then given to
 /// `init`, which may not fail.
 ///
 /// # Safety
@@ -179,10 +179,10 @@ const ADDIN_SHMEM_INIT_LOCK: usize = 21;
 /// What is called at the server's start, by whom memory is needed.
 #[derive(Clone, Copy)]
 struct Steps {
-    /// While the server prepares its shared memory.
+    /// What is to be done while the server prepares its shared memory.
     #[cfg(not(feature = "pg14"))]
     request: fn(),
-    /// When it has it.
+    /// What is to be done when the server has its shared memory.
     attach: fn(),
 }
 
@@ -192,7 +192,7 @@ static STEPS: Mutex<Vec<Steps>> = Mutex::new(Vec::new());
 static PREVIOUS_REQUEST: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new();
 static PREVIOUS_STARTUP: OnceLock<unsafe extern "C-unwind" fn()> = OnceLock::new();
 
-/// All of them, in order. No lock is held while they run: they may raise ERROR.
+/// The steps of all rooms, in order. No lock is held while they run: they may raise ERROR.
 fn steps() -> Vec<Steps> {
     STEPS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }

@@ -29,12 +29,12 @@ pub(crate) struct Slots<'a, H, S> {
     pub header: &'a mut H,
     /// The slots.
     pub slots: &'a mut [S],
-    /// Their keys.
+    /// The key of each slot.
     pub keys: &'a mut [u32],
 }
 
 impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
-    /// Not there yet. `name` is the server's name for it and for its lock.
+    /// Slots that are not there yet. `name` is the server's name for them and for their lock.
     pub(crate) const fn new(name: &'static CStr) -> SharedSlots<H, S> {
         SharedSlots {
             name,
@@ -59,7 +59,7 @@ impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
         self.slots.load(Ordering::Relaxed)
     }
 
-    /// As [`Shared::attach`](shared_memory::Shared::attach).
+    /// Finds the memory, when [`Shared::attach`](shared_memory::Shared::attach) may be called.
     pub(crate) fn attach(&self) {
         // SAFETY: called at the moment that these ask for; both were asked for by `request`.
         unsafe {
@@ -73,7 +73,7 @@ impl<H: SharedData, S: SharedData> SharedSlots<H, S> {
         !self.data.load(Ordering::Relaxed).is_null()
     }
 
-    /// As [`Shared::with`](shared_memory::Shared::with).
+    /// Works on the slots under their lock, by the rules of [`Shared::with`](shared_memory::Shared::with).
     pub(crate) fn with<R>(&self, f: impl FnOnce(Slots<'_, H, S>) -> R) -> Option<R> {
         const { assert!(align_of::<S>() >= align_of::<u32>()) };
         let data = self.data.load(Ordering::Relaxed);

@@ -17,7 +17,7 @@ use crate::backend::process::server;
 pub(crate) struct Callbacks {
     /// The transaction is about to commit. An ERROR aborts it.
     pub before_commit: fn(),
-    /// It has committed. Nothing may fail any more: an ERROR would be a PANIC (xact.c,
+    /// The transaction has committed. Nothing may fail any more: an ERROR would be a PANIC (xact.c,
     /// AbortTransaction). Interrupts are held off.
     pub after_commit: fn(),
     /// The transaction was rolled back.
@@ -168,9 +168,9 @@ thread_local! {
 /// Where in a client's statement we are.
 #[derive(PartialEq)]
 enum Place {
-    /// It is being run.
+    /// The statement is being run.
     Statement,
-    /// It has been run, and its transaction is being committed.
+    /// The statement has been run, and its transaction is being committed.
     Commit,
     /// A cursor is being read: at a commit, or in a statement of a client that names its portals.
     Cursor,
@@ -214,8 +214,9 @@ impl StatementTimeout {
         Some(StatementTimeout(()))
     }
 
-    /// As [`StatementTimeout::resume`], for any wait: not where the timer of this statement has fired. It does
-    /// so once, and an exception block that caught that may go on for as long as it likes.
+    /// Keeps the timer in force as [`StatementTimeout::resume`] does, for any wait: not where the timer of this
+    /// statement has fired. It does so once, and an exception block that caught that may go on for as long as it
+    /// likes.
     pub(crate) fn resume_unfired() -> Option<StatementTimeout> {
         // SAFETY: reads the timer's state and the clock.
         unsafe {
@@ -286,8 +287,8 @@ pub(crate) fn lock_secret(secret: &str) {
     lock(hash(secret), 2, true);
 }
 
-/// As [`lock_role`], for a secret: it may have become another role's, by a label or a name, while a
-/// transaction that changed the former one still promotes.
+/// Locks a secret as [`lock_role`] locks a role: the secret may have become another role's, by a label or a name,
+/// while a transaction that changed the former one still promotes.
 pub(crate) fn lock_versions(secret: &str, wait: bool) -> bool {
     lock(hash(secret), 3, wait)
 }

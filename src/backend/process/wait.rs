@@ -174,7 +174,7 @@ impl Waiter {
         }
     }
 
-    /// As [`Waiter::recv`], doing the work meanwhile that feeds the channel and waits for the set's
+    /// Waits as [`Waiter::recv`] does, and meanwhile does the work that feeds the channel and waits for the set's
     /// socket. Empty when the work has to go back to the I/O thread.
     pub(super) fn recv_driving<T>(
         &self,

@@ -48,7 +48,7 @@ pub(crate) fn start(name: &str, function: &str, argument: usize) -> bool {
         .is_ok()
 }
 
-/// To be called first in a worker: takes signals and connects to a database, or to none, in which case
+/// Begins a worker, before all else: takes signals and connects to a database, or to none, in which case
 /// only the catalogs that the whole server shares can be read, and no DROP DATABASE has to wait.
 pub(crate) fn begin(database: Option<&CStr>) {
     // SAFETY: a worker's first steps, as in bgworker.h; the handlers are Postgres's own. `die` makes

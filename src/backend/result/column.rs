@@ -1,4 +1,4 @@
-//! From a column's values on the wire to Datums.
+//! How a column's values on the wire become Datums.
 //!
 //! This is where a large result spends its time. So values of the most common types are made here,
 //! in place where that is possible, and not by their types' functions; and what is called is called
@@ -29,25 +29,25 @@ pub(crate) struct ColumnReader {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
-    /// By the type's input function.
+    /// The type's input function.
     Input,
     /// Text without a length limit: the bytes are the value.
     Text,
-    /// By the type's receive function.
+    /// The type's receive function.
     Receive,
     Bool,
     Int2,
-    /// Also oid.
+    /// An int4 or an oid.
     Int4,
     Int8,
     Float4,
     Float8,
-    /// By the receive function, but for NaN, of which there are many and which text knows one of.
+    /// The receive function, but for NaN, of which there are many and which text knows one of.
     Float4Array,
     Float8Array,
     Date,
     Time,
-    /// Also timestamptz.
+    /// A timestamp or a timestamptz.
     Timestamp,
     Uuid,
     Bytea,
@@ -196,7 +196,7 @@ impl ColumnReader {
         Ok(Some(datum))
     }
 
-    /// By the type's receive function.
+    /// Makes a value by the type's receive function.
     ///
     /// # Safety
     /// As [`ColumnReader::read`].

@@ -1,4 +1,4 @@
-//! From a remote server's rows to a result of SQL.
+//! How a remote server's rows become a result of SQL.
 
 pub(crate) mod arguments;
 pub(crate) mod column;

@@ -38,7 +38,7 @@ pub(crate) enum Asked {
 pub(crate) struct Sealed {
     key: Vec<u8>,
     bytes: Vec<u8>,
-    /// Its version.
+    /// The value's version.
     pub version_id: String,
     /// When AWS was asked for it.
     pub asked: Moment,

@@ -137,8 +137,8 @@ pub(crate) fn generation() -> u64 {
     memory::with(|store| store.generation()).unwrap_or(0)
 }
 
-/// This server has made a password the right one, and this version of the secret has it. From this moment
-/// on nobody is to get the old one, even while Secrets Manager does not say so yet. `settings` are those
+/// Notes that this server has made a password the right one, and that this version of the secret has it. From this
+/// moment on nobody is to get the old one, even while Secrets Manager does not say so yet. `settings` are those
 /// with which it was stored. Without the secret's text, what is cached of it is wiped.
 ///
 /// Called after a commit: it cannot fail.

@@ -31,7 +31,7 @@ enum Flavour {
 }
 
 /// All a server under test knows of the world: nothing of the AWS settings, proxies, backtraces or
-/// `PG*` variables of whoever runs the tests.
+/// `PG*` variables of the user who runs the tests.
 const ENVIRONMENT: [(&str, &str); 6] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
     ("LANG", "C.UTF-8"),
@@ -136,7 +136,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Also listen on 127.0.0.1.
+    /// Has the server listen on 127.0.0.1, too.
     pub fn tcp(mut self) -> Self {
         self.listen_on_tcp = true;
         self
@@ -176,7 +176,7 @@ impl ClusterBuilder {
             OsUser::for_servers().own(&path);
         }
         if !self.environment.iter().any(|(name, _)| name == "HOME") {
-            // An empty one: the AWS files of whoever runs the tests are not the server's.
+            // An empty one: the AWS files of the user who runs the tests are not the server's.
             self = self.env("HOME", &directory.path().join("home").display().to_string());
         }
         if self.preload {

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 /// What `postgres --single` did.
 #[derive(Debug)]
 pub struct SingleUser {
-    /// Everything it said, errors included.
+    /// Everything that the server said, errors included.
     pub output: String,
-    /// Whether it ended in order.
+    /// Whether the server ended in order.
     pub success: bool,
 }
 

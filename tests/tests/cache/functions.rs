@@ -187,7 +187,7 @@ fn what_was_asked_for_before_a_change_is_not_kept_after_it() {
                 }
             }
             hold.send(()).unwrap();
-            // Whoever asked before may be told what was then.
+            // A session that asked before may be told what was then.
             assert_ne!(asking.join().unwrap().unwrap(), value, "it was asked for before the {change}");
             holds(&mut session, asked_as, &value);
             ground.relay.pass(asked_as);

@@ -1,4 +1,4 @@
-//! Whoever asks for a secret ends early, or hangs, or is killed: the others go on.
+//! A session that asks for a secret ends early, or hangs, or is killed: the others go on.
 
 use crate::ground::{Ground, PATIENCE, get, holds, put, secret, text};
 use postgres::{Client, NoTls};

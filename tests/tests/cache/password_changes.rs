@@ -94,7 +94,7 @@ fn also_when_it_cannot_be_promoted_yet() {
     }
 }
 
-/// Whoever asked before the change, or before the promotion, does not bring the old password back, however
+/// A session that asked before the change, or before the promotion, does not bring the old password back, however
 /// it named the secret.
 #[test]
 fn nobody_brings_the_old_one_back() {

@@ -201,7 +201,7 @@ fn without_preloading_it_works_too() {
     retried += retries(&mut session);
     assert_eq!(retried, 2, "once with the pending one, once with the new one");
     assert!(ground.asked(&name) > asked);
-    // A wrong one: whoever waits until it may be asked again can be interrupted.
+    // With a wrong password: a session that waits until it may ask again can be interrupted.
     remote.connect("postgres", "postgres").batch_execute("ALTER ROLE app PASSWORD 'another'").unwrap();
     for _ in 0..4 {
         db_error(session.batch_execute(&connect));

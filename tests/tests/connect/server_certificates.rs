@@ -313,6 +313,6 @@ fn revoked_certificates_are_refused() {
     assert!(lab.both(&conninfo).is_ok());
     private_file(dot.join("root.crl"), &fs::read_to_string(directory.path().join("revoked.crl")).unwrap());
     assert!(lab.both(&conninfo).is_err());
-    // libpq goes on without a list that is not there; whoever names one wants it checked.
+    // libpq goes on without a list that is not there; a client that names one wants it checked.
     assert!(lab.ours(&format!("{conninfo} sslcrl=/nonexistent.crl")).is_err());
 }

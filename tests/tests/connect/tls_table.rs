@@ -302,7 +302,7 @@ fn chains_of_servers() {
             assert!(outcome(&ours) == Encrypted, "{what}: {ours:?}");
             assert!(outcome(&libpq) == Encrypted, "{what}: {libpq:?}");
         }
-        // Whoever is told to verify does not go on without.
+        // A client that is told to verify does not go on without.
         if expected == Refused {
             let told = detail(lab.ours(&changing.conninfo(&format!("sslmode=prefer {roots}"))));
             assert!(told.contains("certificate verify failed: "), "{what}: {told}");

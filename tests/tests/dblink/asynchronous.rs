@@ -231,7 +231,7 @@ fn cancelling_stops_the_query_and_frees_the_connection() {
     );
     assert_eq!(pair.same(&result("a text")).rows().len(), 0);
     assert_eq!(pair.same("SELECT * FROM dblink('c', 'SELECT 1') AS t(a int)").value(), "1");
-    // At once, and in the middle of a result that nobody reads. Whoever has cancelled a query need not
+    // At once, and in the middle of a result that nobody reads. A client that has cancelled a query need not
     // read what is left of it.
     let ours = &mut pair.ours;
     for remote in ["SELECT pg_sleep(60)::text", "SELECT repeat('x', 1000) FROM generate_series(1, 100000000)"]

@@ -314,7 +314,7 @@ fn the_search_path_names_the_relation_and_nothing_else() {
     pair.ours.run(&format!("SET search_path = {ours}"));
     pair.contrib.run(&format!("SET search_path = {}", ours.replace("secretlink", "contrib")));
     let insert = "SELECT dblink_build_sql_insert('plain', '1', 1, '{1}', '{5}')";
-    // contrib's runs the operator of whoever can create one in the path.
+    // contrib's runs the operator of any role that can create one in the path.
     let (theirs, ours) = pair.both(insert);
     assert_eq!(theirs.error().message, "caught");
     assert_eq!(ours.value(), "INSERT INTO plain(id,v,at) VALUES('5','one','2024-03-04 00:00:00')");

@@ -334,7 +334,7 @@ fn who_may_use_a_server_is_decided_as_in_contrib() {
     let mut root = pair(&cluster, "postgres");
     assert_eq!(root.same("SELECT dblink_connect('fine')").error().code, "42704");
 
-    // The mapping is that of the current user, whoever logged in.
+    // The mapping is that of the current user, and not of the one who logged in.
     for schema in ["contrib", "secretlink"] {
         admin
             .batch_execute(&format!(

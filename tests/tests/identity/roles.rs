@@ -5,7 +5,7 @@ use secretlink_e2e::{Cluster, Gateway, ScriptedEndpoint, unique};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/orders";
 
-/// Moto keeps the accounts apart, and takes whoever comes with an assumed role's credentials for one of
+/// Moto keeps the accounts apart, and takes a caller with an assumed role's credentials for one of
 /// the role's account.
 #[test]
 fn a_role_is_assumed_and_used() {

@@ -162,7 +162,7 @@ fn an_answer_without_end_is_an_error_in_time() {
     }
 }
 
-/// The same in front of whoever is asked for credentials.
+/// An endpoint in front of the service that is asked for credentials.
 #[test]
 fn an_answer_without_end_to_who_asks_for_credentials_is_an_error_in_time() {
     type Ask = fn(ClusterBuilder, &str) -> ClusterBuilder;

@@ -152,7 +152,7 @@ fn all_roles_are_checked_some_at_a_time_and_a_monitor_may_ask() {
     assert_eq!(all["Ünïcode"].0, "in_sync");
     assert_eq!(all, rows(&mut watcher, "role_sync"));
 
-    // Without an answer for one lot, the next ones are not tried; and whoever waits can be stopped.
+    // Without an answer for one lot, the next ones are not tried; and a session that waits can be stopped.
     watcher.run("SET secretlink.request_timeout = 1000");
     ground.relay.rule_for_others(|_| Fault::Delay(Duration::from_secs(60)));
     let began = Instant::now();

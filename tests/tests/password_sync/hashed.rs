@@ -28,7 +28,7 @@ fn foreign_hash(role: &SyncedRole<'_>, encryption: &str) -> String {
     hash_of(&role.name, &random_password(), encryption)
 }
 
-/// Store a password for the role, as whoever sends hashes is to do first.
+/// Store a password for the role, as a user of hashes is to do first.
 fn put(role: &SyncedRole<'_>, password: &str, stage: &str) -> String {
     let value = json!({ "username": role.name, "password": password, "kept": true });
     api().put_secret_value(&role.secret, &value.to_string(), &[stage])
@@ -159,7 +159,7 @@ fn a_new_role_may_come_with_a_hash_too() {
 /// Type a password into psql's `\password`.
 fn psql_password(ground: &Ground, role: &str, password: &str, encryption: &str) -> String {
     let psql = ground.cluster.psql_command(&ground.cluster.conninfo("postgres", "postgres"));
-    // Without a terminal of its own it reads from stdin, and not from that of whoever runs the tests.
+    // Without a terminal of its own it reads from stdin, and not from that of the user who runs the tests.
     let mut command = Command::new("setsid");
     command.arg("--wait").arg(psql.get_program()).args(psql.get_args());
     for (name, value) in psql.get_envs() {

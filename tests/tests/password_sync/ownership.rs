@@ -1,4 +1,4 @@
-//! One secret, one role: whatever the secret is called, and whoever ties it.
+//! One secret, one role: whatever the secret is called, and by whomever it is tied.
 
 use crate::ground::{Ground, api, ground, new_password};
 use crate::session::Session;

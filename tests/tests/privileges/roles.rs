@@ -318,7 +318,7 @@ fn roles_with_one_function_granted_to_them() {
         assert_eq!(thief.accepted(), 0, "{granted}");
         let row = client.query_one(&format!("SELECT {granted}('{server}')::text"), &[]).unwrap();
         let told: String = row.get(0);
-        // Whoever may connect does not read: only the first of them gets to see it.
+        // A role that may connect does not read: only the first of them gets to see it.
         let password = Stage::shared().remote.app_password();
         assert_eq!(told.contains(password), granted == "get_secret_value", "{granted}");
     }

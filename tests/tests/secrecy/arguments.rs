@@ -82,7 +82,7 @@ fn a_password_among_the_options_is_refused_and_not_shown() {
         let error = trial.fails_with(&call, &[&options.replace("MARKER", &marker)]);
         assert!(error.message().contains(message), "{options}: {error:?}");
     }
-    // And whoever puts a conninfo where a host, a database or a user should be.
+    // And a caller who puts a conninfo where a host, a database or a user should be.
     for argument in ["remote_host", "remote_db", "remote_user"] {
         let call = format!("SELECT connect_with_secret('{secret}', {argument} => $1)");
         trial.fails_with(&call, &[&format!("h password={marker}")]);

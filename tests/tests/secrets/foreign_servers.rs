@@ -1,4 +1,4 @@
-//! Foreign servers with a secret: whoever has USAGE connects, and neither reads the secret nor sends
+//! Foreign servers with a secret: a role with USAGE connects, and neither reads the secret nor sends
 //! it elsewhere.
 
 use crate::session::{api, plain_role, refused, session, text};
@@ -116,7 +116,7 @@ fn a_mapping_of_ones_own_does_not_turn_the_secret_on_somebody_else() {
     }
     assert_eq!(ask(&mut mapped("user 'app'"), &name), "app testdb true");
     assert_eq!(ask(&mut mapped("user ''"), &name), "app testdb true");
-    // Whoever has a password of his own does not need the secret's.
+    // A user with a password of his own does not need the secret's.
     assert_eq!(
         ask(&mut mapped(&format!("user '{second}', password 'own'")), &name),
         format!("{second} testdb true")
@@ -314,7 +314,7 @@ fn a_mapping_is_given_a_secret_by_superusers() {
     denied(&mut client, "ALTER USER MAPPING FOR CURRENT_USER SERVER \"{s}\" OPTIONS (secret_id '{x}')");
 }
 
-/// Whoever owns a server decides where it leads: now, and after the mapping was made.
+/// The owner of a server decides where it leads: now, and after the mapping was made.
 #[test]
 fn the_secret_of_a_mapping_goes_nowhere_but_where_superusers_say() {
     let (name, role, mut client) = bare_server();
@@ -459,7 +459,7 @@ fn a_server_says_as_whom_its_secrets_are_read() {
         let alter = format!("ALTER SERVER s OPTIONS (SET {option} '{wrong}')");
         refused(&mut admin, &alter, "22023", &message, hint);
     }
-    // Whoever owns it may not choose another role, nor lead elsewhere what this one may read.
+    // The owner may not choose another role, nor lead elsewhere what this one may read.
     admin.batch_execute("ALTER SERVER s OPTIONS (DROP secret_id); ALTER SERVER s OWNER TO owner").unwrap();
     let mut owner = local.connect("owner", "postgres");
     for change in ["SET role_arn 'arn:aws:iam::111111111111:role/other'", "host 'elsewhere'"] {

@@ -14,13 +14,13 @@ pub struct DatabaseSecret {
     pub engine: Option<String>,
     /// Where the server is.
     pub host: Option<String>,
-    /// Its port, 1 to 65535, given as a number or as a string.
+    /// The port, 1 to 65535, given as a number or as a string.
     pub port: Option<u16>,
     /// The database.
     pub dbname: Option<String>,
     /// The role.
     pub username: Option<String>,
-    /// Its password: not empty, and without the NUL character, which no Postgres password holds.
+    /// The password: not empty, and without the NUL character, which no Postgres password holds.
     /// Empty if [`DatabaseSecret::iam_auth`] says that there need be none.
     pub password: Secret,
     /// Whether the role logs in with an IAM token in place of a password: `"iam_auth": true`.

@@ -93,7 +93,7 @@ impl SecretId {
         (kind == "secret").then_some(Arn { region, account, resource })
     }
 
-    /// Of a secret that another AWS service manages, the service and the rest of the name: `rds!db-…`
+    /// The service and the rest of the name, of a secret that another AWS service manages: `rds!db-…`
     /// (Secrets Manager user guide, "AWS Secrets Manager secrets managed by other AWS services").
     pub fn managed(&self) -> Option<(&str, &str)> {
         let name = match self.region() {

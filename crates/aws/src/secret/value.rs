@@ -86,7 +86,7 @@ impl SecretValue {
 
 /// The form in which the cache keeps values, sealed. Each field has its length before it.
 impl SecretValue {
-    /// All of it as bytes.
+    /// The whole value as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let created = self.created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         let created = created.map_or(u64::MAX, |time| time.as_millis() as u64).to_le_bytes();
@@ -104,7 +104,7 @@ impl SecretValue {
         bytes
     }
 
-    /// From what [`SecretValue::to_bytes`] made; `None` from anything else.
+    /// The value from what [`SecretValue::to_bytes`] made; `None` from anything else.
     pub fn from_bytes(mut bytes: &[u8]) -> Option<SecretValue> {
         let mut field = || {
             let (length, rest) = bytes.split_first_chunk::<8>()?;
@@ -138,7 +138,7 @@ pub struct NewSecret {
     pub name: String,
     /// Text, at most 65,536 bytes.
     pub value: Secret,
-    /// What it is for.
+    /// What the secret is for.
     pub description: Option<String>,
     /// Key id, ARN or alias of the KMS key; unset, the account's `aws/secretsmanager`.
     pub kms_key_id: Option<String>,
@@ -156,7 +156,7 @@ pub struct SecretStages {
     pub owning_service: Option<String>,
     /// Where the original is, for a secret that is replicated.
     pub primary_region: Option<String>,
-    /// When its deletion was asked for.
+    /// When the secret's deletion was asked for.
     pub deleted: Option<SystemTime>,
     /// Whether AWS rotates it on a schedule of its own.
     pub rotation_enabled: bool,
@@ -164,7 +164,7 @@ pub struct SecretStages {
     pub rotation_lambda_arn: Option<String>,
     /// AWS's own schedule, if it has one.
     pub rotation_rules: Option<RotationRules>,
-    /// By when AWS will rotate it next.
+    /// The moment by which AWS will rotate the secret next.
     pub next_rotation: Option<SystemTime>,
     /// The staging labels of each version that has any, by version id.
     pub versions: HashMap<String, Vec<String>>,
@@ -177,7 +177,7 @@ pub struct RotationRules {
     pub schedule: Option<String>,
     /// How long a window is, such as `3h`.
     pub duration: Option<String>,
-    /// In place of a schedule: so many days after the rotation before.
+    /// The number of days after the rotation before, in place of a schedule.
     pub after_days: Option<i64>,
 }
 
@@ -202,7 +202,7 @@ pub struct SecretDescription {
     pub arn: String,
     /// The name.
     pub name: String,
-    /// What it is for.
+    /// What the secret is for.
     pub description: Option<String>,
     /// The KMS key; `None` for the account's `aws/secretsmanager`.
     pub kms_key_id: Option<String>,
@@ -210,7 +210,7 @@ pub struct SecretDescription {
     pub owning_service: Option<String>,
     /// Where the original is, for a secret that is replicated.
     pub primary_region: Option<String>,
-    /// Whether it is rotated automatically.
+    /// Whether the secret is rotated automatically.
     pub rotation_enabled: bool,
     /// When anything about it was last changed.
     pub last_changed: Option<SystemTime>,
@@ -218,9 +218,9 @@ pub struct SecretDescription {
     pub last_accessed: Option<SystemTime>,
     /// When a rotation last succeeded.
     pub last_rotated: Option<SystemTime>,
-    /// By when it will be rotated next.
+    /// The moment by which the secret will be rotated next.
     pub next_rotation: Option<SystemTime>,
-    /// When its deletion was asked for.
+    /// When the secret's deletion was asked for.
     pub deleted: Option<SystemTime>,
     /// The versions that carry a staging label.
     pub versions: Vec<SecretVersion>,
@@ -233,7 +233,7 @@ pub struct ListedSecret {
     pub name: String,
     /// The full ARN.
     pub arn: String,
-    /// What it is for.
+    /// What the secret is for.
     pub description: Option<String>,
     /// The KMS key; `None` for the account's `aws/secretsmanager`.
     pub kms_key_id: Option<String>,
@@ -243,7 +243,7 @@ pub struct ListedSecret {
     pub primary_region: Option<String>,
     /// Whether AWS rotates it.
     pub rotation_enabled: bool,
-    /// When it was created.
+    /// When the secret was created.
     pub created: Option<SystemTime>,
     /// When anything about it was last changed.
     pub last_changed: Option<SystemTime>,
@@ -251,9 +251,9 @@ pub struct ListedSecret {
     pub last_accessed: Option<SystemTime>,
     /// When a rotation last succeeded.
     pub last_rotated: Option<SystemTime>,
-    /// By when it will be rotated next.
+    /// The moment by which the secret will be rotated next.
     pub next_rotation: Option<SystemTime>,
-    /// When its deletion was asked for.
+    /// When the secret's deletion was asked for.
     pub deleted: Option<SystemTime>,
 }
 
@@ -262,9 +262,9 @@ pub struct ListedSecret {
 pub struct SecretVersion {
     /// The version's id.
     pub version_id: String,
-    /// Its staging labels.
+    /// The version's staging labels.
     pub stages: Vec<String>,
-    /// When it was created.
+    /// When the version was created.
     pub created: Option<SystemTime>,
     /// The day it was last read, to the day.
     pub last_accessed: Option<SystemTime>,

@@ -96,7 +96,7 @@ impl Connection {
         Ok(Described::InBinary(columns))
     }
 
-    /// In binary comes what is to become a value of the very type that it is there. `None` if that
+    /// Asks in binary for what is to become a value of the very type that it is there. `None` if that
     /// is no column at all.
     fn formats(&self, columns: Vec<Column>, request: &QueryRequest, floats: bool) -> Option<Vec<Column>> {
         if columns.len() != request.local_types.len() {

@@ -48,7 +48,7 @@ pub enum ConnInfoError {
     /// A keyword that is none, and that may be a piece of a value.
     #[error("invalid connection option {place}")]
     UnknownWord {
-        /// Where it starts.
+        /// The place where the word starts.
         place: Place,
         /// The keyword it is but for its case.
         meant: Option<&'static str>,
@@ -222,19 +222,19 @@ pub enum ConnInfoError {
     /// The service is in none of the service files.
     #[error("definition of service \"{service}\" not found")]
     ServiceNotFound {
-        /// Its name.
+        /// The service's name.
         service: String,
     },
     /// The service file asked for by name does not exist.
     #[error("service file \"{}\" not found", path.display())]
     ServiceFileNotFound {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
     },
     /// The service file exists and cannot be read.
     #[error("could not read service file \"{}\": {source}", path.display())]
     ServiceFileUnreadable {
-        /// Its path.
+        /// The file's path.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -242,7 +242,7 @@ pub enum ConnInfoError {
     /// What the service file says of a service is of no use, and not for the role that named it.
     #[error("could not use service \"{service}\"")]
     ServicePrivate {
-        /// Its name.
+        /// The service's name.
         service: String,
     },
     /// A line of the service file makes no sense.
@@ -273,7 +273,7 @@ pub enum UriProblem {
     /// the database, and name it in its messages.
     #[error("unexpected \"@\" in URI")]
     StrayAt,
-    /// Not a port. libpq shows the text, which is the password in `postgres://user:password`.
+    /// The text is not a port. libpq shows the text, which is the password in `postgres://user:password`.
     #[error("invalid port number in URI")]
     Port,
     /// A `%` without two hexadecimal digits.

@@ -26,20 +26,20 @@ pub struct Host {
     /// What errors call it and what a certificate must name: the host name or socket directory, or
     /// the address if only that was given.
     pub name: String,
-    /// Where it is.
+    /// The address of the server.
     pub address: HostAddress,
     /// The port.
     pub port: u16,
     /// The password: from the string, the service file, `PGPASSWORD` or, for this host, the password
     /// file; the first of these that has one. Never empty.
     pub password: Option<Secret>,
-    /// What its certificate must name in place of `name`, and what TLS asks it for: the database's own
+    /// The name that the certificate must have in place of `name`, and for which TLS asks: the database's own
     /// name, where `name` is another one.
     pub own_name: Option<String>,
 }
 
 impl Host {
-    /// What its certificate must name.
+    /// The name that the server's certificate must have.
     pub fn certificate_name(&self) -> &str {
         self.own_name.as_deref().unwrap_or(&self.name)
     }

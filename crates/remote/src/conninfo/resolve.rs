@@ -1,4 +1,4 @@
-//! From raw options to a checked [`ConnInfo`].
+//! How raw options become a checked [`ConnInfo`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct ConnInfo {
     pub application_name: Option<String>,
     /// Settings that come from the environment alone, with their values.
     pub settings: Vec<(&'static str, String)>,
-    /// Everything about TLS.
+    /// The options of TLS.
     pub ssl: SslOptions,
     /// `channel_binding`.
     pub channel_binding: ChannelBinding,
@@ -63,7 +63,7 @@ pub struct ConnInfo {
 pub enum ChannelBinding {
     /// Never.
     Disable,
-    /// If the server offers it.
+    /// Channel binding is used if the server offers it.
     Prefer,
     /// The connection fails without it.
     Require,
@@ -74,15 +74,15 @@ pub enum ChannelBinding {
 pub enum TargetSessionAttrs {
     /// Any.
     Any,
-    /// One that accepts writing transactions by default.
+    /// A server that accepts writing transactions by default.
     ReadWrite,
-    /// One that does not.
+    /// A server that does not accept writing transactions by default.
     ReadOnly,
-    /// One not in hot standby.
+    /// A server that is not in hot standby.
     Primary,
-    /// One in hot standby.
+    /// A server in hot standby.
     Standby,
-    /// One in hot standby, or any if there is none.
+    /// A server in hot standby, or any if there is none.
     PreferStandby,
 }
 
@@ -211,8 +211,8 @@ impl Options {
         options.resolve(&Environment::default()).map(drop)
     }
 
-    /// As fe-connect.c's `conninfo_add_defaults`. A value that is given and empty stays: it asks for
-    /// the built-in default.
+    /// Adds defaults as fe-connect.c's `conninfo_add_defaults` does. A value that is given and empty stays: it asks
+    /// for the built-in default.
     fn add_defaults(&mut self, environment: &Environment) -> Result<(), ConnInfoError> {
         let service = servicefile::look_up(self, environment)?;
         self.merge_missing(service);

@@ -13,7 +13,7 @@ use super::value::{choose, harmless};
 /// `sslrootcert`: where trusted certificate authorities are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootCert {
-    /// Not given: `~/.postgresql/root.crt`, if there is a home directory and such a file in it.
+    /// The option was not given: `~/.postgresql/root.crt`, if there is a home directory and such a file in it.
     DefaultFile(Option<PathBuf>),
     /// A file, which must exist.
     File(PathBuf),
@@ -26,7 +26,7 @@ pub enum RootCert {
 pub enum SslCertMode {
     /// Never.
     Disable,
-    /// If the server asks and there is one.
+    /// A certificate is sent if the server asks and there is one.
     Allow,
     /// The server must ask for it.
     Require,
@@ -45,7 +45,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// Everything about TLS. Paths are as given, unchecked.
+/// The options of TLS. Paths are as given, unchecked.
 #[derive(Clone, Debug)]
 pub struct SslOptions {
     /// `sslmode`.

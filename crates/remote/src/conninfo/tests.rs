@@ -464,7 +464,7 @@ fn service_file() {
         ),
         ("service=ldap", format!("unsupported LDAP lookup in service file \"{named}\", line 21")),
         ("service=utf8", format!("invalid value in service file \"{named}\", line 23")),
-        // They would pass for those of whoever connects.
+        // They would pass for those of the role that connects.
         ("service=keys", "connection option \"scram_client_key\" is not supported".to_owned()),
         ("service=none", "definition of service \"none\" not found".to_owned()),
         ("service=mine servicefile=/no/where", "service file \"/no/where\" not found".to_owned()),

@@ -41,7 +41,7 @@ pub(super) fn load(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result<
     Ok(true)
 }
 
-/// As libpq: what cannot be looked at because of its permissions is there.
+/// Whether a file is there. As with libpq, a file that cannot be looked at because of its permissions is.
 fn is_there(file: &Path) -> bool {
     file.try_exists().unwrap_or(true)
 }
@@ -74,7 +74,8 @@ fn read_key(path: &Path, passphrase: Option<&Secret>) -> Result<PKey<Private>, T
     }
 }
 
-/// As libpq (initialize_SSL in fe-secure-openssl.c): 0600 for our own key, 0640 for root's.
+/// Checks a key's permissions as libpq does (initialize_SSL in fe-secure-openssl.c): 0600 for our own key, 0640 for
+/// root's.
 fn check_permissions(key: &Path) -> Result<(), TlsError> {
     let meta = std::fs::metadata(key).map_err(|error| file_error(KEY, key, error))?;
     let forbidden = if meta.uid() == 0 { 0o037 } else { 0o077 };

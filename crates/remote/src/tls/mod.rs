@@ -38,7 +38,7 @@ pub(crate) struct Encrypted<S> {
     pub server_end_point: Option<Vec<u8>>,
 }
 
-/// What it takes to encrypt a connection to one host; kept to encrypt its cancel requests as well.
+/// What is needed to encrypt a connection to one host; kept to encrypt its cancel requests as well.
 #[derive(Clone)]
 pub(crate) struct TlsClient {
     context: SslContext,

@@ -5,15 +5,15 @@
 pub enum Action {
     /// A client begins to log in with the secret, again and again.
     ClientComes,
-    /// It leaves.
+    /// The client leaves.
     ClientLeaves,
     /// The role expires while the next rotation is under way.
     RoleExpires,
-    /// It is valid again.
+    /// The role is valid again.
     RoleIsValid,
 }
 
-/// As the script writes them.
+/// The actions by their names in the script.
 const ACTIONS: [(&str, Action); 4] = [
     ("client comes", Action::ClientComes),
     ("client leaves", Action::ClientLeaves),

@@ -1,4 +1,4 @@
-//! What happened to each secret, for whoever has to find out why it is wrong.
+//! What happened to each secret, for the reader who has to find out why it is wrong.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
