@@ -316,6 +316,13 @@ const GIVEN_COUNT: usize = 3;
 
 static GIVEN: [AtomicBool; GIVEN_COUNT] = [const { AtomicBool::new(false) }; GIVEN_COUNT];
 
+/// Notes where a value of setting `N` comes from, and accepts the value. guc.c asks only about values of those who may
+/// give one.
+fn note_source<const N: usize>(source: pg_sys::GucSource::Type) -> bool {
+    GIVEN[N].fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
+    true
+}
+
 impl<const N: usize> GivenSwitch<N> {
     pub(super) fn define(&'static self) {
         self.0.define_with(Some(Self::see));
@@ -325,14 +332,13 @@ impl<const N: usize> GivenSwitch<N> {
         self.0.get()
     }
 
-    /// guc.c asks only about values of those who may give one.
+    /// The check hook, see [`note_source`].
     unsafe extern "C-unwind" fn see(
         _value: *mut bool,
         _extra: *mut *mut c_void,
         source: pg_sys::GucSource::Type,
     ) -> bool {
-        GIVEN[N].fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
-        true
+        note_source::<N>(source)
     }
 }
 
@@ -411,14 +417,13 @@ impl<const N: usize, T: GucEnum + 'static> GivenChoice<N, T> {
         self.0.get()
     }
 
-    /// Notes where a value comes from, see [`GivenSwitch::see`].
+    /// The check hook, see [`note_source`].
     unsafe extern "C-unwind" fn see(
         _value: *mut c_int,
         _extra: *mut *mut c_void,
         source: pg_sys::GucSource::Type,
     ) -> bool {
-        GIVEN[N].fetch_or(source > pg_sys::GucSource::PGC_S_DYNAMIC_DEFAULT, Relaxed);
-        true
+        note_source::<N>(source)
     }
 }
 

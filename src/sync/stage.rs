@@ -264,7 +264,6 @@ fn bring_in(
     settings: &PasswordSettings,
     after: &mut AfterCommit,
 ) -> Result<(), SyncError> {
-    let strict = |work: &Work| is_strict(work, settings);
     // All calls of the change, those after the commit too, go over the same few connections.
     let client = client::current()?.in_conversation();
     let aws = client.until(Instant::now() + client.settings().request_timeout);
@@ -276,6 +275,18 @@ fn bring_in(
     find_renamed(&aws, &mut works, &versions)?;
     find_hashed(&mut works, &versions);
 
+    let plans = plan_all(works, versions, settings, after)?;
+    write_all(aws, plans, settings, after)
+}
+
+/// The plans for the changes that need one. What is to be said of the others goes into `after`.
+fn plan_all(
+    works: Vec<Work>,
+    versions: Vec<Result<Option<Versions>, AwsError>>,
+    settings: &PasswordSettings,
+    after: &mut AfterCommit,
+) -> Result<Vec<(Work, Plan)>, SyncError> {
+    let strict = |work: &Work| is_strict(work, settings);
     let mut plans = Vec::new();
     for (work, versions) in works.into_iter().zip(versions) {
         if work.hashed && work.change.password.is_none() && versions.is_ok() {
@@ -309,7 +320,17 @@ fn bring_in(
             Err(error) => not_stored(work.role.oid, &work.change, &work.not_staged(error), after),
         }
     }
+    Ok(plans)
+}
 
+/// Carries out the plans, side by side.
+fn write_all(
+    aws: Client,
+    plans: Vec<(Work, Plan)>,
+    settings: &PasswordSettings,
+    after: &mut AfterCommit,
+) -> Result<(), SyncError> {
+    let strict = |work: &Work| is_strict(work, settings);
     let (works, plans): (Vec<Work>, Vec<Plan>) = plans.into_iter().unzip();
     let values: Vec<_> = plans.iter().map(|plan| plan.value().cloned()).collect();
     let requests: Vec<_> = works.iter().map(|work| work.change.clone()).zip(plans).collect();

@@ -110,7 +110,7 @@ pub struct Staged {
     pub current: Option<String>,
 }
 
-/// Decides. `versions` is `None` if there is no secret. `was_right` tells whether a password is the
+/// Decides what is done about a change. `versions` is `None` if there is no secret. `was_right` tells whether a password is the
 /// role's own as it was before the transaction.
 ///
 /// # Errors
@@ -122,16 +122,11 @@ pub fn plan(
 ) -> Result<Plan, Obstacle> {
     check_name(&change.secret)?;
     let Some(versions) = versions else {
-        return match (&change.missing, &change.password) {
-            (Missing::Create(fields) | Missing::MustCreate(fields), Some(password))
-                // Only a name can be given to a new secret.
-                if change.secret.region().is_none() =>
-            {
-                Ok(Plan::Create { value: new_value(fields, change, password)? })
-            }
-            (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
-            _ => Err(Obstacle::Missing { secret: name(change) }),
-        };
+        // Only a name can be given to a new secret.
+        if change.password.is_some() && change.secret.region().is_some() {
+            return Err(Obstacle::Missing { secret: name(change) });
+        }
+        return Ok(Plan::Create { value: first_value(change)? });
     };
     check(&versions.stages, &change.secret, versions.server)?;
     if let Missing::MustCreate(fields) = &change.missing
@@ -144,27 +139,8 @@ pub fn plan(
     let current = versions.current.as_ref();
     let mut base = current;
     let mut first = None;
-    match &versions.pending {
-        Some(pending) if pending.origin() != Origin::Sync => {
-            let is_ours = pending.origin() == Origin::Rotation;
-            let held = |version: &Version| change.password.is_some() && change.password == version.password();
-            if held(pending) {
-                check_user(&pending.secret()?, change)?;
-                let version_id = pending.version_id.clone();
-                return Ok(match is_ours {
-                    true => Plan::Leave { version_id },
-                    false => Plan::Adopt(staged(pending, current)),
-                });
-            }
-            // Our rotation puts back the password that the role had before.
-            if let Some(current) = current.filter(|current| is_ours && held(current)) {
-                check_user(&current.secret()?, change)?;
-                return Ok(Plan::Nothing { version_id: current.version_id.clone() });
-            }
-            let version_id = pending.version_id.clone();
-            return Err(Obstacle::Rotating { secret: name(change), version_id });
-        }
-        _ => {}
+    if let Some(pending) = versions.pending.as_ref().filter(|pending| pending.origin() != Origin::Sync) {
+        return beside_rotation(change, pending, current);
     }
     // Left by a change that was not promoted in time, or by one that never committed. The role's hash and name
     // tell which; the former is the version to go on from.
@@ -178,14 +154,7 @@ pub fn plan(
 
     let finished = finished_rotation(&versions.stages).map(str::to_owned);
     let Some(base) = base else {
-        return match (&change.missing, &change.password) {
-            (Missing::Create(fields) | Missing::MustCreate(fields), Some(password)) => {
-                let value = new_value(fields, change, password)?;
-                Ok(Plan::Put { first, value, current: None, finished })
-            }
-            (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
-            _ => Err(Obstacle::Missing { secret: name(change) }),
-        };
+        return Ok(Plan::Put { first, value: first_value(change)?, current: None, finished });
     };
     let mut secret = base.secret()?;
     check_user(&secret, change)?;
@@ -207,6 +176,38 @@ pub fn plan(
         return Ok(Plan::Nothing { version_id: base.version_id.clone() });
     }
     Ok(Plan::Put { first, value, current: Some(base.version_id.clone()), finished })
+}
+
+/// The value for a secret without one, if it may be given one.
+fn first_value(change: &Change) -> Result<Secret, Obstacle> {
+    match (&change.missing, &change.password) {
+        (Missing::Create(fields) | Missing::MustCreate(fields), Some(password)) => {
+            Ok(new_value(fields, change, password)?)
+        }
+        (_, None) => Err(Obstacle::NothingToRename { secret: name(change) }),
+        _ => Err(Obstacle::Missing { secret: name(change) }),
+    }
+}
+
+/// The plan while a rotation is in progress, ours or another, whose version `pending` has `AWSPENDING`: only what
+/// that rotation does itself can be done.
+fn beside_rotation(change: &Change, pending: &Version, current: Option<&Version>) -> Result<Plan, Obstacle> {
+    let is_ours = pending.origin() == Origin::Rotation;
+    let held = |version: &Version| change.password.is_some() && change.password == version.password();
+    let version_id = pending.version_id.clone();
+    if held(pending) {
+        check_user(&pending.secret()?, change)?;
+        return Ok(match is_ours {
+            true => Plan::Leave { version_id },
+            false => Plan::Adopt(staged(pending, current)),
+        });
+    }
+    // Our rotation puts back the password that the role had before.
+    if let Some(current) = current.filter(|current| is_ours && held(current)) {
+        check_user(&current.secret()?, change)?;
+        return Ok(Plan::Nothing { version_id: current.version_id.clone() });
+    }
+    Err(Obstacle::Rotating { secret: name(change), version_id })
 }
 
 /// What comes first, given that an earlier change has left a version that is the role's, or is not.
