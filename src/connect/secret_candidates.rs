@@ -92,8 +92,8 @@ impl Others {
         self.left.next().copied()
     }
 
-    /// That a label is at this version. Whether its password is to be tried, which may have been in vain in the rounds
-    /// before.
+    /// Notes that a label is at this version. Returns whether its password is to be tried, which may have been in vain
+    /// in the rounds before.
     fn found(&mut self, label: &'static str, version_id: &str, was_tried: bool) -> bool {
         let before = self.seen.insert(label, version_id.to_owned());
         let has_moved = before.map_or(!was_tried, |before| before != version_id);

@@ -37,7 +37,7 @@ pub(crate) struct Plan {
     pub master: Option<String>,
     /// When the schedule was made, in seconds since 1970.
     pub since: i64,
-    /// When its window begins, exactly as the table has it: that says which window is meant.
+    /// When the plan's window begins, exactly as the table has it: that says which window is meant.
     pub next_from: TimestampWithTimeZone,
     /// The window that is open, or next, in whole seconds.
     pub window: Window,

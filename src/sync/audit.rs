@@ -34,7 +34,7 @@ pub(crate) struct Audit {
     began: Instant,
     /// How many roles it has in all.
     all: usize,
-    /// Those that are still to be looked at.
+    /// Roles that are still to be looked at.
     left: Vec<pg_sys::Oid>,
 }
 

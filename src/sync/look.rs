@@ -18,13 +18,13 @@ use crate::sync::error::SyncError;
 pub(super) enum Finding {
     /// The password is in this version, which is `AWSCURRENT`.
     Current(String),
-    /// It is in this version, which is not.
+    /// The password is in this version, which is not `AWSCURRENT`.
     Elsewhere(Candidate),
-    /// It is in this version, which a rotation of ours makes current, or gives up.
+    /// The password is in this version, which a rotation of ours makes current, or gives up.
     Rotating(String),
-    /// It is nowhere.
+    /// The password is in no version.
     Nowhere,
-    /// It is there, but the secret is for another user.
+    /// The password is there, but the secret is for another user.
     OtherUser(Username),
 }
 
@@ -45,12 +45,13 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// That no version is the role's.
+    /// A look that found no version with the role's password.
     pub(crate) fn drifted(reason: impl Into<String>) -> Look {
         Look { state: State::Drifted, reason: Some(reason.into()), ..Look::default() }
     }
 
-    /// The same for a role that is being tied to the secret, whatever it was synced with before.
+    /// The look for a role that is just being tied to the secret: a secret that does not exist is then not waited
+    /// for.
     pub(crate) fn of_tied(self) -> Look {
         match self.state {
             State::NeverSet => Look { state: State::NoSecret, ..Look::drifted(MISSING) },
@@ -59,7 +60,7 @@ impl Look {
     }
 }
 
-/// That a secret is for another user than the role.
+/// The obstacle that a secret is for another user than the role.
 pub(super) fn other_user(secret: &SecretId, username: Username) -> Obstacle {
     let secret = secret.as_str().to_owned();
     match username {
@@ -121,7 +122,7 @@ pub(crate) fn look(role: &Role, secret: &SecretId) -> Result<Look, SyncError> {
     judge(role, secret, versions.as_ref())
 }
 
-/// How they stand to each other by what was read of the secret.
+/// How a role and its secret stand to each other, by what was read of the secret.
 ///
 /// # Errors
 /// If a version without a label cannot be read.
@@ -145,8 +146,8 @@ pub(crate) fn judge(role: &Role, secret: &SecretId, versions: Option<&Versions>)
     })
 }
 
-/// What it means that a role has no secret. One that a template names is made when the role's password is set, and
-/// that may be never: only if it was there before is it gone.
+/// The state of a role that has no secret. A secret that a template names is made when the role's password is set,
+/// and that may be never: only if it was there before is it gone.
 pub(super) fn missing(role: pg_sys::Oid) -> State {
     let was_there = || states::get(role).is_some_and(|known| known.version_id.is_some());
     if roles::label(role).is_some() || was_there() { State::NoSecret } else { State::NeverSet }

@@ -21,7 +21,7 @@ const MOST_HALVINGS: u32 = 6;
 pub(crate) struct Pace {
     /// How often Secrets Manager has asked to be asked less often, less the passes since that went well.
     halvings: u32,
-    /// Until when nothing is asked.
+    /// The moment until which nothing is asked.
     rests_until: Option<Instant>,
     /// When something was written last.
     wrote: Option<Instant>,

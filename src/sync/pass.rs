@@ -36,7 +36,7 @@ pub(crate) enum Pass {
     Done,
     /// Some were being changed just then.
     SomeBusy,
-    /// It ended early, since Secrets Manager asks to be asked less often.
+    /// The pass ended early, since Secrets Manager asks to be asked less often.
     Throttled,
 }
 

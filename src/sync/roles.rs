@@ -237,7 +237,7 @@ fn known(look: Look) -> RoleState {
     RoleState { state, version_id, synced_at: None, last_error: reason }
 }
 
-/// That the secret is another role's.
+/// The state of a role whose secret is another role's.
 fn in_use(rival: &SyncError) -> RoleState {
     known(Look::drifted(sentence(&rival.to_string())))
 }
@@ -272,7 +272,7 @@ impl Before {
         known
     }
 
-    /// Nothing could be seen. What was known stays, with the reason.
+    /// Keeps what was known, with the reason why nothing could be seen.
     fn not_seen(self, reason: &str) -> RoleState {
         if self.generation.is_none() {
             states::doubt(self.oid);
@@ -292,7 +292,7 @@ pub(crate) fn is_in_use(secret: &str) -> bool {
 pub(crate) struct Row {
     /// The role.
     pub role: RoleName,
-    /// Its secret, if it could be told.
+    /// The role's secret, if it could be told.
     pub secret: Option<String>,
     /// What is known of it.
     pub known: RoleState,

@@ -1,6 +1,6 @@
 //! Finds out which version of a role's secret holds its password, and makes that one current.
 //!
-//! The secret is read without a lock, since AWS may take its time; whoever changes the role in between
+//! The secret is read without a lock, since AWS may take its time; a transaction that changes the role in between
 //! counts its generation up, and then this look does not count. What is done about it, one short call,
 //! is done under the role's lock.
 
@@ -32,7 +32,7 @@ const LOST: &str = "The secret holds a password that was set at the primary befo
 pub(super) struct Doubt {
     /// The role.
     pub oid: pg_sys::Oid,
-    /// Its name, to be shown.
+    /// The role's name, to be shown.
     pub role: String,
     /// The secret that it is synced with.
     pub secret: SecretId,
@@ -40,9 +40,9 @@ pub(super) struct Doubt {
     pub generation: Option<u32>,
 }
 
-/// How it went with one role.
+/// What came of settling one role.
 pub(super) enum Settled {
-    /// It is known how it stands, or why that is not known.
+    /// It is known how the role stands, or why that is not known.
     Yes,
     /// A transaction is changing it.
     Busy,
@@ -52,7 +52,7 @@ pub(super) enum Settled {
     Throttled,
 }
 
-/// That a role was not settled, since a call has failed.
+/// Notes that a role was not settled, since a call has failed.
 pub(super) fn not_settled(doubt: &Doubt, error: &AwsError) -> Settled {
     not_reconciled(doubt, error);
     match () {
@@ -211,7 +211,7 @@ fn not_reconciled(doubt: &Doubt, error: &dyn Report) {
     }
 }
 
-/// To the server's log. The worker has no client.
+/// Writes to the server's log. The worker has no client.
 pub(super) fn log(notice: &Notice) {
     RawReport::new(notice).emit(PgLogLevel::LOG);
 }

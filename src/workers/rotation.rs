@@ -29,7 +29,7 @@ const NOTHING_THERE: i64 = 60_000_000;
 thread_local! {
     /// Whether this worker has come to its end in order.
     static FINISHED: Cell<bool> = const { Cell::new(false) };
-    /// Whether it is connected to its database.
+    /// Whether this worker is connected to its database.
     static CONNECTED: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -60,7 +60,7 @@ pub async fn in_turn<T, R, F, G>(
                         return;
                     }
                 }
-                // A panic goes on in whoever waits, as if there were no task.
+                // A panic goes on in the task that waits, as if there were no task.
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             },
             else => return,

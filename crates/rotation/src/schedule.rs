@@ -37,7 +37,7 @@ enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cron {
     hours: Vec<bool>,
-    /// As they were written.
+    /// The hours as they were written.
     hours_text: String,
     /// Whether the schedule repeats within a day.
     repeats: bool,
