@@ -50,8 +50,8 @@ impl Look {
         Look { state: State::Drifted, reason: Some(reason.into()), ..Look::default() }
     }
 
-    /// The look for a role that is just being tied to the secret: a secret that does not exist is then not waited
-    /// for.
+    /// The look for a role that is just being tied to the secret: a secret that does not exist is then missing, and
+    /// not one that is still to be made.
     pub(crate) fn of_tied(self) -> Look {
         match self.state {
             State::NeverSet => Look { state: State::NoSecret, ..Look::drifted(MISSING) },
