@@ -100,7 +100,8 @@ struct Keys {
 
 impl Keys {
     fn derive(password: &Secret, salt: &[u8], iterations: NonZeroU32) -> Keys {
-        let mut salted = [0; digest::SHA256_OUTPUT_LEN];
+        // Not on the stack: what is freed is wiped.
+        let mut salted = vec![0; digest::SHA256_OUTPUT_LEN];
         pbkdf2::derive(
             pbkdf2::PBKDF2_HMAC_SHA256,
             iterations,
