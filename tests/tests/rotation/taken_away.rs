@@ -250,7 +250,11 @@ fn a_secret_is_overdue() {
         .execute("UPDATE rotation_plan SET retry_at = NULL, next_to = now() + interval '1 hour'", &[])
         .unwrap();
     look(&mut other);
-    eventually("it was rotated", PATIENCE, || match row() {
+    eventually("it was rotated", PATIENCE, || match subject.history().pop() {
+        Some((_, Some(outcome), _)) if outcome == "succeeded" => Ok(()),
+        last => Err(format!("{last:?}")),
+    });
+    eventually("it is not overdue any more", PATIENCE, || match row() {
         told if told.0 == Some(true) => Ok(()),
         told => Err(format!("{told:?}")),
     });
