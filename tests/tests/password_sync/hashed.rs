@@ -5,7 +5,6 @@ use crate::ground::{Ground, api, ground, new_password};
 use crate::synced_role::SyncedRole;
 use secretlink_e2e::{Fault, random_password, unique};
 use serde_json::json;
-use std::io::Write;
 use std::process::{Command, Stdio};
 
 const ENCRYPTIONS: [&str; 2] = ["scram-sha-256", "md5"];
@@ -156,29 +155,51 @@ fn a_new_role_may_come_with_a_hash_too() {
     role.assert_password(&password);
 }
 
-/// Type a password into psql's `\password`.
+/// Types a password at a terminal whenever it is asked for one, and prints what was said.
+const TYPIST: &str = r"
+import os, pty, sys
+password, command = sys.argv[1].encode(), sys.argv[2:]
+child, terminal = pty.fork()
+if child == 0:
+    os.execvp(command[0], command)
+said, prompts = b'', [b'Enter new password', b'Enter it again']
+while True:
+    try:
+        piece = os.read(terminal, 4096)
+    except OSError:
+        piece = b''
+    if not piece:
+        break
+    said += piece
+    if prompts and prompts[0] in said:
+        del prompts[0]
+        os.write(terminal, password + b'\n')
+os.waitpid(child, 0)
+sys.stdout.write(said.decode())
+";
+
+/// Type a password into psql's `\password`, at a terminal.
 fn psql_password(ground: &Ground, role: &str, password: &str, encryption: &str) -> String {
     let psql = ground.cluster.psql_command(&ground.cluster.conninfo("postgres", "postgres"));
-    // Without a terminal of its own it reads from stdin, and not from that of the user who runs the tests.
-    let mut command = Command::new("setsid");
-    command.arg("--wait").arg(psql.get_program()).args(psql.get_args());
+    let mut command = Command::new("python3");
+    command.args(["-c", TYPIST, password]).arg(psql.get_program()).args(psql.get_args());
     for (name, value) in psql.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    let mut child = command
+    let output = command
         .args(["--set=ON_ERROR_STOP=1", "--command", &format!("\\password {role}")])
         .env("PGOPTIONS", format!("-c password_encryption={encryption}"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
         .unwrap();
-    write!(child.stdin.take().unwrap(), "{password}\n{password}\n").unwrap();
-    let output = child.wait_with_output().unwrap();
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("Enter it again"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!said.contains(password), "it was typed in the clear: {said}");
+    said
 }
 
 #[test]
@@ -239,7 +260,8 @@ print(libpq.PQencryptPasswordConn(connection, password, user, method).decode())
 fn the_statements_of_operators_that_send_hashes() {
     let ground = ground();
     type Statement = fn(&str, &str) -> String;
-    let statements: [(&str, Statement); 4] = [
+    let statements: [(&str, Statement); 5] = [
+        // What its operator says for the owner of an application's database, and for its managed roles.
         ("CloudNativePG", |role, hash| {
             format!(
                 "BEGIN; SET LOCAL log_min_error_statement = 'PANIC'; ALTER ROLE \"{role}\" WITH PASSWORD '{hash}'; COMMIT"
@@ -247,8 +269,16 @@ fn the_statements_of_operators_that_send_hashes() {
         }),
         ("CloudNativePG's managed roles", |role, hash| {
             format!(
-                "ALTER ROLE \"{role}\" NOBYPASSRLS NOCREATEDB NOCREATEROLE INHERIT LOGIN NOREPLICATION NOSUPERUSER
-                 CONNECTION LIMIT -1 PASSWORD '{hash}' VALID UNTIL 'infinity'"
+                "BEGIN; SET LOCAL log_min_error_statement = 'PANIC';
+                 ALTER ROLE \"{role}\"  NOBYPASSRLS NOCREATEDB NOCREATEROLE INHERIT LOGIN NOREPLICATION NOSUPERUSER
+                 CONNECTION LIMIT -1 PASSWORD '{hash}' VALID UNTIL '2053-04-12 00:00:00Z'; COMMIT;
+                 COMMENT ON ROLE \"{role}\" IS 'managed, ''as such'' '"
+            )
+        }),
+        ("CloudNativePG's managed roles, in one transaction", |role, hash| {
+            format!(
+                "BEGIN; COMMENT ON ROLE \"{role}\" IS 'before'; ALTER ROLE \"{role}\" LOGIN PASSWORD '{hash}' VALID UNTIL
+                 'infinity'; COMMENT ON ROLE \"{role}\" IS 'after'; GRANT pg_monitor TO \"{role}\"; COMMIT"
             )
         }),
         ("Vault", |role, hash| format!("BEGIN; ALTER USER \"{role}\" WITH PASSWORD '{hash}'; COMMIT")),
