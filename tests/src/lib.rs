@@ -7,6 +7,7 @@
 
 mod cluster;
 mod db_error;
+mod distance;
 mod gateway;
 mod guardian;
 mod hostile_server;
@@ -42,6 +43,7 @@ pub mod server_messages;
 
 pub use cluster::{Cluster, ClusterBuilder, SingleUser, StopMode};
 pub use db_error::db_error;
+pub use distance::Distance;
 pub use gateway::Gateway;
 pub use guardian::Guardian;
 pub use hostile_server::{HostileServer, HostileSession};
