@@ -13,7 +13,7 @@ endif
 # What every recipe that needs Postgres or pgrx begins with.
 SETUP := . scripts/env.sh; use_postgres; use_cargo_pgrx
 
-.PHONY: help deps build install install-dev demo sandbox test test-18 test-majors check-19 storm sync-storm bench package schema fmt lint clean
+.PHONY: help deps build install install-dev demo sandbox test test-library test-one test-18 test-majors check-19 storm sync-storm bench package schema fmt lint clean
 
 help: ## Show this list
 	@echo "Usage: make <target> [PG_CONFIG=/path/to/pg_config]"; echo
@@ -39,6 +39,12 @@ sandbox: install-dev ## Leave the demo's servers running, to try it yourself, un
 
 test: deps ## Run everything: format, lints, unit, in-backend and end-to-end tests
 	@scripts/test.sh
+
+test-library: deps ## Run unit and in-backend tests: all, or those with NAME=word in their path
+	@scripts/test.sh library $(NAME)
+
+test-one: install-dev ## Run a file of end-to-end tests, TEST=dblink: all, or those with NAME=word in their path
+	@$(SETUP); cargo test --workspace $$FEATURES,pg_test --test $(TEST) -- --test-threads=4 $(NAME)
 
 test-18: deps ## Run everything on PostgreSQL 18, in a root of Debian forky made for it (as root)
 	@scripts/test-release.sh forky

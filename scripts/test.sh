@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change is taken. Stops at the first failure.
+#
+#     scripts/test.sh                  # everything
+#     scripts/test.sh library [NAME]   # unit and in-backend tests; those alone whose path has NAME in it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
@@ -46,7 +49,7 @@ library_tests() {
         export CARGO_PGRX_TEST_RUNAS="$(id -un)"
     fi
     REAL_CARGO_PGRX="$CARGO_PGRX" CARGO_PGRX="$ROOT/scripts/cargo-pgrx.sh" \
-        cargo test --workspace $FEATURES,pg_test --lib
+        cargo test --workspace $FEATURES,pg_test --lib -- "$@"
     stop_pgrx_server
 }
 
@@ -61,6 +64,12 @@ stop_pgrx_server() {
     $SUDO rm -rf "$pgdata"
     pgdata=
 }
+
+if [ "${1:-}" = library ]; then
+    step unit-and-in-backend library_tests "${@:2}"
+    complete=yes
+    exit
+fi
 
 step format cargo fmt --all --check
 step texts lint_texts
