@@ -8,7 +8,8 @@ use crate::ground::{Ground, RECONCILE_INTERVAL, SETTLED, api};
 use crate::synced_role::SyncedRole;
 use crate::visibility::until_notified;
 use secretlink_e2e::{Cluster, Fault, Process, StopMode, eventually};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 
 /// What the standby has of the change.
@@ -32,6 +33,11 @@ struct Failover {
 
 impl Failover {
     fn at(moment: Moment, standby: Standby) -> Self {
+        Self::with_aws_away_until(moment, standby, &Arc::new(AtomicBool::new(true)))
+    }
+
+    /// The new primary has no answer from AWS until `is_back`.
+    fn with_aws_away_until(moment: Moment, standby: Standby, is_back: &Arc<AtomicBool>) -> Self {
         let mut ground = Ground::with(|cluster| {
             cluster.conf("wal_log_hints = on").conf("full_page_writes = on").conf("wal_keep_size = 256")
         });
@@ -58,8 +64,11 @@ impl Failover {
         ground.session().client.batch_execute(&sql).unwrap_err();
         ground.cluster.stop(StopMode::Immediate);
         // AWS is not itself either, at first.
-        let faults = AtomicUsize::new(3);
+        let (faults, is_back) = (AtomicUsize::new(3), Arc::clone(is_back));
         ground.relay.rule(&secret, move |_| {
+            if !is_back.load(Ordering::SeqCst) {
+                return Fault::Refuse(500, "InternalServiceError");
+            }
             match faults.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
                 Ok(left) if left % 2 == 0 => Fault::Refuse(500, "InternalServiceError"),
                 Ok(_) => Fault::CutAnswer,
@@ -157,15 +166,27 @@ fn what_an_asynchronous_standby_does_not_have_is_never_made_current_again() {
 
 #[test]
 fn what_was_lost_after_it_was_current_is_drift() {
-    let failover = Failover::at(Done("UpdateSecretVersionStage"), Standby::Behind);
+    let is_back = Arc::new(AtomicBool::new(false));
+    let failover = Failover::with_aws_away_until(Done("UpdateSecretVersionStage"), Standby::Behind, &is_back);
     let role = failover.role();
     let mut listener = failover.ground.session();
     listener.run("LISTEN secretlink");
+    // The worker finds it out when somebody listens.
+    is_back.store(true, Ordering::SeqCst);
+    until_notified(&mut listener, |payload| {
+        payload["role"] == role.name.as_str() && payload["state"] == "drifted"
+    });
     let seen = role.until_state("drifted");
     assert!(seen.last_error.is_some_and(|error| error.contains("was lost when this server was promoted")));
-    // The worker has perhaps told it before anybody listened.
     let log = failover.ground.cluster.log();
-    assert!(log.contains("have drifted apart") && log.contains("Set the role's password again"), "{log}");
+    let lines: Vec<_> = log.lines().skip_while(|line| !line.contains("have drifted apart")).take(3).collect();
+    let [said, detail, hint] = lines[..] else { panic!("{log}") };
+    assert!(said.contains(&role.name) && said.contains(&role.secret), "{said}");
+    assert!(
+        detail.contains("DETAIL:") && detail.contains("was lost when this server was promoted"),
+        "{detail}"
+    );
+    assert!(hint.contains("HINT:") && hint.contains("Set the role's password again"), "{hint}");
     assert_eq!(role.password(), failover.new);
     failover.ground.session().run_quietly(&role.alter_to(&failover.new));
     role.assert_password(&failover.new);
