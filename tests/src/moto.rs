@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,12 @@ impl Moto {
             || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/moto-venv/bin/python3"),
             PathBuf::from,
         )
+    }
+
+    /// The Moto of all tests of this process. It is never dropped: guardians end it with the process.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Moto> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
     }
 
     /// Start one and wait until it answers.

@@ -5,17 +5,15 @@ use secretlink_e2e::{
     Cluster, ClusterBuilder, Fault, Moto, SecretsRelay, StopMode, backend_pid, db_error, eventually, unique,
 };
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// By when what happens on its own has happened, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// The Secrets Manager of all tests. Never dropped: guardians end it with the process.
+/// The Secrets Manager of all tests.
 fn moto() -> &'static Moto {
-    static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(Moto::start)
+    Moto::shared()
 }
 
 /// A server that counts for all its processes, and its way to Secrets Manager.

@@ -3,16 +3,14 @@
 use postgres::Client;
 use secretlink_e2e::{Cluster, ClusterBuilder, Moto, SecretsApi, SecretsRelay, eventually, unique};
 use serde_json::json;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// By when what happens on its own has happened, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// The Secrets Manager of all tests. Never dropped: guardians end it with the process.
+/// The Secrets Manager of all tests.
 pub fn moto() -> &'static Moto {
-    static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(Moto::start)
+    Moto::shared()
 }
 
 /// A client to prepare and look at secrets with, past the relay.

@@ -118,25 +118,8 @@ fn what_is_missing_is_a_row() {
 
 #[test]
 fn a_server_that_is_another_one() {
-    let ground = Ground::with(
-        |local| local,
-        |remote| {
-            remote
-                .auth("hostssl", "scrammer", "scram-sha-256")
-                .auth("hostssl", "digester", "md5")
-                .auth("hostssl", "rejected", "reject")
-                .auth("hostssl", "trusted", "trust")
-        },
-    );
+    let ground = Ground::with_other_logins();
     let mut client = ground.session();
-    ground
-        .remote
-        .connect("postgres", "postgres")
-        .batch_execute(
-            "CREATE ROLE scrammer LOGIN PASSWORD 'x'; SET password_encryption = 'md5';
-             CREATE ROLE digester LOGIN PASSWORD 'x'; CREATE ROLE trusted LOGIN",
-        )
-        .unwrap();
     for (user, detail, hint) in [
         ("scrammer", "asked for a SCRAM password", "lacks rds_iam"),
         ("digester", "asked for an MD5 password", "lacks rds_iam"),

@@ -2,7 +2,7 @@
 
 use postgres::Client;
 use postgres::error::DbError;
-use secretlink_e2e::{Cluster, ClusterBuilder, TokenVerifier, db_error};
+use secretlink_e2e::{Cluster, ClusterBuilder, TempDir, TokenVerifier, db_error, private_file};
 
 /// What AWS calls the database.
 pub const HOST: &str = "db.abc.us-east-1.rds.amazonaws.com";
@@ -34,6 +34,44 @@ impl Ground {
         let remote = remote.hba(&format!("hostssl all all 127.0.0.1/32 {}", verifier.hba_method())).start();
         verifier.expect(HOST, remote.port());
         Ground { local: local(adjust), remote, verifier }
+    }
+
+    /// Servers of which the one under test gets credentials from a program, which end after 16 seconds.
+    pub fn with_credentials_that_end_early(directory: &TempDir) -> Ground {
+        let config = private_file(
+            directory.path().join("config"),
+            "[default]\ncredential_process = /bin/sh -c 'echo {\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"early\\\",\\\"SecretAccessKey\\\":\\\"s\\\",\\\"Expiration\\\":\\\"'$(date -u -d +16sec +%Y-%m-%dT%H:%M:%SZ)'\\\"}'\n",
+        );
+        let ground = Ground::with(
+            |local| {
+                local
+                    .without_env("AWS_ACCESS_KEY_ID")
+                    .without_env("AWS_SECRET_ACCESS_KEY")
+                    .env("AWS_CONFIG_FILE", &config.display().to_string())
+            },
+            |remote| remote,
+        );
+        ground.verifier.trust("early", "s", None);
+        ground
+    }
+
+    /// Servers of which the database has users who log in otherwise than by a token: `scrammer`, `digester` and
+    /// `trusted`; it turns `rejected` away.
+    pub fn with_other_logins() -> Ground {
+        let ground = Ground::with(
+            |local| local,
+            |remote| {
+                remote
+                    .auth("hostssl", "scrammer", "scram-sha-256")
+                    .auth("hostssl", "digester", "md5")
+                    .auth("hostssl", "rejected", "reject")
+                    .auth("hostssl", "trusted", "trust")
+            },
+        );
+        let roles = "CREATE ROLE scrammer LOGIN PASSWORD 'x'; SET password_encryption = 'md5';
+             CREATE ROLE digester LOGIN PASSWORD 'x'; CREATE ROLE trusted LOGIN";
+        ground.remote.connect("postgres", "postgres").batch_execute(roles).unwrap();
+        ground
     }
 
     pub fn session(&self) -> Client {

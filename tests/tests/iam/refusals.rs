@@ -75,24 +75,8 @@ fn a_clock_that_is_behind() {
 
 #[test]
 fn a_role_with_a_password_lacks_rds_iam() {
-    let ground = Ground::with(
-        |local| local,
-        |remote| {
-            remote
-                .auth("hostssl", "scrammer", "scram-sha-256")
-                .auth("hostssl", "digester", "md5")
-                .auth("hostssl", "trusted", "trust")
-        },
-    );
+    let ground = Ground::with_other_logins();
     let mut client = ground.session();
-    ground
-        .remote
-        .connect("postgres", "postgres")
-        .batch_execute(
-            "CREATE ROLE scrammer LOGIN PASSWORD 'x'; SET password_encryption = 'md5';
-             CREATE ROLE digester LOGIN PASSWORD 'x'; CREATE ROLE trusted LOGIN",
-        )
-        .unwrap();
     for (user, asked) in [("scrammer", "a SCRAM password"), ("digester", "an MD5 password")] {
         let error = refusal(&mut client, &ground.connect(user));
         assert!(error.detail().unwrap().contains(&format!("the server asked for {asked}")), "{error:?}");

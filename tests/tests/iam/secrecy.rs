@@ -5,8 +5,7 @@
 use crate::ground::{Ground, HOST, refusal, text};
 use postgres::Client;
 use secretlink_e2e::{
-    ClusterBuilder, Mode, Moto, Process, Proxy, TempDir, backend_pid, db_error, eventually, private_file,
-    unique,
+    ClusterBuilder, Mode, Moto, Process, Proxy, TempDir, backend_pid, db_error, eventually, unique,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -194,20 +193,7 @@ fn none_is_left_in_memory_after_interrupts_and_cuts() {
 #[test]
 fn none_is_left_in_memory_of_the_worker() {
     let directory = TempDir::new();
-    let config = private_file(
-        directory.path().join("config"),
-        "[default]\ncredential_process = /bin/sh -c 'echo {\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"early\\\",\\\"SecretAccessKey\\\":\\\"s\\\",\\\"Expiration\\\":\\\"'$(date -u -d +16sec +%Y-%m-%dT%H:%M:%SZ)'\\\"}'\n",
-    );
-    let ground = Ground::with(
-        |local| {
-            local
-                .without_env("AWS_ACCESS_KEY_ID")
-                .without_env("AWS_SECRET_ACCESS_KEY")
-                .env("AWS_CONFIG_FILE", &config.display().to_string())
-        },
-        |remote| remote,
-    );
-    ground.verifier.trust("early", "s", None);
+    let ground = Ground::with_credentials_that_end_early(&directory);
     let mut client = ground.session();
     text(&mut client, &ground.connect("app"));
     eventually("the worker signs one", Duration::from_secs(60), || {

@@ -1,7 +1,7 @@
 //! One token for many logins, and its end.
 
 use crate::ground::{Ground, refusal, signed, text, who};
-use secretlink_e2e::{eventually, private_file};
+use secretlink_e2e::eventually;
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -45,20 +45,7 @@ fn five_hundred_backends_at_once_take_one_token() {
 #[test]
 fn credentials_that_end_early() {
     let directory = secretlink_e2e::TempDir::new();
-    let config = private_file(
-        directory.path().join("config"),
-        "[default]\ncredential_process = /bin/sh -c 'echo {\\\"Version\\\":1,\\\"AccessKeyId\\\":\\\"early\\\",\\\"SecretAccessKey\\\":\\\"s\\\",\\\"Expiration\\\":\\\"'$(date -u -d +16sec +%Y-%m-%dT%H:%M:%SZ)'\\\"}'\n",
-    );
-    let ground = Ground::with(
-        |local| {
-            local
-                .without_env("AWS_ACCESS_KEY_ID")
-                .without_env("AWS_SECRET_ACCESS_KEY")
-                .env("AWS_CONFIG_FILE", &config.display().to_string())
-        },
-        |remote| remote,
-    );
-    ground.verifier.trust("early", "s", None);
+    let ground = Ground::with_credentials_that_end_early(&directory);
     let mut client = ground.session();
     text(&mut client, &ground.connect("app"));
     let left = "SELECT extract(epoch FROM expires - now())::float8 FROM secret_cache";

@@ -2,12 +2,10 @@
 
 use postgres::Client;
 use secretlink_e2e::{Moto, db_error};
-use std::sync::OnceLock;
 
 /// The Secrets Manager and STS of this process.
 pub fn moto() -> &'static Moto {
-    static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(Moto::start)
+    Moto::shared()
 }
 
 pub fn text(client: &mut Client, sql: &str) -> String {

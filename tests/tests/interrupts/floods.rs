@@ -1,4 +1,4 @@
-//! Servers that never stop talking. Whatever they say and whoever listens, a backend obeys at once, holds
+//! Servers that never stop talking. Whatever they say and whichever thread listens, a backend obeys at once, holds
 //! next to nothing, and the server that it belongs to stops when told so.
 
 use crate::limits::{PATIENCE, SOON, at_once};

@@ -41,7 +41,7 @@ fn all_of_the_worker_rests_when_it_is_throttled_whoever_rings() {
     let (before, began) = (ground.relay.total(), Instant::now());
     let mut session = ground.session();
     for n in 0..30 {
-        // Whoever ties a role to a secret rings.
+        // A session that ties a role to a secret rings.
         session.run(&format!("SECURITY LABEL FOR secretlink ON ROLE ringing IS 'paced/ring/{n}'"));
         std::thread::sleep(Duration::from_millis(100));
     }

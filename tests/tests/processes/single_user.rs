@@ -2,11 +2,9 @@
 
 use postgres::{Config, NoTls};
 use secretlink_e2e::{Cluster, ClusterBuilder, Moto, Proxy, StopMode, random_password};
-use std::sync::OnceLock;
 
 fn moto() -> &'static Moto {
-    static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(Moto::start)
+    Moto::shared()
 }
 
 /// A stopped server of which every role is synced.

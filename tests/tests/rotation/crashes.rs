@@ -226,7 +226,7 @@ fn until_recovered(ground: &mut Ground) {
 /// All is as it should be: the secret logs in, nothing is left over, each run has an end, and the next
 /// rotation goes through.
 #[track_caller]
-pub fn assert_settled(subject: &Subject<'_>, what: &str) {
+pub fn assert_in_order(subject: &Subject<'_>, what: &str) {
     eventually(&format!("{what}: every run has an end"), PATIENCE, || {
         let sql = "SELECT count(*) FROM rotation_history WHERE secret_id = $1 AND (finished_at IS NULL OR outcome IS NULL)";
         let row = subject.ground.session().query_one(sql, &[&subject.secret]).map_err(|e| e.to_string())?;
@@ -264,9 +264,9 @@ fn at_each_moment(
                 *fell.entry((moment, blow)).or_default() += 1;
             }
             let subject = Subject { ground: &ground, server: &ground.remote, secret, role };
-            assert_settled(&subject, &what);
+            assert_in_order(&subject, &what);
             subject.rotate().unwrap_or_else(|e| panic!("{what}: {e:?}"));
-            assert_settled(&subject, &what);
+            assert_in_order(&subject, &what);
         }
     }
     println!("fell: {fell:?}");

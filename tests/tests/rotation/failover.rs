@@ -4,7 +4,7 @@
 use crate::crashes::{
     Blow,
     Moment::{self, Arrives, Done},
-    Target, assert_settled, behind_a_relay, storm_ground, strike,
+    Target, assert_in_order, behind_a_relay, storm_ground, strike,
 };
 use crate::ground::{Ground, PATIENCE, Subject, api, log_in, major, master_of, rotate};
 use postgres::Client;
@@ -51,7 +51,7 @@ fn fails_over(moment: Moment, goes_on: bool) {
     }
     ground.session().query_one("SELECT pg_promote()", &[]).unwrap();
     let subject = Subject { ground: &ground, server: &ground.remote, secret, role };
-    assert_settled(&subject, &what);
+    assert_in_order(&subject, &what);
     if goes_on {
         subject.rotate().unwrap();
         subject.assert_at_rest();
@@ -76,7 +76,7 @@ fn fails_over(moment: Moment, goes_on: bool) {
     }
     // And the new one goes on.
     subject.rotate().unwrap();
-    assert_settled(&subject, &what);
+    assert_in_order(&subject, &what);
 }
 
 #[test]

@@ -18,10 +18,9 @@ pub struct Ground {
     pub relay: SecretsRelay,
 }
 
-/// The Secrets Manager of all tests. Never dropped: guardians end it with the process.
+/// The Secrets Manager of all tests.
 pub fn moto() -> &'static Moto {
-    static MOTO: OnceLock<Moto> = OnceLock::new();
-    MOTO.get_or_init(Moto::start)
+    Moto::shared()
 }
 
 /// A client to prepare and look at secrets with, past the relay.

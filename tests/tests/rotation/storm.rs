@@ -2,7 +2,7 @@
 //! and of another, four at a time. `ROTATIONS` says how many, `SEED` which; `make storm` runs a thousand.
 
 use crate::crashes::{
-    BLOWS, Blow, MOMENTS, Moment, SERVER_BLOWS, SERVER_MOMENTS, Target, assert_settled, faults_end,
+    BLOWS, Blow, MOMENTS, Moment, SERVER_BLOWS, SERVER_MOMENTS, Target, assert_in_order, faults_end,
     storm_ground, strike,
 };
 use crate::ground::{Ground, Subject, api, major, master_of, rotate};
@@ -122,7 +122,7 @@ fn whatever_goes_wrong_the_secret_logs_in() {
                 false => *missed.entry(moment).or_default() += 1,
             }
             let what = format!("SEED={seed}, round {round}: {blow:?} at {moment:?}, of {}", known.secret);
-            assert_settled(&known.subject(&ground), &what);
+            assert_in_order(&known.subject(&ground), &what);
         }
         longest = longest.max(ended.elapsed());
     }

@@ -1,6 +1,6 @@
 //! What a run needs is taken away while it is under way.
 
-use crate::crashes::{Moment, assert_settled};
+use crate::crashes::{Moment, assert_in_order};
 use crate::ground::{Ground, PATIENCE, Subject, api, ground, major, master_of, rotate};
 use postgres::{Client, NoTls};
 use secretlink_e2e::{Fault, SecretsRequest, db_error, eventually};
@@ -71,7 +71,7 @@ fn a_worker_that_is_terminated_between_two_transactions_keeps_no_lock() {
     });
     // The next worker takes the run up.
     subject.rotate().unwrap();
-    assert_settled(&subject, "terminated");
+    assert_in_order(&subject, "terminated");
     assert_eq!(subject.history().len(), 1);
 }
 
@@ -98,7 +98,7 @@ fn the_extension_is_dropped() {
         assert!(subject.current_logs_in(), "{moment:?}");
         admin(&conninfo, "CREATE EXTENSION secretlink");
         subject.rotate().unwrap();
-        assert_settled(&subject, &format!("{moment:?}"));
+        assert_in_order(&subject, &format!("{moment:?}"));
     }
 }
 
@@ -189,7 +189,7 @@ fn the_base_role_of_a_pair_expires() {
     until("2100-01-01");
     for _ in 0..2 {
         subject.rotate().unwrap();
-        assert_settled(&subject, "valid again");
+        assert_in_order(&subject, "valid again");
     }
     let sql =
         format!("SELECT rolvaliduntil = '2100-01-01' FROM pg_roles WHERE rolname = '{}_clone'", subject.role);
