@@ -71,7 +71,7 @@ pub(crate) enum SyncError {
     /// `sync_role` was called by somebody who may not change the role, which has this name.
     #[error("permission denied to sync role \"{0}\"")]
     NotAdmin(String),
-    /// Another role is tied to the secret.
+    /// The secret is tied to another role.
     #[error("secret \"{secret}\" is already in use for role \"{role}\"")]
     SecretInUse {
         /// The secret, as the role's label or the template names it.

@@ -34,7 +34,7 @@ const GLANCES: u32 = 10;
 pub(crate) enum Pass {
     /// Each was looked at.
     Done,
-    /// Some were being changed just then.
+    /// Some roles were being changed just then.
     SomeBusy,
     /// The pass ended early, since Secrets Manager asks to be asked less often.
     Throttled,

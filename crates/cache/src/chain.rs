@@ -10,7 +10,7 @@ const BYTES: usize = 124;
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Block {
-    /// The next one, counted from 1; 0 after the last.
+    /// The next block, counted from 1; 0 after the last.
     next: u32,
     bytes: [u8; BYTES],
 }
@@ -27,7 +27,7 @@ pub(crate) struct Chain {
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct FreeBlocks {
-    /// The first that was used and given back; 0 if there is none.
+    /// The first block that was used and given back; 0 if there is none.
     first: u32,
     /// How many were ever used.
     touched: u32,

@@ -23,7 +23,7 @@ pub enum Wanted {
     Fresh,
     /// A value that was asked for at this moment or later.
     Since(Moment),
-    /// Another version than these, with which logins failed, or else the certainty that there was none at
+    /// A value of another version than these, with which logins failed, or else the certainty that there was none at
     /// `since`. Somebody else may have asked for that in vain just now, and it is not asked for all the
     /// time: then that will do, or who is `patient` waits until it may be asked for again.
     Other {

@@ -286,7 +286,7 @@ impl<'a> Table<'a> {
         self.header.generation
     }
 
-    /// The last one given out: it has changed if anything that is kept has.
+    /// The last generation that was given out: it has changed if anything that is kept has.
     pub(crate) fn generation(&self) -> u64 {
         self.header.generation
     }

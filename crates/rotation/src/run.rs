@@ -100,7 +100,7 @@ pub struct Run {
     at_standby: bool,
     /// A request for `AWSPENDING` may still be under way.
     unsure: bool,
-    /// A server was promoted in place of this one: nothing may be written.
+    /// Whether a server was promoted in place of this server: nothing may be written.
     superseded: bool,
 }
 

@@ -26,7 +26,7 @@ pub enum Trouble {
     /// `AWSPENDING` is at a version that is not ours.
     #[error("a rotation of secret \"{secret}\" is in progress")]
     InProgress { secret: String, version_id: Option<String> },
-    /// A server that was promoted in place of this one has written the secret.
+    /// A server that was promoted in place of this server has written the secret.
     #[error("this server has been superseded, and does not rotate secret \"{secret}\"")]
     Superseded { secret: String, version_id: String },
     /// The secret names no role, or no host.

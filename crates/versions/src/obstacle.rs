@@ -34,7 +34,7 @@ pub enum Obstacle {
         /// The version that holds `AWSPENDING`.
         version_id: String,
     },
-    /// A version of the secret is of a server that was promoted in place of this one.
+    /// A version of the secret is of a server that was promoted in place of this server.
     #[error("this server has been superseded, and does not write secret \"{secret}\"")]
     Superseded {
         /// The secret.

@@ -100,7 +100,7 @@ pub(crate) fn stop_if_asked() {
 pub(super) struct Waiter {
     set: *mut pg_sys::WaitEventSet,
     waker: Arc<Waker>,
-    /// The last answer came soon enough to look for the next one without sleeping.
+    /// Whether the last answer came soon enough to look for the next one without sleeping.
     near: Cell<bool>,
     /// How many items were received.
     received: Cell<u32>,

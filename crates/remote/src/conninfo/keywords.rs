@@ -8,7 +8,7 @@ pub(super) struct Keyword {
     pub variable: Option<&'static str>,
     /// Whether the value is never to be shown.
     pub secret: bool,
-    /// The first major version of libpq that knows it, 14 standing for any up to that.
+    /// The first major version of libpq that knows the keyword, 14 standing for any up to that.
     pub since: u16,
 }
 

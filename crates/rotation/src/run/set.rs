@@ -21,7 +21,7 @@ use crate::{Account, Next, RunOutcome, Strategy, Trouble};
 const REPLAY_POLL: Duration = Duration::from_millis(200);
 
 impl Run {
-    /// The first half of setSecret: everything that changes nothing.
+    /// Does the first half of setSecret: everything that changes nothing.
     pub(super) async fn open(&mut self, deadline: Instant) -> Next {
         match self.prepare_server(deadline).await {
             Ok(()) => Next::Set,
