@@ -100,6 +100,31 @@ fn the_references_list_what_there_is() {
     assert_eq!(listed, there);
 }
 
+#[test]
+fn the_page_of_views_has_every_column() {
+    let moto = Moto::start();
+    let server = Cluster::local(&moto).preload(true).start();
+    let there = names(
+        &mut server.connect("postgres", "postgres"),
+        "SELECT format('%s.%s', relname, attname)
+         FROM pg_depend d JOIN pg_class c ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND relkind = 'v'
+         JOIN pg_attribute ON attrelid = c.oid AND attnum > 0
+         WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
+           AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'secretlink')",
+    );
+    let page = page("monitoring.md");
+    let mut listed = BTreeSet::new();
+    for section in page.split("\n### ").skip(1) {
+        let view = section.lines().next().unwrap();
+        // The first cell of a row names one column, or several.
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            let columns = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+            listed.extend(columns.map(|column| format!("{view}.{column}")));
+        }
+    }
+    assert_eq!(listed, there);
+}
+
 /// What looks like a SQLSTATE in the sources: five digits and capital letters between quotes, in files that
 /// speak of SQLSTATEs.
 fn sqlstates(directory: &Path, found: &mut BTreeSet<String>) {
