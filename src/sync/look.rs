@@ -29,7 +29,8 @@ pub(super) enum Finding {
 }
 
 pub(super) const MISSING: &str = "The secret does not exist.";
-pub(super) const NOWHERE: &str = "No version of the secret holds the role's password.";
+pub(super) const NOWHERE: &str =
+    "AWSCURRENT does not hold the role's password, and no version that waits to become current does.";
 
 /// How a role and its secret stand to each other, and why not better.
 #[derive(Default)]

@@ -181,7 +181,6 @@ impl Report for Notice {
     fn sqlstate(&self) -> SqlState {
         SqlState::new(match self {
             Notice::NoPassword { .. }
-            | Notice::NotTheSame { .. }
             | Notice::NotSeen { .. }
             | Notice::NotForRole { .. }
             | Notice::NotPromoted { .. }

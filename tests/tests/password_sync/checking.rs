@@ -40,6 +40,20 @@ fn the_view_shows_at_once_what_sync_role_finds() {
             session.run(end);
         }
     }
+    // A secret that is to be brought in step yet is a notice, and one that never can be a warning.
+    let told: Vec<_> = session
+        .told()
+        .iter()
+        .map(|told| (told.severity().to_owned(), told.code().code().to_owned(), told.message().to_owned()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("NOTICE", "00000", r#"secret "at_once/other" does not hold the password of role "other""#),
+            ("WARNING", "01000", r#"secret "at_once/somebody" cannot be that of role "somebody""#),
+        ]
+        .map(|(severity, code, message)| (severity.to_owned(), code.to_owned(), message.to_owned()))
+    );
     session.run("CREATE ROLE without; SELECT sync_role('without', 'at_once/without')");
     session.run("CREATE ROLE missing PASSWORD 'p'");
     session.run("SELECT sync_role('missing', 'at_once/missing')");
@@ -197,4 +211,25 @@ fn unsync_role_of_a_role_that_is_not_synced_is_a_notice() {
     });
     assert_eq!(unsync(&mut session), Vec::new());
     assert_eq!(unsync(&mut session), notice);
+}
+
+/// `AWSPREVIOUS` may hold the role's password, as after any edit: what is said of the role is true then, too, and the
+/// version can be made current again by hand.
+#[test]
+fn an_edit_can_be_taken_back() {
+    let ground = quiet();
+    let mut session = ground.session();
+    session.run("CREATE ROLE edited LOGIN; SELECT sync_role('edited', 'at_once/edited')");
+    session.run("ALTER ROLE edited PASSWORD 'p'");
+    session.run("SELECT put_secret_field('at_once/edited', 'password', 'q')");
+    assert_eq!(session.text("SELECT check_role_sync('edited')").as_deref(), Some("drifted"));
+    assert_eq!(
+        rows(&mut session, "role_sync")["edited"].1.as_deref(),
+        Some(
+            "AWSCURRENT does not hold the role's password, and no version that waits to become current does."
+        )
+    );
+    session
+        .run("SELECT put_secret_value('at_once/edited', get_secret_value('at_once/edited', 'AWSPREVIOUS'))");
+    assert_eq!(session.text("SELECT check_role_sync('edited')").as_deref(), Some("in_sync"));
 }
