@@ -6,7 +6,7 @@
 
 use secretlink_aws::{AwsError, TokenError, is_dsql_cluster_id};
 use secretlink_remote::conninfo::{ConnInfo, Host, HostAddress, Options, SslMode};
-use secretlink_remote::error::{AttemptError, ConnectError};
+use secretlink_remote::error::ConnectError;
 
 use crate::connect::conninfo::{GivenBy, Prepared};
 use crate::connect::credential::IamToken;
@@ -132,9 +132,7 @@ impl TokenCandidates {
         if error.is_untrusted() {
             return Some(UNTRUSTED.into());
         }
-        let is_without_tls =
-            error.attempts.last().is_some_and(|attempt| matches!(attempt.reason, AttemptError::TlsRefused));
-        is_without_tls.then(|| WITHOUT_TLS.into())
+        error.is_without_tls().then(|| WITHOUT_TLS.into())
     }
 }
 

@@ -177,6 +177,11 @@ impl ConnectError {
         })
     }
 
+    /// Whether the last server tried has no TLS, which was required.
+    pub fn is_without_tls(&self) -> bool {
+        self.attempts.last().is_some_and(|attempt| matches!(attempt.reason, AttemptError::TlsRefused))
+    }
+
     /// Whether no trust could be put in the last server tried: its certificate would not do, or there was
     /// nothing to verify it against.
     pub fn is_untrusted(&self) -> bool {

@@ -197,6 +197,10 @@ impl Report for Trouble {
         Some(match self {
             Trouble::Aws(error) => return error.hint(),
             Trouble::Options(error) => return error.hint(),
+            // A rotation has no connection string: the secret says whether there is TLS.
+            Trouble::Connect(error) if error.is_without_tls() => {
+                "Turn on ssl at the server, or add \"ssl\": false to the secret.".into()
+            }
             Trouble::Connect(error) => return error.hint(),
             Trouble::Replica { .. } => "Rotate the original, by its ARN.".into(),
             Trouble::ManagedElsewhere { .. } => "Use the strategy managed, or turn that rotation off.".into(),

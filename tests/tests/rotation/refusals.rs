@@ -206,3 +206,19 @@ fn a_look_beforehand_changes_nothing() {
     api().put_secret_value(&subject.secret, &subject.value("wrong").to_string(), &["AWSPENDING"]);
     assert_eq!(trouble(checks(subject.ground, &subject.secret)).unwrap().0, "AWSPENDING");
 }
+
+#[test]
+fn a_server_without_tls_is_said_to_be_the_secrets_business() {
+    let ground = ground();
+    let subject = ground.subject_at(&ground.local, "no_tls");
+    let before = subject.at("AWSCURRENT");
+    let error = db_error(subject.rotate());
+    assert_eq!(error.code().code(), "08001", "{error:?}");
+    assert_eq!(error.hint(), Some(r#"Turn on ssl at the server, or add "ssl": false to the secret."#));
+    subject.assert_untouched(&before);
+    let mut value = before;
+    value["ssl"] = false.into();
+    api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
+    subject.rotate().unwrap();
+    subject.assert_at_rest();
+}
