@@ -1,7 +1,7 @@
 //! `make demo` and `make sandbox`, as a person runs them.
 
 use secretlink_e2e::{Process, eventually};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -44,16 +44,26 @@ fn the_sandbox_runs_until_told_to_stop_and_leaves_nothing() {
     for signal in ["INT", "TERM"] {
         let mut sandbox = start("sandbox");
         let mut output = BufReader::new(sandbox.stdout.take().unwrap());
-        let mut directory = None;
+        let (mut directory, mut psql, mut proposed) = (None, None, String::new());
         let mut line = String::new();
         while !line.starts_with("Ctrl-C stops") {
             line.clear();
             assert!(output.read_line(&mut line).unwrap() > 0, "the sandbox ended by itself");
             directory = directory.or_else(|| directory_in(&line));
+            psql = psql.or_else(|| line.contains("/psql -h").then(|| line.clone()));
+            if line.trim_end().ends_with(';') {
+                proposed += &line;
+            }
         }
         let directory = directory.expect("no announcement of the local server");
         let postmaster = postmaster_of(&directory);
         assert!(postmaster.is_alive());
+        let answers = answers(&psql.expect("no announcement of psql"), &proposed);
+        for shown in
+            ["Connection established", "moth tape", "changed here", "slrotate-", "waiting", "X-Amz-Signature"]
+        {
+            assert!(answers.contains(shown), "{shown:?} is not in\n{answers}");
+        }
 
         let pid = sandbox.id().to_string();
         assert!(Command::new("sh").args(["-c", "kill -s $0 $1", signal, &pid]).status().unwrap().success());
@@ -69,4 +79,19 @@ fn the_sandbox_runs_until_told_to_stop_and_leaves_nothing() {
 fn postmaster_of(directory: &std::path::Path) -> Process {
     let state = std::fs::read_to_string(directory.join("data/postmaster.pid")).unwrap();
     Process::new(state.lines().next().unwrap().parse().unwrap())
+}
+
+/// What psql, called as the sandbox says, answers to the statements that the sandbox proposes.
+fn answers(psql: &str, statements: &str) -> String {
+    let mut psql = Command::new("sh")
+        .args(["-c", &format!("{} --no-psqlrc --set ON_ERROR_STOP=1 2>&1", psql.trim())])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    psql.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
+    let output = psql.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    text
 }

@@ -10,6 +10,7 @@ mod session;
 use company::Company;
 use script::Step;
 use secretlink_e2e::{PostgresBin, Stage};
+use serde_json::json;
 use session::Session;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::IsTerminal;
@@ -20,6 +21,27 @@ use std::thread::sleep;
 use std::time::Duration;
 
 const SCRIPT: &str = include_str!("../../../demo.sql");
+/// What the sandbox proposes, by use.
+const FIRST_STEPS: &str = "  \
+  -- Read a secret, and connect with it. The certificate of the other server is verified.
+  SELECT get_secret_value('test-db-secret');
+  SELECT connect_with_secret('test-db-secret', options => 'sslmode=verify-full sslrootcert={ca}');
+  SELECT * FROM dblink('remote_conn', 'SELECT id, item, amount FROM orders') AS t(id int, item text, amount numeric);
+
+  -- Keep a secret in step with the password of a role.
+  CREATE ROLE report LOGIN;
+  SELECT sync_role('report', 'prod/report');
+  ALTER ROLE report PASSWORD 'changed here';
+  SELECT get_secret_value('prod/report') ->> 'password';
+
+  -- Give a role of the other server a new password, now and by a schedule.
+  SELECT rotate_secret('test-db-secret');
+  SELECT schedule_rotation('test-db-secret', 'rate(30 days)');
+  SELECT * FROM rotation_schedule;
+
+  -- Sign an IAM token. No server of the sandbox takes one.
+  SELECT iam_auth_token('orders.cluster-abc.eu-west-1.rds.amazonaws.com', 'app');
+";
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -96,17 +118,17 @@ fn demo(interrupted: &AtomicBool) -> ExitCode {
 
 fn sandbox(interrupted: &AtomicBool) -> ExitCode {
     let stage = start();
-    stage.moto.secrets().create_login_secret("test-db-secret", "app", stage.remote.app_password());
+    let secret = json!({
+        "engine": "postgres", "host": "127.0.0.1", "port": stage.remote.port(), "dbname": "testdb",
+        "username": "app", "password": stage.remote.app_password(),
+    });
+    stage.moto.secrets().create_secret("test-db-secret", &secret.to_string());
     println!(
-        "Enter with\n\n  {} -h {} -p {} -U postgres\n\nand begin with\n\n  \
-         SELECT get_secret_value('test-db-secret');\n  \
-         SELECT connect_with_secret('test-db-secret', '127.0.0.1', 'testdb', 'app', {});\n  \
-         SELECT * FROM dblink('remote_conn', 'SELECT id, item, amount FROM orders') AS t(id int, item text, amount numeric);\n\n\
-         Ctrl-C stops and removes everything.",
+        "Enter with\n\n  {} -h {} -p {} -U postgres\n\nand begin with\n\n{}\nCtrl-C stops and removes everything.",
         PostgresBin::get().program("psql").display(),
         stage.local.socket_dir().display(),
         stage.local.port(),
-        stage.remote.port(),
+        FIRST_STEPS.replace("{ca}", &stage.remote.tls().ca.display().to_string()),
     );
     while !interrupted.load(Ordering::SeqCst) {
         sleep(Duration::from_millis(100));
