@@ -52,6 +52,9 @@ pub(crate) enum SyncError {
         /// The role's name.
         role: String,
     },
+    /// `sync_role` or `unsync_role` was called on a standby, where nothing can be written.
+    #[error("cannot tie roles to secrets during recovery")]
+    Standby,
     /// PREPARE TRANSACTION was tried after a synced role was changed.
     #[error("cannot PREPARE a transaction that changes synced role \"{role}\"")]
     Prepared {
@@ -116,6 +119,8 @@ impl Report for SyncError {
             SyncError::Template { .. } | SyncError::LabelTooLong | SyncError::PasswordLength(_) => "22023",
             // invalid_password
             SyncError::Hashed { .. } | SyncError::Encoding { .. } => "28P01",
+            // read_only_sql_transaction
+            SyncError::Standby => "25006",
             SyncError::Prepared { .. } | SyncError::NotARole => "0A000",
             SyncError::NotPreloaded
             | SyncError::NotSynced(_)

@@ -30,6 +30,11 @@ fn preloaded() -> Result<(), SyncError> {
     if states::are_shared() { Ok(()) } else { Err(SyncError::NotPreloaded) }
 }
 
+/// Before a lock is tried that a standby has not, whose error would be about locks.
+fn not_on_a_standby() -> Result<(), SyncError> {
+    if server::is_standby() { Err(SyncError::Standby) } else { Ok(()) }
+}
+
 /// The role of this name, if the current user may administer it.
 fn administered(name: &RoleName) -> Result<Role, SyncError> {
     let oid = roles::oid_of(name);
@@ -40,10 +45,11 @@ fn administered(name: &RoleName) -> Result<Role, SyncError> {
 /// Ties a role to a secret.
 ///
 /// # Errors
-/// If the library is not preloaded, the user has no rights over the role, or the secret is not one
-/// that may be written.
+/// If the library is not preloaded, the server is a standby, the user has no rights over the role, or the
+/// secret is not one that may be written.
 pub(crate) fn sync(name: &RoleName, secret: &str) -> Result<(), SyncError> {
     preloaded()?;
+    not_on_a_standby()?;
     let role = administered(name)?;
     turn::alone_with(role.oid);
     let id = SecretId::parse(secret)?;
@@ -115,8 +121,9 @@ fn may_be_written(secret: SecretId) -> Result<Result<(), Obstacle>, SyncError> {
 /// meant.
 ///
 /// # Errors
-/// If the user has no rights over the role.
+/// If the server is a standby, or the user has no rights over the role.
 pub(crate) fn unsync(name: &RoleName) -> Result<(), SyncError> {
+    not_on_a_standby()?;
     let role = administered(name)?;
     turn::alone_with(role.oid);
     if matches!(target::of(&role), Ok(None)) {

@@ -38,6 +38,12 @@ fn the_worker_starts_with_the_promotion() {
     assert_eq!(session.text(&shown).as_deref(), Some("pending"));
     let all = format!("SELECT state FROM check_all_role_sync() WHERE secret_id = '{secret}'");
     assert_eq!(session.text(&all).as_deref(), Some("pending"));
+    for sql in [
+        format!("SELECT unsync_role(role) FROM role_sync WHERE secret_id = '{secret}'"),
+        "SELECT sync_role('postgres', 'at/a/standby')".to_owned(),
+    ] {
+        session.refused(&sql, "25006", "during recovery");
+    }
     assert_ne!(api().version_at(&secret, "SECRETLINK"), api().version_at(&secret, "AWSCURRENT"));
 
     session.run("SELECT pg_promote()");
