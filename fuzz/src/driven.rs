@@ -2,12 +2,11 @@
 //! as it likes: the wait ends when the time is up.
 
 use secretlink_core::io_thread::IoThread;
-use secretlink_core::shared_task::{Received, Wait};
+use secretlink_core::shared_task::{Nearness, Received, Wait};
 use secretlink_core::waker::Waker;
 use secretlink_remote::connection::{Connection, Event};
 use secretlink_remote::connection_handle::{ConnectionHandle, Query};
 use secretlink_remote::query_request::QueryRequest;
-use std::cell::Cell;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::os::fd::RawFd;
@@ -74,10 +73,10 @@ fn wait(how: u8, said: &[u8]) -> Duration {
     let deadline = Instant::now() + TIMEOUT;
     let mut waiting = Waiting { waker: io.waker(), socket, deadline };
     let mut drive = if how & IO_THREAD == 0 { remote.drive() } else { None };
-    let near = Cell::new(false);
+    let nearness = Nearness::default();
     loop {
         let event = match &mut drive {
-            Some((driven, _)) => match driven.recv(&mut query.events, &near, &mut waiting) {
+            Some((driven, _)) => match driven.recv(&mut query.events, &nearness, &mut waiting) {
                 ControlFlow::Continue(Received::Item(event)) => event,
                 ControlFlow::Continue(Received::NeedsIoThread) => {
                     drive = None;

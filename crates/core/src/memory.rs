@@ -12,7 +12,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::io;
-use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
@@ -219,25 +218,21 @@ pub fn prepare() -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// Has the stack grow to where our calls may need it, and gives the memory back: what stays is address space,
-/// which a fork inherits.
+/// Has the stack grow to where our calls may need it: what is had is address space, which a fork inherits.
+///
+/// The operating system writes the byte there that makes the stack grow. It says so if there is no room; a
+/// write of our own would end the process.
 ///
 /// # Errors
 /// If there is no room for it.
-#[inline(never)]
 pub fn grow_stack() -> Result<(), OutOfMemory> {
-    const PAGE: usize = 4096;
-    look_for(2 * STACK)?;
-    let mut below = MaybeUninit::<[u8; STACK]>::uninit();
-    let start = black_box(below.as_mut_ptr()).cast::<u8>();
-    for at in (0..STACK).step_by(PAGE).rev() {
-        // SAFETY: inside of the array. From the top down, as a stack grows.
-        unsafe { start.add(at).write_volatile(0) };
-    }
-    let inside = start.align_offset(PAGE);
-    // SAFETY: whole pages of the array, which holds nothing. A page size other than this is refused.
-    unsafe { libc::madvise(start.add(inside).cast(), STACK - PAGE, libc::MADV_DONTNEED) };
-    Ok(())
+    let mut here = 0_u8;
+    let below = black_box(&raw mut here).wrapping_sub(STACK);
+    // SAFETY: a call that writes one byte, or gives an error where it cannot. What is there belongs to the
+    // stack and to no call in progress: it is far below the deepest one, and below where signal handlers write.
+    let written = unsafe { libc::syscall(libc::SYS_getrandom, below, 1_usize, libc::GRND_NONBLOCK) };
+    let no_room = written < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT);
+    if no_room { Err(OutOfMemory::of(STACK)) } else { Ok(()) }
 }
 
 /// Whether the reserve was needed: what is under way is to end with [`OutOfMemory`].

@@ -29,10 +29,30 @@ use crate::waker::Waker;
 /// not be told between two queries of a row. Until then nobody reads on.
 const KEEP: Duration = Duration::from_millis(50);
 
-/// For how long a backend looks for an answer before it sleeps, if the one before came within that time: that
-/// of a query for a row at a server on the same machine, where falling asleep and waking up take as long as
-/// the query itself. A server that is farther away, or busy, is never waited for like this.
+/// For how long a backend looks for an answer before it sleeps, if [the ones before](Nearness) came within that
+/// time: that of a query for a row at a server on the same machine, where falling asleep and waking up take as
+/// long as the query itself. A server that is farther away, or busy, is never waited for like this.
 const NEAR: Duration = Duration::from_micros(100);
+
+/// How many answers have to come that soon, one after the other. On a busy machine some do by chance, and a
+/// process that looks for the others takes time that the server needs, and then waits longer for its own turn.
+const NEAR_IN_A_ROW: u32 = 8;
+
+/// How many answers of a server have come within 100 microseconds, one after the other.
+#[derive(Default)]
+pub struct Nearness(Cell<u32>);
+
+impl Nearness {
+    /// An answer was waited for since then.
+    fn note(&self, began: Instant) {
+        self.0.set(if began.elapsed() < NEAR { self.0.get().saturating_add(1) } else { 0 });
+    }
+
+    /// Whether to look for the next answer before sleeping.
+    fn is_near(&self) -> bool {
+        self.0.get() >= NEAR_IN_A_ROW
+    }
+}
 
 /// How many reads the backend does before it looks again for whatever may end its wait. A server that
 /// always has more to say would otherwise keep it for ever. With reads of 32 kB this is about 2 MB.
@@ -255,15 +275,16 @@ pub enum Received<T> {
 impl Drive<'_> {
     /// Waits for the next item of a channel that the work feeds, and does the work meanwhile.
     ///
-    /// Whatever the other end of the socket does, `waiter` is asked again and again whether to go on. `near`
-    /// is kept from one call to the next.
+    /// Whatever the other end of the socket does, `waiter` is asked again and again whether to go on.
+    /// `nearness` is kept from one call to the next.
     pub fn recv<T, W: Wait>(
         &mut self,
         from: &mut Receiver<T>,
-        near: &Cell<bool>,
+        nearness: &Nearness,
         waiter: &mut W,
     ) -> ControlFlow<W::End, Received<T>> {
         let began = Instant::now();
+        let mut waited = false;
         loop {
             waiter.go_on()?;
             // What was sent before is taken first: it may be all that is wanted.
@@ -274,21 +295,26 @@ impl Drive<'_> {
             }
             let goes_on = self.poll();
             match from.try_recv() {
-                TryRecv::Item(item) => return ControlFlow::Continue(Received::Item(item)),
+                TryRecv::Item(item) => {
+                    if waited {
+                        nearness.note(began);
+                    }
+                    return ControlFlow::Continue(Received::Item(item));
+                }
                 TryRecv::Closed => return ControlFlow::Continue(Received::Closed),
                 TryRecv::Empty if goes_on => {}
                 TryRecv::Empty => return ControlFlow::Continue(Received::NeedsIoThread),
             }
             // There is more to do at once; what else there is to wait for is looked at all the same.
             let more = self.task.waker.woken.load(Ordering::Acquire);
-            if !more && near.get() && began.elapsed() < NEAR {
+            waited |= !more;
+            if !more && nearness.is_near() && began.elapsed() < NEAR {
                 // Another process that has something to do, the server perhaps, comes first.
                 std::thread::yield_now();
                 self.readable();
                 continue;
             }
             let woken = waiter.wait(more.then_some(Duration::ZERO));
-            near.set(began.elapsed() < NEAR);
             let waker = &self.task.waker.waker;
             match woken {
                 Some(fd) if fd == waker.fd() => waker.reset(),
@@ -452,7 +478,7 @@ mod tests {
         answers: &mut Receiver<(u32, ThreadId)>,
     ) -> Option<(u32, ThreadId)> {
         if let Some(driven) = drive {
-            match driven.recv(answers, &Cell::new(false), &mut Patience(io)) {
+            match driven.recv(answers, &Nearness::default(), &mut Patience(io)) {
                 ControlFlow::Continue(Received::Item(item)) => return Some(item),
                 ControlFlow::Continue(Received::Closed) | ControlFlow::Break(()) => return None,
                 ControlFlow::Continue(Received::NeedsIoThread) => {}
@@ -550,7 +576,7 @@ mod tests {
                 Poll::Pending
             }),
         );
-        let ended = drive(&task).recv(&mut answers, &Cell::new(false), &mut Turns(0));
+        let ended = drive(&task).recv(&mut answers, &Nearness::default(), &mut Turns(0));
         assert_eq!(ended, ControlFlow::Break("timed out"));
         drop(task);
         io.stop(Duration::from_millis(10));

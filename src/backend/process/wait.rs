@@ -4,7 +4,7 @@ use pgrx::{check_for_interrupts, pg_sys};
 use secretlink_core::OutOfMemory;
 use secretlink_core::channel::{Receiver, TryRecv};
 use secretlink_core::memory;
-use secretlink_core::shared_task::{Drive, Received, Wait};
+use secretlink_core::shared_task::{Drive, Nearness, Received, Wait};
 use secretlink_core::waker::Waker;
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -100,8 +100,8 @@ pub(crate) fn stop_if_asked() {
 pub(super) struct Waiter {
     set: *mut pg_sys::WaitEventSet,
     waker: Arc<Waker>,
-    /// Whether the last answer came soon enough to look for the next one without sleeping.
-    near: Cell<bool>,
+    /// How soon the answers came for which this backend waited here.
+    nearness: Nearness,
     /// How many items were received.
     received: Cell<u32>,
 }
@@ -136,7 +136,7 @@ impl Waiter {
             for fd in [Some(waker.fd()), socket].into_iter().flatten() {
                 pg_sys::AddWaitEventToSet(set, pg_sys::WL_SOCKET_READABLE, fd, none, none.cast());
             }
-            Waiter { set, waker, near: Cell::new(false), received: Cell::new(0) }
+            Waiter { set, waker, nearness: Nearness::default(), received: Cell::new(0) }
         }
     }
 
@@ -182,7 +182,7 @@ impl Waiter {
         from: &mut Receiver<T>,
         event: WaitEvent,
     ) -> TryRecv<T> {
-        match drive.recv(from, &self.near, &mut Interruptible { waiter: self, event }) {
+        match drive.recv(from, &self.nearness, &mut Interruptible { waiter: self, event }) {
             ControlFlow::Continue(Received::Item(item)) => TryRecv::Item(item),
             ControlFlow::Continue(Received::Closed) => TryRecv::Closed,
             ControlFlow::Continue(Received::NeedsIoThread) => TryRecv::Empty,
