@@ -50,8 +50,7 @@ pub(crate) enum Pass {
 /// # Errors
 /// If no call could even be tried.
 pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) -> Result<Pass, SyncError> {
-    let mut pass = Pass::Done;
-    let mut doubts = doubts();
+    let (mut doubts, mut pass) = doubts();
     if doubts.is_empty() {
         silent.clear();
         return Ok(pass);
@@ -119,18 +118,19 @@ pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) 
     Ok(pass)
 }
 
-/// The roles in doubt with their secrets. A role that is gone, or not synced any more, is forgotten.
-fn doubts() -> Vec<Doubt> {
+/// The roles in doubt with their secrets, and whether a transaction was changing others just then: it rings before it
+/// lets go of its locks. A role that is gone, or not synced any more, is forgotten.
+fn doubts() -> (Vec<Doubt>, Pass) {
     let in_doubt = states::in_doubt();
     if in_doubt.is_empty() {
-        return Vec::new();
+        return (Vec::new(), Pass::Done);
     }
     in_transaction(|| {
         let all = roles::with_password_or_label();
         let owners = target::Owners::of(all.iter().cloned());
         let mut roles: std::collections::HashMap<_, _> =
             all.into_iter().map(|(role, label)| (role.oid, (role, label))).collect();
-        let mut doubts = Vec::new();
+        let (mut doubts, mut pass) = (Vec::new(), Pass::Done);
         for oid in in_doubt {
             let secret = roles.remove(&oid).map(|(role, label)| (target::by_label(&role, label), role));
             match secret {
@@ -138,8 +138,7 @@ fn doubts() -> Vec<Doubt> {
                     let generation = states::generation(oid);
                     let doubt = Doubt { oid, role: role.display(), secret, generation };
                     match owners.rival(oid) {
-                        // A transaction that is changing it finds out for itself.
-                        Some(_) if !lock_role(oid, false) => {}
+                        Some(_) if !lock_role(oid, false) => pass = Pass::SomeBusy,
                         Some(rival) => drifted(&doubt, Some(&sentence(&rival.to_string()))),
                         None => doubts.push(doubt),
                     }
@@ -150,16 +149,16 @@ fn doubts() -> Vec<Doubt> {
                 Some((Err(error), _)) => {
                     states::failed(oid, &sentence(&error.to_string()));
                 }
-                // A role that a running transaction creates or ties to a secret is not to be seen yet. If that
-                // has ended since the roles were read, it has rung, and the next pass sees the role.
+                // A role that a running transaction creates or ties to a secret is not to be seen yet.
+                Some((Ok(None), _)) | None if !lock_role(oid, false) => pass = Pass::SomeBusy,
                 Some((Ok(None), _)) | None => {
-                    if lock_role(oid, false) && !is_synced(oid) {
+                    if !is_synced(oid) {
                         states::forget(oid);
                     }
                 }
             }
         }
-        doubts
+        (doubts, pass)
     })
 }
 
