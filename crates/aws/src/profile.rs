@@ -31,7 +31,8 @@ const TOKENS: [&str; 2] = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORI
 /// empty, as in the SDK.
 ///
 /// # Errors
-/// If one of them is too large, or one of the files with a token is no file to read a token from.
+/// If one of them is too large, or a file with a token that the environment or a profile names is no file to read
+/// a token from.
 pub(crate) fn files() -> Result<EnvConfigFiles, AwsError> {
     for variable in TOKENS {
         if let Some(path) = std::env::var_os(variable) {
@@ -51,6 +52,9 @@ pub(crate) fn files() -> Result<EnvConfigFiles, AwsError> {
             }
             Err(_) => String::new(),
         };
+        for token in values(&content, "web_identity_token_file") {
+            check(Path::new(token))?;
+        }
         files = files.with_contents(kind, with_bounded_processes(&content));
     }
     Ok(files.build())
@@ -93,6 +97,14 @@ fn with_bounded_processes(content: &str) -> String {
         }
     }
     bounded
+}
+
+/// What the lines of this name say, in whichever profile.
+fn values<'a>(content: &'a str, wanted: &str) -> impl Iterator<Item = &'a str> {
+    content.lines().filter_map(move |line| {
+        let (name, value) = line.split_once('=')?;
+        name.trim().eq_ignore_ascii_case(wanted).then(|| without_comment(value).trim())
+    })
 }
 
 /// A comment begins with a `#` or `;` behind white space.
@@ -147,5 +159,7 @@ mod tests {
         );
         assert_eq!(lines[2], format!("credential_process = {}", with_bounded_output("a 'b'")));
         assert_eq!(without_comment(lines[2]), lines[2], "nothing in it is taken for a comment");
+        let named: Vec<&str> = values("a = b\n[p]\nA=c d #e\n# a = f\nab = g", "a").collect();
+        assert_eq!(named, ["b", "c d"]);
     }
 }

@@ -1,5 +1,6 @@
 //! The certificates that an AWS endpoint's own must come from.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -8,8 +9,8 @@ use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslFiletype, SslVerifyMod
 use openssl::x509::X509;
 use openssl::x509::store::X509Lookup;
 use openssl::x509::verify::X509CheckFlags;
-use secretlink_core::file;
-use secretlink_tls::OwnErrors;
+use secretlink_core::{OutOfMemory, file};
+use secretlink_tls::{NO_MEMORY, OwnErrors};
 
 use crate::AwsError;
 
@@ -82,14 +83,19 @@ const MAX_BUNDLE: usize = 8 << 20;
 
 fn trust_bundle(builder: &mut SslContextBuilder, setting: &'static str, path: &str) -> Result<(), AwsError> {
     let bad = |problem| AwsError::BadCaBundle { setting, path: path.to_owned(), problem };
-    let pem = file::read(Path::new(path), MAX_BUNDLE)
-        .map_err(|error| bad(format!("It could not be read: {error}.")))?;
+    let no_memory = || AwsError::from(OutOfMemory { bytes: None });
+    let pem = file::read(Path::new(path), MAX_BUNDLE).map_err(|error| match error.kind() {
+        ErrorKind::OutOfMemory => no_memory(),
+        _ => bad(format!("It could not be read: {error}.")),
+    })?;
     let store = builder.cert_store_mut();
     // Byte order marks, certificates with trust settings: OpenSSL reads what it reads for the AWS CLI.
     let all =
         store.add_lookup(X509Lookup::file()).and_then(|file| file.load_cert_file(path, SslFiletype::PEM));
-    if all.is_ok() {
-        return Ok(());
+    match all {
+        Ok(()) => return Ok(()),
+        Err(errors) if secretlink_tls::reason(&errors) == NO_MEMORY => return Err(no_memory()),
+        Err(_) => {}
     }
     // One certificate that is none spoils none of the others.
     let mut usable = 0;

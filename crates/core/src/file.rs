@@ -7,6 +7,9 @@ use std::path::Path;
 
 use crate::memory;
 
+/// Why a pipe, a socket, a device or a directory is not read.
+pub const NOT_REGULAR: &str = "it is not a regular file";
+
 /// Whether this is a plain file of at most `limit` bytes that can be read, for a library that reads it by
 /// itself. Never waits.
 ///
@@ -40,15 +43,24 @@ pub fn read(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
 /// The file, and how large it is now.
 fn open(path: &Path, limit: usize) -> io::Result<(File, usize)> {
     // Opening a pipe without this flag waits for somebody who writes to it.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        // A socket, or a device that nobody drives.
+        Some(libc::ENXIO) => not_regular(),
+        _ => error,
+    })?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(not_regular());
     }
     match usize::try_from(metadata.len()) {
         Ok(size) if size <= limit => Ok((file, size)),
         _ => Err(too_large()),
     }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, NOT_REGULAR)
 }
 
 fn too_large() -> io::Error {
@@ -81,7 +93,9 @@ mod tests {
         let name = std::ffi::CString::new(pipe.as_os_str().as_encoded_bytes()).unwrap();
         // SAFETY: a C string, and nothing else is touched.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-        for other in [&pipe, Path::new("/dev/zero"), &directory] {
+        let socket = directory.join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for other in [&pipe, &socket, Path::new("/dev/zero"), &directory] {
             assert_eq!(kind(other, 1 << 20), io::ErrorKind::InvalidInput, "{}", other.display());
             assert!(check(other, 1 << 20).is_err(), "{}", other.display());
         }

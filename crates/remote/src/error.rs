@@ -136,6 +136,7 @@ impl ConnectError {
         let private = |reason: &AttemptError| {
             let AttemptError::Tls(error) = reason else { return None };
             let (what, path) = match error {
+                _ if error.is_out_of_memory() => return None,
                 TlsError::File { what, path, .. } => (*what, path),
                 TlsError::KeyEncrypted(path) | TlsError::KeyPassphrase(path) => (KEY, path),
                 TlsError::KeyMismatch { path, .. } => (KEY, path),
@@ -201,11 +202,7 @@ impl Report for ConnectError {
     fn sqlstate(&self) -> SqlState {
         match self.attempts.last().map(|attempt| &attempt.reason) {
             Some(AttemptError::OutOfMemory) => OUT_OF_MEMORY,
-            Some(AttemptError::Tls(TlsError::Setup(reason) | TlsError::Handshake(reason)))
-                if reason == secretlink_tls::NO_MEMORY =>
-            {
-                OUT_OF_MEMORY
-            }
+            Some(AttemptError::Tls(error)) if error.is_out_of_memory() => OUT_OF_MEMORY,
             _ => SqlState::new("08001"),
         }
     }

@@ -52,6 +52,23 @@ pub enum TlsError {
     Io(#[source] io::Error),
 }
 
+impl TlsError {
+    /// Whether there was no memory, for OpenSSL or for the file that it was to read.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            TlsError::File { reason, .. }
+            | TlsError::KeyMismatch { reason, .. }
+            | TlsError::Setup(reason)
+            | TlsError::Handshake(reason)
+            | TlsError::NotVerified { reason, .. } => {
+                // The latter is what the operating system's error and a result of verification say.
+                [secretlink_tls::NO_MEMORY, "out of memory"].contains(&reason.as_str())
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<secretlink_tls::Error> for TlsError {
     fn from(error: secretlink_tls::Error) -> TlsError {
         match error {

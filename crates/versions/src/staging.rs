@@ -156,7 +156,9 @@ pub fn plan(
     let Some(base) = base else {
         return Ok(Plan::Put { first, value: first_value(change)?, current: None, finished });
     };
-    let mut secret = base.secret()?;
+    // Somebody has edited the secret since: whatever else it says by now is kept, or refused.
+    let edited = current.filter(|current| change.password.is_some() && is_later(current, base));
+    let mut secret = edited.unwrap_or(base).secret()?;
     check_user(&secret, change)?;
     let before = secret.to_secret();
     match &change.password {
@@ -208,6 +210,11 @@ fn beside_rotation(change: &Change, pending: &Version, current: Option<&Version>
         return Ok(Plan::Nothing { version_id: current.version_id.clone() });
     }
     Err(Obstacle::Rotating { secret: name(change), version_id })
+}
+
+/// Whether a version was made after another, by AWS's clock.
+fn is_later(version: &Version, than: &Version) -> bool {
+    version.created.zip(than.created).is_some_and(|(version, than)| version > than)
 }
 
 /// What comes first, given that an earlier change has left a version that is the role's, or is not.
@@ -364,6 +371,7 @@ fn staged(version: &Version, current: Option<&Version>) -> Staged {
 mod tests {
     use super::*;
     use crate::versions::tests::versions;
+    use std::time::{Duration, SystemTime};
 
     /// A version that this server has staged.
     const OURS: &str = "secretlink-0000000000000007-00000002-0000000000000001";
@@ -432,6 +440,28 @@ mod tests {
         assert_eq!(first, Some(First::Promote(staged)));
         assert_eq!(value, r#"{"username":"app","password":"new"}"#);
         assert_eq!(current.as_deref(), Some(OURS));
+    }
+
+    /// Two edits take the label of what was current before from a version that was promoted, which then looks as if it
+    /// had not been.
+    #[test]
+    fn what_was_edited_since_is_kept_or_refused() {
+        let committed = (OURS, r#"{"username":"app","password":"old"}"#);
+        let planned = |current: &str, seconds| {
+            let mut versions = versions(Some(current), Some(committed));
+            let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            versions.staged.as_mut().unwrap().created = at(2);
+            versions.current.as_mut().unwrap().created = at(seconds);
+            plan(&change(Some("new")), Some(&versions), |password| password.expose() == b"old")
+        };
+        let edited = r#"{"username":"app","password":"older","x":"y"}"#;
+        let (first, value, _) = put(planned(edited, 3));
+        assert!(matches!(first, Some(First::Promote(_))), "{first:?}");
+        assert_eq!(value, r#"{"username":"app","password":"new","x":"y"}"#);
+        let (_, value, _) = put(planned(edited, 1));
+        assert_eq!(value, r#"{"username":"app","password":"new"}"#);
+        let notes = planned("host=h user=app password=p", 3);
+        assert!(matches!(notes, Err(Obstacle::NotUnderstood { .. })), "{notes:?}");
     }
 
     #[test]

@@ -163,6 +163,36 @@ thread_local! {
     static UNFIRED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
     /// When the timer fires, or has fired, that was armed here last.
     static ARMED: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+    /// When the timer fired whose cancel an exception block has caught in its statement.
+    static CAUGHT: Cell<pg_sys::TimestampTz> = const { Cell::new(0) };
+    /// Whether exception blocks are looked at.
+    static LOOKED_AT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Notes that what an exception block catches may be the statement's timeout: Postgres does not tell afterwards
+/// whether the timer has fired or was ended before.
+///
+/// # Safety
+/// For Postgres to call, at the end of subtransactions.
+#[pg_guard]
+unsafe extern "C-unwind" fn note_caught(
+    event: pg_sys::SubXactEvent::Type,
+    _subtransaction: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _arg: *mut c_void,
+) {
+    // SAFETY: reads the timer's state.
+    unsafe {
+        if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
+            && !get_timeout_active(STATEMENT_TIMEOUT)
+            && Place::here() != Place::Commit
+        {
+            let end = get_timeout_finish_time(STATEMENT_TIMEOUT);
+            if UNFIRED.get() != end {
+                CAUGHT.set(end);
+            }
+        }
+    }
 }
 
 /// Where in a client's statement we are.
@@ -207,7 +237,8 @@ impl StatementTimeout {
                 return None;
             }
             let spent = pg_sys::GetCurrentTimestamp() - pg_sys::GetCurrentStatementStartTimestamp();
-            let left = (limit - spent / 1000).clamp(1, i64::from(i32::MAX));
+            let left = (limit - spent / 1000).clamp(0, i64::from(i32::MAX));
+            // With nothing left it fires at once: a loop of short waits is to end, too.
             enable_timeout_after(STATEMENT_TIMEOUT, c_int::try_from(left).unwrap_or(c_int::MAX));
             ARMED.set(get_timeout_finish_time(STATEMENT_TIMEOUT));
         }
@@ -220,7 +251,13 @@ impl StatementTimeout {
     pub(crate) fn resume_unfired() -> Option<StatementTimeout> {
         // SAFETY: reads the timer's state and the clock.
         unsafe {
-            if pg_sys::StatementTimeout == 0 || get_timeout_active(STATEMENT_TIMEOUT) {
+            if pg_sys::StatementTimeout == 0 {
+                return None;
+            }
+            if !LOOKED_AT.replace(true) {
+                pg_sys::RegisterSubXactCallback(Some(note_caught), std::ptr::null_mut());
+            }
+            if get_timeout_active(STATEMENT_TIMEOUT) {
                 return None;
             }
             let place = Place::here();
@@ -233,7 +270,8 @@ impl StatementTimeout {
                 // The statement's own timer was ended before the commit began: what has fired since is ours.
                 // (Or it has fired and was caught in the statement, which Postgres does not tell afterwards.)
                 Place::Commit => is_over && ARMED.get() == end,
-                Place::Statement | Place::Cursor => is_over && UNFIRED.get() != end,
+                Place::Statement => is_over && UNFIRED.get() != end,
+                Place::Cursor => is_over && (ARMED.get() == end || CAUGHT.get() == end),
             };
             if !is_of_this_statement || has_fired {
                 return None;

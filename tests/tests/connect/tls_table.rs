@@ -360,11 +360,19 @@ fn files_of_authorities() {
         expect(&mut lab, what, &changing.conninfo(&format!("sslmode=verify-ca sslrootcert={path}")), Refused);
     }
     // What never ends is not read. (libpq would never come back.)
+    let cert = private_file(workshop.path("shown.pem"), &cert);
     let pipe = workshop.path("pipe");
-    assert!(Command::new("mkfifo").arg("-m").arg("666").arg(&pipe).status().unwrap().success());
+    mkfifo(&pipe);
     for path in ["/dev/zero", "/dev/random", &pipe.display().to_string()] {
-        let told = detail(lab.ours(&changing.conninfo(&format!("sslmode=require sslrootcert={path}"))));
-        assert!(told.contains("it is not a regular file"), "{told}");
+        for option in [
+            format!("sslrootcert={path}"),
+            format!("sslcert={path}"),
+            format!("sslcert={} sslkey={path}", cert.display()),
+            format!("sslrootcert={} sslcrl={path}", workshop.path("root.crt").display()),
+        ] {
+            let told = detail(lab.ours(&changing.conninfo(&format!("sslmode=require {option}"))));
+            assert!(told.contains("it is not a regular file"), "{option}: {told}");
+        }
     }
 }
 
@@ -721,4 +729,14 @@ fn directories_of_revocation_lists() {
     let conninfo =
         changing.conninfo(&format!("sslmode=verify-full sslrootcert={root} sslcrldir={}", empty.display()));
     expect(&mut lab, "an empty directory", &conninfo, Outcome::Refused);
+    // A pipe where OpenSSL looks for the list, in the middle of a handshake. (libpq would never come back.)
+    let names = fs::read_dir(workshop.path("clean")).unwrap().map(|entry| entry.unwrap().file_name());
+    let list = names.map(|name| empty.join(name)).find(|path| path.extension().is_some_and(|e| e == "r0"));
+    mkfifo(&list.unwrap());
+    let told = detail(lab.ours(&conninfo));
+    assert!(told.contains("r0\": it is not a regular file"), "{told}");
+}
+
+fn mkfifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg("-m").arg("666").arg(path).status().unwrap().success());
 }

@@ -342,3 +342,106 @@ fn whatever_is_said_to_a_request_for_tls_does_not_keep_a_backend() {
     }
     scene.confirm();
 }
+
+/// Where in the life of a cursor, or of a query that is read later, a server begins to say the same for ever: at the
+/// statement with this word in it. Then what opens the cursor or sends the query, and what meets the flood.
+const WORDS: [(&str, &str, &str); 5] = [
+    (
+        "FETCH",
+        "SELECT dblink_open('c', 'x', 'SELECT 1')",
+        "SELECT * FROM dblink_fetch('c', 'x', 10) AS t(a text)",
+    ),
+    // Asks what the columns are first.
+    (
+        "FETCH",
+        "SELECT dblink_open('c', 'x', 'SELECT 1')",
+        "SELECT * FROM dblink_fetch('c', 'x', 10) AS t(a int)",
+    ),
+    ("CLOSE", "SELECT dblink_open('c', 'x', 'SELECT 1')", "SELECT dblink_close('c', 'x')"),
+    ("COMMIT", "SELECT dblink_open('c', 'x', 'SELECT 1')", "SELECT dblink_close('c', 'x', false)"),
+    // Behind its first result.
+    (
+        "SELECT 1",
+        "SELECT dblink_send_query('c', 'SELECT 1')",
+        "SELECT * FROM dblink_get_result('c') AS t(a text); SELECT * FROM dblink_get_result('c') AS t(a text); SELECT * FROM dblink_get_result('c') AS t(a text)",
+    ),
+];
+
+/// A server that does as it is told until it meets this word.
+fn floods_at(word: &'static str, message: Vec<u8>, tls: bool) -> (HostileServer, String) {
+    let script = move |session: &mut HostileSession| {
+        session.log_in()?;
+        let mut met = false;
+        loop {
+            let (tag, body) = session.hear()?;
+            met |= body.windows(word.len()).any(|part| part == word.as_bytes());
+            match tag {
+                b'Q' | b'H' | b'S' if met => {
+                    if word == "SELECT 1" {
+                        session.say(&[says::columns(&["a"]), says::row(&[Some(b"1")])].concat())?;
+                        session.say(&says::complete("SELECT 1"))?;
+                    }
+                    session.say_for_ever(&message)?;
+                }
+                b'Q' => session.say(&[says::complete("BEGIN"), raw(b'Z', b"T")].concat())?,
+                b'X' => return Ok(()),
+                _ => {}
+            }
+        }
+    };
+    if tls {
+        let server = HostileServer::start_behind_tls(script);
+        let conninfo = server.conninfo_with_tls();
+        (server, conninfo)
+    } else {
+        let server = HostileServer::start(script);
+        let conninfo = server.conninfo();
+        (server, conninfo)
+    }
+}
+
+#[test]
+fn floods_at_cursors_and_later_results_do_not_keep_a_backend() {
+    let mut scene = Scene::new();
+    for (kind, (name, message)) in messages().into_iter().enumerate() {
+        for (number, (word, before, statement)) in WORDS.into_iter().enumerate() {
+            let tls = (kind + number) % 2 == 0;
+            let (_server, conninfo) = floods_at(word, message.clone(), tls);
+            let what = format!("{name} at {word}, {statement}, TLS: {tls}");
+            at_once(&what, || {
+                let mut client = connected(&scene, &conninfo);
+                let backend = backend_pid(&mut client);
+                // What was sent may be answered before it is read.
+                client.batch_execute(before).unwrap_or_else(|error| panic!("{what}: {error:?}"));
+                let held_before = backend.anonymous_bytes();
+                let late = ends_in_time(&mut client, statement, &what);
+                let held = backend.anonymous_bytes().saturating_sub(held_before);
+                assert!(held < HELD, "{what}: {held} bytes are held");
+                closes(&mut client, &what);
+                late
+            });
+        }
+    }
+    scene.confirm();
+}
+
+#[test]
+fn a_server_with_floods_behind_tls_can_be_stopped() {
+    let mut scene = Scene::new();
+    let mut waiting = Vec::new();
+    let mut servers = Vec::new();
+    for (kind, (_, message)) in messages().into_iter().enumerate().step_by(3) {
+        let (word, before, statement) = WORDS[kind / 3 % WORDS.len()];
+        let (server, conninfo) = floods_at(word, message, true);
+        let mut client = connected(&scene, &conninfo);
+        client.batch_execute(before).unwrap();
+        waiting.push(Waiting::start(client, statement));
+        servers.push(server);
+    }
+    sleep(TIMEOUT);
+    scene.confirm();
+    let ordered = Instant::now();
+    scene.local.stop(StopMode::Fast);
+    assert!(ordered.elapsed() < Duration::from_secs(10), "{:?}", ordered.elapsed());
+    drop(waiting);
+}

@@ -48,6 +48,37 @@ const TABLE: &str = "
     CREATE CONSTRAINT TRIGGER again_twice AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW WHEN (NEW.a = 5) EXECUTE FUNCTION change_again_twice()";
 
+/// A table whose rows are followed, at COMMIT, by a loop of questions without end, after a pause in which nobody is
+/// asked. Each question is answered at once.
+const QUESTIONS: &str = "
+    CREATE TABLE questions (a int);
+    CREATE FUNCTION ask_for_ever() RETURNS trigger LANGUAGE plpgsql AS $f$
+    DECLARE answer record; began timestamptz := clock_timestamp();
+    BEGIN
+        WHILE clock_timestamp() < began + interval '400ms' LOOP END LOOP;
+        IF NEW.a = 1 THEN
+            PERFORM dblink_open('me', 'c', 'SELECT generate_series(1, 1000000000)');
+        END IF;
+        LOOP
+            CASE NEW.a
+            WHEN 1 THEN PERFORM * FROM dblink_fetch('me', 'c', 1) AS t(a int);
+            WHEN 2 THEN PERFORM dblink_exec('me', 'SET a.b = 1');
+            WHEN 3 THEN PERFORM * FROM dblink('me', 'SELECT 1') AS t(a int);
+            WHEN 4 THEN
+                FOR answer IN SELECT * FROM dblink('me', 'SELECT 1') AS t(a int) LOOP END LOOP;
+            WHEN 5 THEN
+                PERFORM dblink_send_query('me', 'SELECT 1');
+                PERFORM * FROM dblink_get_result('me') AS t(a int);
+                PERFORM * FROM dblink_get_result('me') AS t(a int);
+            WHEN 6 THEN
+                FOR answer IN SELECT t.a FROM generate_series(1, 3),
+                    LATERAL dblink('me', 'SELECT 1') AS t(a int) LOOP END LOOP;
+            END CASE;
+        END LOOP;
+    END $f$;
+    CREATE CONSTRAINT TRIGGER ask_for_ever AFTER INSERT ON questions DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION ask_for_ever()";
+
 fn connect_to_itself(scene: &Scene) -> String {
     format!("SELECT dblink_connect('me', '{}')", scene.local.conninfo("postgres", "postgres"))
 }
@@ -158,6 +189,69 @@ fn statement_timeout_ends_it() {
     scene.confirm();
 }
 
+/// No single wait is long, and Postgres has ended its own timer before.
+#[test]
+fn statement_timeout_ends_a_loop_of_short_waits_at_commit() {
+    let mut scene = scene();
+    scene.client().batch_execute(QUESTIONS).unwrap();
+    let computed = Duration::from_millis(100);
+    for how in 1..=6 {
+        let insert = format!("INSERT INTO questions VALUES ({how})");
+        for statement in
+            [&insert, &format!("BEGIN; {insert}; COMMIT"), &format!("DO $d$ BEGIN {insert}; COMMIT; END $d$")]
+        {
+            at_once(&format!("statement_timeout of {statement}"), || {
+                let mut client = client(&scene);
+                client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+                let began = Instant::now();
+                timed_out(statement, began, client.batch_execute(statement)).saturating_sub(computed)
+            });
+        }
+        at_once(&format!("statement_timeout at Sync of {insert}"), || {
+            let mut client = client(&scene);
+            client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+            let began = Instant::now();
+            timed_out("at Sync", began, client.execute(&insert, &[])).saturating_sub(computed)
+        });
+        let waiting = Waiting::start(client(&scene), &insert);
+        std::thread::sleep(2 * TIMEOUT);
+        scene.cancel(waiting);
+    }
+    scene.confirm();
+}
+
+/// A timeout that was caught does not come again, by whatever protocol the statement was sent.
+#[test]
+fn a_timeout_that_was_caught_does_not_come_again() {
+    let mut scene = scene();
+    scene
+        .client()
+        .batch_execute(
+            "CREATE FUNCTION catch() RETURNS int LANGUAGE plpgsql AS $f$
+             BEGIN
+                 PERFORM dblink_exec('me', 'DO $d$ BEGIN PERFORM pg_sleep(60); END $d$');
+                 RETURN 0;
+             EXCEPTION WHEN query_canceled THEN
+                 PERFORM dblink_exec('me', 'DO $d$ BEGIN PERFORM pg_sleep(0.5); END $d$');
+                 RETURN 1;
+             END $f$",
+        )
+        .unwrap();
+    let mut client = client(&scene);
+    client.batch_execute("SET statement_timeout = '300ms'").unwrap();
+    let mut transaction = client.transaction().unwrap();
+    for _ in 0..2 {
+        // In a portal that has a name.
+        let portal = transaction.bind("SELECT catch()", &[]).unwrap();
+        let row = transaction.query_portal(&portal, 1).unwrap();
+        assert_eq!(row[0].get::<_, i32>(0), 1);
+    }
+    let row = transaction.query_one("SELECT catch()", &[]).unwrap();
+    assert_eq!(row.get::<_, i32>(0), 1);
+    transaction.commit().unwrap();
+    scene.confirm();
+}
+
 #[test]
 fn cancel_and_terminate_end_it() {
     let mut scene = scene();
@@ -185,7 +279,13 @@ fn cancel_and_terminate_end_it() {
 #[test]
 fn the_end_of_its_client_ends_it() {
     let mut scene = scene();
-    for statement in ["UPDATE t SET a = 1", "BEGIN; UPDATE t SET a = 1; COMMIT"] {
+    scene.client().batch_execute(QUESTIONS).unwrap();
+    for statement in [
+        "UPDATE t SET a = 1",
+        "BEGIN; UPDATE t SET a = 1; COMMIT",
+        "INSERT INTO questions VALUES (1)",
+        "BEGIN; INSERT INTO questions VALUES (4); COMMIT",
+    ] {
         let conninfo = format!(
             "{} application_name=leaver options='-c client_connection_check_interval=100ms'",
             scene.local.conninfo("postgres", "postgres")

@@ -1,9 +1,10 @@
 //! What stands in AWS's place and answers without end.
 
 use secretlink_e2e::{
-    Cluster, ClusterBuilder, HostileServer, HostileSession, Witness, backend_pid, db_error,
+    Cluster, ClusterBuilder, HostileServer, HostileSession, TempDir, Witness, backend_pid, db_error,
 };
 use std::io::Result;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
@@ -253,5 +254,31 @@ fn files_without_end_are_errors() {
         assert!(began.elapsed() < Duration::from_secs(5), "{variable}");
         assert!(backend.peak_resident_bytes() < 128 << 20);
         witness.confirm(&cluster);
+    }
+}
+
+/// The SDK reads this file whenever the credentials have to be new.
+#[test]
+fn a_token_file_of_a_profile_that_is_a_pipe_is_an_error() {
+    let directory = TempDir::new();
+    let (pipe, config) = (directory.path().join("pipe"), directory.path().join("config"));
+    assert!(Command::new("mkfifo").arg("-m").arg("666").arg(&pipe).status().unwrap().success());
+    for path in [pipe.display().to_string(), "/dev/zero".to_owned()] {
+        let profile = format!(
+            "[default]\nregion = eu-west-1\nrole_arn = arn:aws:iam::123456789012:role/r\nweb_identity_token_file = {path}\n"
+        );
+        std::fs::write(&config, profile).unwrap();
+        let cluster = without_keys(Cluster::local_with_endpoint("http://127.0.0.1:1"))
+            .conf("secretlink.request_timeout = '3s'")
+            .env("AWS_CONFIG_FILE", &config.display().to_string())
+            .start();
+        let mut client = cluster.connect("postgres", "postgres");
+        for _ in 0..2 {
+            let began = Instant::now();
+            let error = db_error(client.batch_execute("SELECT get_secret_value('x')"));
+            assert_eq!(error.code().code(), "28000", "{path}: {error:?}");
+            assert!(error.detail().unwrap_or_default().contains("is not a plain file"), "{path}: {error:?}");
+            assert!(began.elapsed() < Duration::from_secs(2), "{path}: {:?}", began.elapsed());
+        }
     }
 }

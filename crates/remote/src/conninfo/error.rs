@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use secretlink_core::{Report, SqlState};
 
+use crate::tls_error::os_error;
+
 /// Where in a connection string something is wrong, in words that cannot hold a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -232,7 +234,7 @@ pub enum ConnInfoError {
         path: PathBuf,
     },
     /// The service file exists and cannot be read.
-    #[error("could not read service file \"{}\": {source}", path.display())]
+    #[error("could not read service file \"{}\": {}", path.display(), os_error(source))]
     ServiceFileUnreadable {
         /// The file's path.
         path: PathBuf,

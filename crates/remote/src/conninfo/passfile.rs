@@ -1,17 +1,16 @@
 //! The password file (PostgreSQL documentation, "The Password File"; fe-connect.c,
 //! `passwordFromFile`).
 
-use std::fs::File;
-use std::io::Read;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secretlink_core::Secret;
+use secretlink_core::{Secret, file};
 
 use super::value::harmless;
 
-/// More than any password file holds; the rest is not read.
-const MAX_SIZE: u64 = 1024 * 1024;
+/// The largest password file that is used.
+const MAX_SIZE: usize = 4 * 1024 * 1024;
 
 /// A password file read into memory. What cannot be used is as good as empty.
 pub(super) struct PassFile {
@@ -68,6 +67,9 @@ fn match_field<'a>(line: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     }
 }
 
+/// Why a pipe, a device or a directory is not used.
+const NOT_PLAIN: &str = "is not a plain file";
+
 /// The content of a file that nobody else can read; `Err` holds a warning if there is cause for one.
 fn read_private(path: &Path) -> Result<Vec<u8>, Option<String>> {
     // libpq is silent about a file that does not exist or cannot be opened.
@@ -77,16 +79,17 @@ fn read_private(path: &Path) -> Result<Vec<u8>, Option<String>> {
         Some(format!("password file \"{}\" {why}", name.as_deref().unwrap_or("…")))
     };
     if !metadata.is_file() {
-        return Err(warning("is not a plain file"));
+        return Err(warning(NOT_PLAIN));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(warning(
             "has group or world access; permissions should be u=rw (0600) or less: it was not used",
         ));
     }
-    let file = File::open(path).map_err(|_| None)?;
-    // The size it has now, so that growing does not leave pieces behind.
-    let mut content = Vec::with_capacity(metadata.len().min(MAX_SIZE) as usize + 1);
-    file.take(MAX_SIZE).read_to_end(&mut content).map_err(|_| None)?;
-    Ok(content)
+    file::read(path, MAX_SIZE).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => warning("is too large: it was not used"),
+        // A file that has become a pipe since.
+        ErrorKind::InvalidInput => warning(NOT_PLAIN),
+        _ => None,
+    })
 }

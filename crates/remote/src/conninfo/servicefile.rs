@@ -1,9 +1,10 @@
 //! Service files (PostgreSQL documentation, "The Connection Service File"; fe-connect.c,
 //! `parseServiceInfo` and `parseServiceFile`).
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use secretlink_core::file;
 
 use super::environment::Environment;
 use super::error::ConnInfoError;
@@ -12,7 +13,7 @@ use super::options::Options;
 use super::value::is_space;
 
 /// More than any service file holds.
-const MAX_SIZE: u64 = 1024 * 1024;
+const MAX_SIZE: usize = 1024 * 1024;
 
 /// Where Debian's libpq looks when `PGSYSCONFDIR` is not set.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
@@ -44,22 +45,10 @@ pub(super) fn look_up(given: &Options, environment: &Environment) -> Result<Opti
 
 /// The options of one service in one file; `None` if the file does not define it.
 fn read_service(path: &Path, service: &str) -> Result<Option<Options>, ConnInfoError> {
-    let unreadable = |source| ConnInfoError::ServiceFileUnreadable { path: path.to_owned(), source };
-    let mut content = Vec::new();
-    match std::fs::metadata(path) {
-        // To open a pipe could wait for ever.
-        Ok(metadata) if !metadata.is_file() => return Err(unreadable(io::ErrorKind::InvalidInput.into())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(ConnInfoError::ServiceFileNotFound { path: path.to_owned() });
-        }
-        Err(error) => return Err(unreadable(error)),
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_SIZE + 1).read_to_end(&mut content).map_err(unreadable)?;
-    if content.len() as u64 > MAX_SIZE {
-        return Err(unreadable(io::Error::from(io::ErrorKind::FileTooLarge)));
-    }
+    let content = file::read(path, MAX_SIZE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ConnInfoError::ServiceFileNotFound { path: path.to_owned() },
+        _ => ConnInfoError::ServiceFileUnreadable { path: path.to_owned(), source: error },
+    })?;
 
     let mut options: Option<Options> = None;
     for (index, line) in content.split(|b| *b == b'\n').enumerate() {

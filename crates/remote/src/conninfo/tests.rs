@@ -416,6 +416,9 @@ fn password_file() {
     assert!(info.warnings[0].contains("has group or world access"), "{:?}", info.warnings);
     let info = resolve_in("host=one passfile=/dev", &environment).unwrap();
     assert!(info.warnings[0].contains("is not a plain file"), "{:?}", info.warnings);
+    let zeros = dir.file("zeros", 0o600, vec![0; (4 << 20) + 1]);
+    let info = resolve_in(&format!("host=one passfile={}", zeros.display()), &environment).unwrap();
+    assert!(info.warnings[0].contains("is too large"), "{:?}", info.warnings);
     let info = resolve_in("host=one password=x", &environment).unwrap();
     assert!(info.warnings.is_empty(), "a file that is not needed is not looked at");
 }

@@ -10,7 +10,7 @@ use secretlink_core::{Secret, file};
 
 use super::files::{check_file, content_error, file_error};
 use crate::conninfo::{SslCertMode, SslOptions};
-use crate::tls_error::TlsError;
+use crate::tls_error::{TlsError, os_error};
 
 const CERTIFICATE: &str = "certificate file";
 const KEY: &str = "private key file";
@@ -51,7 +51,7 @@ const MAX_KEY: usize = 1 << 20;
 
 fn read_key(path: &Path, passphrase: Option<&Secret>) -> Result<PKey<Private>, TlsError> {
     check_permissions(path)?;
-    let content = file::read(path, MAX_KEY).map_err(|error| file_error(KEY, path, error))?;
+    let content = file::read(path, MAX_KEY).map_err(|error| file_error(KEY, path, os_error(&error)))?;
     let content = Secret::new(content);
     let mut asked = false;
     let answer = |into: &mut [u8]| {
@@ -77,7 +77,10 @@ fn read_key(path: &Path, passphrase: Option<&Secret>) -> Result<PKey<Private>, T
 /// Checks a key's permissions as libpq does (initialize_SSL in fe-secure-openssl.c): 0600 for our own key, 0640 for
 /// root's.
 fn check_permissions(key: &Path) -> Result<(), TlsError> {
-    let meta = std::fs::metadata(key).map_err(|error| file_error(KEY, key, error))?;
+    let meta = std::fs::metadata(key).map_err(|error| file_error(KEY, key, os_error(&error)))?;
+    if !meta.is_file() {
+        return Err(file_error(KEY, key, file::NOT_REGULAR));
+    }
     let forbidden = if meta.uid() == 0 { 0o037 } else { 0o077 };
     if meta.mode() & forbidden != 0 {
         return Err(TlsError::KeyPermissions(key.display().to_string()));

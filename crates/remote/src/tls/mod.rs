@@ -8,12 +8,14 @@ mod client_certificate;
 mod files;
 mod peer_name;
 
+use std::path::Path;
+
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::verify::X509VerifyFlags;
 use secretlink_tls::{OwnErrors, TlsStream};
 
-use self::files::{check_file, check_name, content_error, file_error};
+use self::files::{check_file, check_hashed_names, check_if_opened, check_name, content_error};
 use crate::conninfo::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};
 use crate::framed::Transport;
 use crate::tls_error::TlsError;
@@ -149,7 +151,12 @@ fn number(version: TlsVersion) -> SslVersion {
 fn trust(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result<(), TlsError> {
     let verify = matches!(ssl.mode, SslMode::VerifyCa | SslMode::VerifyFull);
     match &ssl.root_cert {
-        RootCert::System => builder.set_default_verify_paths().map_err(|error| setup_error(&error))?,
+        RootCert::System => {
+            if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+                check_if_opened("root certificate file", Path::new(&file))?;
+            }
+            builder.set_default_verify_paths().map_err(|error| setup_error(&error))?;
+        }
         RootCert::DefaultFile(None) if verify => return Err(TlsError::NoRootLocation),
         RootCert::DefaultFile(None) => return Ok(()),
         RootCert::File(file) | RootCert::DefaultFile(Some(file)) => {
@@ -181,8 +188,8 @@ fn revocation_lists(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result
     }
     if let Some(dir) = &ssl.crl_dir {
         let what = "certificate revocation directory";
-        let readable = std::fs::read_dir(dir).map_err(|error| file_error(what, dir, error));
-        readable.and_then(|_| check_name(what, dir))?;
+        check_name(what, dir)?;
+        check_hashed_names(what, dir)?;
         let loaded = builder.load_verify_locations(None, Some(dir));
         loaded.map_err(|error| content_error(what, dir, &error))?;
     }
