@@ -77,9 +77,13 @@ impl Distrust {
 /// The reason if there was no memory.
 pub const NO_MEMORY: &str = "malloc failure";
 
-/// The reason that OpenSSL gives first, as libpq shows it.
+/// The reason that OpenSSL gives first, as libpq shows it; or that there was no memory, if it says so at all: what
+/// failed for want of it may come first.
 pub fn reason(errors: &ErrorStack) -> String {
     let first = errors.errors().first();
+    if errors.errors().iter().any(|error| error.reason() == Some(NO_MEMORY)) {
+        return NO_MEMORY.to_owned();
+    }
     match first.and_then(|error| error.reason()) {
         Some(reason) => reason.to_owned(),
         // The operating system's, as of a file that cannot be read, have no text in OpenSSL.
