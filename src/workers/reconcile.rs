@@ -91,6 +91,7 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
             next = next.min(again);
         }
         notify::start_if_needed();
-        worker::wait(if doorbell::SYNC.take_rung() { Duration::ZERO } else { next });
+        // It stays rung for the next round, which looks at the roles in doubt for that alone.
+        worker::wait(if doorbell::SYNC.is_rung() { Duration::ZERO } else { next });
     }
 }

@@ -45,7 +45,7 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation(_arg: pg_sys::Datum) 
     loop {
         doorbell::ROTATION.take_rung();
         let next = launch();
-        worker::wait(if doorbell::ROTATION.take_rung() { Duration::ZERO } else { next });
+        worker::wait(if doorbell::ROTATION.is_rung() { Duration::ZERO } else { next });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ground::{Ground, SETTLED, api, ground};
 use crate::session::Session;
+use crate::synced_role::SyncedRole;
 use secretlink_e2e::{Fault, Process, Witness, eventually, unique};
 use std::time::Duration;
 
@@ -170,6 +171,33 @@ fn a_change_of_the_interval_counts_after_a_reload() {
     session.run("SELECT pg_reload_conf()");
     role.until_in_sync();
     role.assert_password(&password);
+}
+
+/// Nothing but the doorbell wakes the worker within a day.
+#[test]
+fn what_ends_while_the_worker_looks_at_others_is_looked_at_next() {
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.reconcile_interval = 1d"));
+    let (slow, other) = (ground.synced_role("slow"), ground.synced_role("other"));
+    let mut session = ground.session();
+    let mut leave_in_doubt = |role: &SyncedRole| {
+        ground.relay.rule(&role.secret, |request| match request.operation.as_str() {
+            "UpdateSecretVersionStage" => Fault::Cut,
+            _ => Fault::None,
+        });
+        session.warned(&role.alter().0);
+    };
+    for _ in 0..3 {
+        leave_in_doubt(&slow);
+        ground.relay.rule(&slow.secret, |_| Fault::Delay(Duration::from_millis(1500)));
+        let asked = ground.relay.requests(&slow.secret).len();
+        eventually("the worker waits for an answer", SETTLED, || {
+            if ground.relay.requests(&slow.secret).len() > asked { Ok(()) } else { Err(String::new()) }
+        });
+        leave_in_doubt(&other);
+        ground.relay.pass_all();
+        other.until_in_sync();
+        slow.until_in_sync();
+    }
 }
 
 #[test]
