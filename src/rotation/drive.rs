@@ -86,9 +86,14 @@ struct Ended {
 
 impl Ended {
     fn answer(&self) {
+        let untold;
         let result = match &self.error {
-            None => Ok(self.version_id.as_str()),
+            None if self.outcome.is_success() => Ok(self.version_id.as_str()),
             Some(error) => Err(error as &dyn Report),
+            None => {
+                untold = RotationError::Ended(format!("the rotation has {}", self.outcome.as_str()));
+                Err(&untold as &dyn Report)
+            }
         };
         registry::answer_run(self.id, result);
     }
@@ -157,13 +162,14 @@ impl Worker {
     ) -> Result<(), RotationError> {
         let refused = |error: RotationError| self.refused(request, cause, error);
         let tools = Tools::get().map_err(refused)?;
-        let prepared = self.prepare(&tools, request, Self::limits()).map_err(refused)?;
+        let limits = Self::limits();
+        let prepared = self.prepare(&tools, request, limits.clone()).map_err(refused)?;
         let arn = arn(prepared.run.job());
         if !lock(&arn) {
             let secret = request.secret.clone();
             return Err(refused(RotationError::from(Trouble::InProgress { secret, version_id: None })));
         }
-        let done = self.begin_and_drive(&tools, request, cause, prepared, begun);
+        let done = self.begin_and_drive(&tools, request, cause, limits, prepared, begun);
         release(&arn);
         done?.answer();
         Ok(())
@@ -175,19 +181,41 @@ impl Worker {
         tools: &Tools,
         request: &RotationRequest,
         cause: Cause,
+        limits: Limits,
         prepared: Prepared,
         begun: impl FnOnce(i64),
     ) -> Result<Drive, RotationError> {
-        let Prepared { run, next } = prepared;
-        let job = run.job().clone();
-        let (known, run, next) = match history::begin(&self.tables, &request.secret, &job, cause) {
-            Some(Begun::New(id)) => {
+        let begin = |prepared: &Prepared| {
+            history::begin(&self.tables, &request.secret, prepared.run.job(), cause)
+                .ok_or(RotationError::NotWrittenDown)
+        };
+        let refused = |error: RotationError| self.refused(request, cause, error);
+        let mut prepared = prepared;
+        let mut found = begin(&prepared).map_err(refused)?;
+        if let Begun::TakenUp(row) = found {
+            found = match row.outcome {
+                None => Begun::TakenUp(row),
+                // Who waited for it was told how it ended. Only AWSPENDING is left to be taken away.
+                Some(_) => {
+                    let (known, run, next) = self.taken_up(tools, row);
+                    self.clear(&known, run, next);
+                    prepared = self.prepare(tools, request, limits).map_err(refused)?;
+                    begin(&prepared).map_err(refused)?
+                }
+            };
+        }
+        let (known, run, next) = match found {
+            Begun::New(id) => {
                 let known = Known { id, name: request.secret.clone(), attempts: 1, is_new: true };
-                (known, run, next)
+                (known, prepared.run, prepared.next)
+            }
+            // AWS did not let AWSPENDING go.
+            Begun::TakenUp(row) if row.outcome.is_some() => {
+                let secret = request.secret.clone();
+                return Err(refused(Trouble::InProgress { secret, version_id: None }.into()));
             }
             // The one before has not come to its end: that is what is left to be done.
-            Some(Begun::TakenUp(row)) => self.taken_up(tools, row),
-            None => return Err(self.refused(request, cause, RotationError::NotWrittenDown)),
+            Begun::TakenUp(row) => self.taken_up(tools, row),
         };
         begun(known.id);
         Ok(self.drive(&tools.aws, &known, run, next))
@@ -230,9 +258,11 @@ impl Worker {
             limits.deadline = limits.deadline.min(Instant::now() + Duration::from_secs(left));
         }
         let done = Tools::get()
-            .and_then(|tools| Ok((self.prepare(&tools, &request, limits)?, tools)))
+            .and_then(|tools| Ok((self.prepare(&tools, &request, limits.clone())?, tools)))
             .map_err(|error| self.refused(&request, cause, error))
-            .and_then(|(prepared, tools)| self.begin_and_drive(&tools, &request, cause, prepared, |_| ()));
+            .and_then(|(prepared, tools)| {
+                self.begin_and_drive(&tools, &request, cause, limits, prepared, |_| ())
+            });
         match &done {
             Ok(Drive::Ended(ended)) if !ended.outcome.is_success() => {
                 let reason = ended.error.as_ref().map_or_else(String::new, ToString::to_string);

@@ -260,3 +260,58 @@ fn a_secret_is_overdue() {
     });
     subject.assert_at_rest();
 }
+
+/// What comes after a run whose outcome has been told, while `AWSPENDING` could not be taken away, is another run.
+#[test]
+fn aws_is_away_when_a_run_ends() {
+    let ground = Ground::start();
+    // The answer to the request that takes AWSPENDING is lost; or AWSCURRENT has moved.
+    for (last, outcome) in [(1, "failed"), (2, "succeeded")] {
+        let subject = ground.subject("ends");
+        let seen = Mutex::new(0);
+        let rule = Arc::new(move |request: &SecretsRequest| {
+            if request.operation != "UpdateSecretVersionStage" {
+                return Fault::None;
+            }
+            let mut seen = seen.lock().unwrap();
+            *seen += 1;
+            match *seen {
+                nth if nth > last => Fault::Refuse(503, "ServiceUnavailable"),
+                1 if last == 1 => Fault::CutAnswer,
+                _ => Fault::None,
+            }
+        });
+        let described = api().call("DescribeSecret", json!({ "SecretId": subject.secret })).unwrap();
+        for name in [&subject.secret, described["ARN"].as_str().unwrap()] {
+            let rule = Arc::clone(&rule);
+            ground.relay.rule(name, move |request| rule(request));
+        }
+        let first = subject.rotate();
+        assert_eq!(first.is_ok(), outcome == "succeeded", "{first:?}");
+        let told = subject.history();
+        assert_eq!(told[0].1.as_deref(), Some(outcome));
+        // No worker takes it up by itself before the next call.
+        let mut session = ground.session();
+        eventually("nobody is at it", PATIENCE, || {
+            let later = "UPDATE rotation_run SET retry_at = now() + interval '1 hour' WHERE secret_id = $1";
+            session.execute(later, &[&subject.secret]).unwrap();
+            let sql = "SELECT retry_at > now() + interval '30 min' AND finished_at IS NULL
+                           AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'secretlink rotation worker')
+                       FROM rotation_run WHERE secret_id = $1";
+            match session.query_one(sql, &[&subject.secret]).unwrap().get::<_, bool>(0) {
+                true => Ok(()),
+                false => Err(format!("{:?}", subject.history())),
+            }
+        });
+        let before = subject.at("AWSCURRENT");
+        ground.relay.pass_all();
+        let version = subject.rotate().unwrap();
+        assert_eq!(api().version_at(&subject.secret, "AWSCURRENT"), Some(version), "{outcome}");
+        assert_ne!(subject.at("AWSCURRENT"), before, "{outcome}");
+        let history = subject.history();
+        assert_eq!(history.len(), 2, "{history:?}");
+        assert_eq!((&history[0].1, &history[0].2), (&told[0].1, &told[0].2));
+        assert_eq!(history[1].1.as_deref(), Some("succeeded"));
+        assert_in_order(&subject, outcome);
+    }
+}
