@@ -299,14 +299,19 @@ pub(crate) fn worker_begins() {
     });
 }
 
-/// Notes that this worker ends. What it had not begun yet is not done; what it had is taken up by another.
-pub(crate) fn worker_ends() {
+/// Notes that this worker ends. What it had not begun yet is not done; what it had is taken up by another. What
+/// was known of schedules is not known any more if the worker has not `finished`, or was the last one: the next
+/// one that looks does so when it is time.
+pub(crate) fn worker_ends(finished: bool) {
     let worker = server::process_id();
     let error = String::from_utf8_lossy(&SharedError::bytes_of(&RotationError::WorkerEnded)).into_owned();
     with(|registry| {
         registry.starting = 0;
         for place in registry.workers.iter_mut().filter(|place| **place == worker) {
             *place = 0;
+        }
+        if !finished || registry.workers.iter().all(|place| *place == 0) {
+            registry.backlog = 0;
         }
         for slot in registry.slots.iter_mut() {
             if slot.is(State::Claimed) && slot.worker == worker && slot.run == 0 {

@@ -98,6 +98,7 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::
     let Some(rotation) = rotation else {
         let error = RotationError::NotInstalled(database.to_string_lossy().into_owned());
         registry::answer_all(&error);
+        registry::set_backlog(0);
         registry::look_at_latest(server::clock() + NOTHING_THERE);
         FINISHED.set(true);
         return;
@@ -144,7 +145,7 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_rotation_worker(_arg: pg_sys::
 /// For Postgres to call, at exit. It uses neither argument.
 #[pg_guard]
 unsafe extern "C-unwind" fn worker_ends(_code: i32, _arg: pg_sys::Datum) {
-    registry::worker_ends();
+    // What it was at is taken up, but not in a circle without a pause. All that comes before the launcher is woken.
     if !CONNECTED.get() {
         if let Some(database) = settings::rotation::database() {
             let database = database.to_string_lossy().into_owned();
@@ -152,8 +153,7 @@ unsafe extern "C-unwind" fn worker_ends(_code: i32, _arg: pg_sys::Datum) {
         }
         registry::set_look_at(server::clock() + NOTHING_THERE);
     } else if !FINISHED.get() {
-        // What it was at is taken up, but not in a circle without a pause.
         registry::look_at_latest(server::clock() + PAUSE);
-        doorbell::ROTATION.ring();
     }
+    registry::worker_ends(FINISHED.get());
 }

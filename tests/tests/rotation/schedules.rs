@@ -147,11 +147,12 @@ fn a_schedule_that_cannot_be_noted() {
     subject.shift("-1 min", "1 hour");
     // That, too.
     session.batch_execute("CREATE TRIGGER no BEFORE UPDATE ON rotation_plan EXECUTE FUNCTION no()").unwrap();
-    let lookers: Arc<Mutex<Vec<Option<Process>>>> = Arc::default();
+    type Look = (Option<Process>, Instant);
+    let lookers: Arc<Mutex<Vec<Look>>> = Arc::default();
     let seen = Arc::clone(&lookers);
     ground.relay.rule(&subject.secret, move |request| {
         if request.operation == "DescribeSecret" {
-            seen.lock().unwrap().push(request.sender());
+            seen.lock().unwrap().push((request.sender(), Instant::now()));
         }
         Fault::None
     });
@@ -162,7 +163,8 @@ fn a_schedule_that_cannot_be_noted() {
     });
     // Each time by another worker, which begins after a pause.
     let seen = lookers.lock().unwrap().clone();
-    assert!(seen[0] != seen[1] && seen[1] != seen[2], "{seen:?}");
+    assert!(seen[0].0 != seen[1].0 && seen[1].0 != seen[2].0, "{seen:?}");
+    assert!(seen[2].1 - seen[0].1 >= Duration::from_millis(1_900), "{seen:?}");
     session.batch_execute("DROP FUNCTION no CASCADE").unwrap();
     eventually("it was rotated", PATIENCE, || match subject.causes().pop() {
         Some(last) if last == done("schedule", "succeeded") => Ok(()),

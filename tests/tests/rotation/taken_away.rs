@@ -5,7 +5,8 @@ use crate::ground::{Ground, PATIENCE, Subject, api, ground, major, master_of, ro
 use postgres::{Client, NoTls};
 use secretlink_e2e::{Fault, SecretsRequest, db_error, eventually};
 use serde_json::json;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 /// Runs `work` at a moment of the subject's next rotation, once.
 fn at(subject: &Subject<'_>, moment: Moment, work: impl FnOnce(&SecretsRequest) + Send + 'static) {
@@ -313,5 +314,48 @@ fn aws_is_away_when_a_run_ends() {
         assert_eq!((&history[0].1, &history[0].2), (&told[0].1, &told[0].2));
         assert_eq!(history[1].1.as_deref(), Some("succeeded"));
         assert_in_order(&subject, outcome);
+    }
+}
+
+/// How long the test below counts the workers that are started.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// There is a pause before somebody looks again.
+#[test]
+fn what_a_schedule_is_kept_in_is_dropped_while_it_is_carried_out() {
+    let ground = Ground::with(|local| {
+        local.conf("secretlink.database = 'schedules'").conf("log_min_messages = debug1")
+    });
+    let (postgres, schedules) =
+        (ground.local.conninfo("postgres", "postgres"), ground.local.conninfo("postgres", "schedules"));
+    let starts = || {
+        let log = ground.local.log();
+        log.matches("starting background worker process \"secretlink rotation worker\"").count()
+    };
+    for (from, drop) in
+        [(&postgres, "DROP DATABASE schedules WITH (FORCE)"), (&schedules, "DROP EXTENSION secretlink")]
+    {
+        admin(&postgres, "CREATE DATABASE schedules");
+        admin(&schedules, "CREATE EXTENSION secretlink");
+        let subject = ground.subject("dropped_under");
+        let (told, dropped) = mpsc::channel();
+        let from = from.clone();
+        at(&subject, Moment::Done("PutSecretValue", 1), move |_| {
+            admin(&from, drop);
+            told.send(()).unwrap();
+        });
+        let due = format!(
+            "SELECT schedule_rotation('{}', 'rate(4 hours)');
+             UPDATE rotation_plan SET next_from = now() - interval '1 min', next_to = now() + interval '1 hour'",
+            subject.secret
+        );
+        admin(&schedules, &due);
+        ground.session().simple_query("SELECT rotate_secret('no/such/secret')").unwrap_err();
+        dropped.recv_timeout(PATIENCE).unwrap();
+        let before = starts();
+        assert!(before > 0, "the log names those that are started");
+        std::thread::sleep(WATCH);
+        let more = starts() - before;
+        assert!(more <= 3, "{drop}: {more}");
     }
 }
