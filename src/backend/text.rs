@@ -180,7 +180,7 @@ fn bytes_to_server(text: &str) -> Vec<u8> {
     converted.unwrap_or_else(|| text.as_bytes().to_vec())
 }
 
-/// For a report: never raises. Text that the database's encoding does not have is shown with `?`.
+/// For a report, or what is kept of one: never raises. Text that the database's encoding does not have is shown with `?`.
 pub(crate) fn to_server(text: &str) -> CString {
     // SAFETY: reads a global.
     let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
@@ -189,10 +189,16 @@ pub(crate) fn to_server(text: &str) -> CString {
     if encoding == utf8 || text.is_ascii() {
         return source;
     }
+    // SAFETY: reads globals.
+    let has_catalogs = unsafe { pg_sys::IsTransactionState() && pg_sys::MyDatabaseId != pg_sys::InvalidOid };
+    // A worker reports between its transactions, too, where a look into a catalog would end the server.
+    if !has_catalogs {
+        return c_string(&ascii(text.as_bytes()));
+    }
     // As pg_any_to_server, but that raises ERROR.
     let length = source.as_bytes().len();
     let mut converted = vec![0u8; length * pg_sys::MAX_CONVERSION_GROWTH as usize + 1];
-    // SAFETY: looks into the catalogs, as a running function may; both buffers have the length
+    // SAFETY: looks into the catalogs, which are there; both buffers have the length
     // given, and the conversion ends what it writes with a NUL byte.
     unsafe {
         let procedure = pg_sys::FindDefaultConversionProc(utf8, encoding);
