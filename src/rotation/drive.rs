@@ -265,12 +265,12 @@ impl Worker {
             });
         match &done {
             Ok(Drive::Ended(ended)) if !ended.outcome.is_success() => {
-                let reason = ended.error.as_ref().map_or_else(String::new, ToString::to_string);
+                let reason = ended.error.as_ref().map_or_else(String::new, history::reason);
                 plans::failed(&self.tables, plan, &reason);
             }
             // Or it goes on by itself.
             Ok(_) => plans::advance(&self.tables, plan, None),
-            Err(error) => plans::failed(&self.tables, plan, &error.to_string()),
+            Err(error) => plans::failed(&self.tables, plan, &history::reason(error)),
         }
         done.ok()
     }
@@ -331,7 +331,8 @@ impl Worker {
             }
             Err(error) => {
                 RawReport::new(&error).emit(PgLogLevel::LOG);
-                history::note_later(&self.tables, row.id, Some(&error.to_string()), pause(row.attempts));
+                let reason = history::reason(&error);
+                history::note_later(&self.tables, row.id, Some(&reason), pause(row.attempts));
             }
         }
         release(&arn);
@@ -383,7 +384,7 @@ impl Worker {
                         history::note_later(
                             &self.tables,
                             known.id,
-                            Some(&error.to_string()),
+                            Some(&history::reason(&error)),
                             pause(known.attempts),
                         );
                         return Drive::Later;
@@ -421,7 +422,7 @@ impl Worker {
         } else if outcome == RunOutcome::Managed {
             cache::forget(job.secret.as_str());
         }
-        let reason = error.map(|error| error.to_string());
+        let reason = error.map(history::reason);
         let mut told = json!({
             "secret": known.name, "outcome": outcome.as_str(), "version_id": version_id,
             "strategy": job.strategy.as_str(),
@@ -455,17 +456,19 @@ impl Worker {
             detail: trouble.detail(),
         };
         RawReport::new(&notice).emit(PgLogLevel::LOG);
-        history::note_later(&self.tables, known.id, Some(&trouble.to_string()), pause(known.attempts));
+        let reason = history::reason(trouble);
+        history::note_later(&self.tables, known.id, Some(&reason), pause(known.attempts));
     }
 
     /// A run that did not begin is in the history, too.
     fn refused(&self, request: &RotationRequest, cause: Cause, error: RotationError) -> RotationError {
         let secret = request.secret.clone();
-        let reason = error.to_string();
+        let reason = history::reason(&error);
         history::failed_at_once(&self.tables, &secret, cause, request.strategy, &reason);
         let told = json!({ "rotation": { "secret": secret, "outcome": "failed", "error": reason } });
         attempt(|| history::notify(&told.to_string()));
         let (detail, hint) = (error.detail(), error.hint());
+        let reason = error.to_string();
         let notice = Notice::NotDone { secret, outcome: RunOutcome::Failed, reason, detail, hint };
         RawReport::new(&notice).emit(PgLogLevel::WARNING);
         count(RunOutcome::Failed);

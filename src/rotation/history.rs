@@ -9,10 +9,11 @@ use pgrx::{Spi, pg_sys};
 use secretlink_aws::SecretId;
 use secretlink_rotation::{Job, RunOutcome, Step, Strategy};
 use std::cell::Cell;
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::backend::process::transaction::{attempt, force_synchronous_commit};
-use crate::backend::text::Text;
+use crate::backend::text::{ServerText, Text, to_server};
 
 /// Why a run began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,14 +118,28 @@ pub(crate) fn run(sql: &str, arguments: &[DatumWithOid<'_>]) {
     let _ = Spi::run_with_args(sql, arguments);
 }
 
-/// A text as an argument.
+/// A text as an argument. What another server says may have characters that this database has not: that prevents
+/// nothing from being written down.
 pub(crate) fn given(text: &str) -> DatumWithOid<'_> {
-    Text(text.to_owned()).into()
+    ServerText(to_server(text).into_bytes()).into()
 }
 
-/// A text that may be missing as an argument.
+/// A text that may be missing as an argument, as [`given`] makes it.
 pub(crate) fn optional<'a>(text: Option<&str>) -> DatumWithOid<'a> {
-    text.map(|text| Text(text.to_owned())).into()
+    text.map(|text| ServerText(to_server(text).into_bytes())).into()
+}
+
+/// How many characters of an error are written down. In a notification each takes up to six bytes, of fewer than 8,000
+/// in all.
+const REASON: usize = 900;
+
+/// An error as it is written down: its beginning, since it may hold as much as another server says.
+pub(crate) fn reason(error: &impl Display) -> String {
+    let text = error.to_string();
+    match text.char_indices().nth(REASON) {
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "...",
+        None => text,
+    }
 }
 
 /// What a worker's session begins with: names mean what they say, and what it commits is kept.

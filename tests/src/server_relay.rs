@@ -46,6 +46,8 @@ pub struct ServerRelay {
 struct Shared {
     upstream: Mutex<SocketAddr>,
     rule: Mutex<Arc<Rule>>,
+    /// What refusals say.
+    refusal: Mutex<String>,
     open: AtomicUsize,
     stop: AtomicBool,
 }
@@ -64,6 +66,7 @@ impl ServerRelay {
         let shared = Arc::new(Shared {
             upstream: Mutex::new((Ipv4Addr::LOCALHOST, port).into()),
             rule: Mutex::new(Arc::new(Box::new(|_: &Said| Fault::None))),
+            refusal: Mutex::new("The relay was told to say so.".to_owned()),
             open: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         });
@@ -90,6 +93,11 @@ impl ServerRelay {
     /// SQLSTATE, whatever its number is; one that is answered so to a first message ends the connection.
     pub fn rule(&self, rule: impl Fn(&Said) -> Fault + Send + Sync + 'static) {
         *self.shared.rule.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Box::new(rule));
+    }
+
+    /// What the error messages of [`Fault::Refuse`] are from now on.
+    pub fn refusals_say(&self, message: &str) {
+        message.clone_into(&mut self.shared.refusal.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Hand on everything again.
@@ -127,6 +135,19 @@ impl Shared {
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    /// An error and, if the session goes on, that the server is ready for the next query.
+    fn refusal(&self, severity: &str, code: &str) -> Vec<u8> {
+        let message = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        let fields = format!("S{severity}\0V{severity}\0C{code}\0M{message}\0\0");
+        let mut answer = vec![b'E'];
+        answer.extend(u32::try_from(fields.len() + 4).unwrap_or_default().to_be_bytes());
+        answer.extend(fields.as_bytes());
+        if severity == "ERROR" {
+            answer.extend([b'Z', 0, 0, 0, 5, b'I']);
+        }
+        answer
     }
 }
 
@@ -196,7 +217,7 @@ fn requests(
             Fault::None => {}
             Fault::Refuse(_, code) => {
                 let severity = if asks_for_session { "FATAL" } else { "ERROR" };
-                (&*client).write_all(&refusal(severity, code))?;
+                (&*client).write_all(&shared.refusal(severity, code))?;
                 if asks_for_session {
                     over.store(true, Ordering::SeqCst);
                     return Ok(());
@@ -221,18 +242,6 @@ fn requests(
         (&*server).write_all(&message)?;
     }
     Ok(())
-}
-
-/// An error and, if the session goes on, that the server is ready for the next query.
-fn refusal(severity: &str, code: &str) -> Vec<u8> {
-    let fields = format!("S{severity}\0V{severity}\0C{code}\0MThe relay was told to say so.\0\0");
-    let mut answer = vec![b'E'];
-    answer.extend(u32::try_from(fields.len() + 4).unwrap_or_default().to_be_bytes());
-    answer.extend(fields.as_bytes());
-    if severity == "ERROR" {
-        answer.extend([b'Z', 0, 0, 0, 5, b'I']);
-    }
-    answer
 }
 
 fn answers(

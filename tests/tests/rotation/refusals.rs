@@ -1,8 +1,8 @@
 //! What is not rotated, and is left as it was.
 
 use crate::crashes::{behind_a_relay, storm_ground};
-use crate::ground::{Ground, api, ground, rotate};
-use secretlink_e2e::{Cluster, Fault, db_error, unique};
+use crate::ground::{Ground, PATIENCE, api, ground, rotate};
+use secretlink_e2e::{Cluster, Fault, db_error, eventually, unique};
 use serde_json::{Value, json};
 
 #[test]
@@ -221,4 +221,62 @@ fn a_server_without_tls_is_said_to_be_the_secrets_business() {
     api().put_secret_value(&subject.secret, &value.to_string(), &["AWSCURRENT"]);
     subject.rotate().unwrap();
     subject.assert_at_rest();
+}
+
+/// However much a server says, and in whatever letters, its refusal is written down.
+#[test]
+fn a_server_that_refuses_at_length() {
+    let ground = Ground::with_both(
+        |local| local.conf("secretlink.database = 'kept'"),
+        // A relay does not understand TLS.
+        |remote| remote.auth("hostnossl", "all", "scram-sha-256"),
+    );
+    for (encoding, expected) in
+        [("UTF8", "password: Нельзя! Нельзя!"), ("LATIN1", "password: ????????????! ?")]
+    {
+        ground
+            .session()
+            .batch_execute(&format!(
+                "CREATE DATABASE kept ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+            ))
+            .unwrap();
+        let mut session = ground.local.connect("postgres", "kept");
+        session.batch_execute("CREATE EXTENSION secretlink; SET client_encoding = 'UTF8'").unwrap();
+        let (subject, relay) = behind_a_relay(&ground, "at_length");
+        let relay = relay.unwrap();
+        relay.refusals_say(&"Нельзя! ".repeat(1_000));
+        relay.rule(|said| match &said.query {
+            Some(sql) if sql.contains("PASSWORD 'SCRAM") => Fault::Refuse(0, "42501"),
+            _ => Fault::None,
+        });
+        let before = subject.at("AWSCURRENT");
+        let error = db_error(subject.rotate());
+        assert!(error.message().contains("Нельзя"), "{encoding}: {error:?}");
+        session.query_one("SELECT schedule_rotation($1, 'rate(4 hours)')", &[&subject.secret]).unwrap();
+        let due = "UPDATE rotation_plan SET next_from = now() - interval '1 min', next_to = now() + interval '1 hour'";
+        session.execute(due, &[]).unwrap();
+        ground.session().simple_query("SELECT rotate_secret('no/such/secret')").unwrap_err();
+        eventually(&format!("{encoding}: it is to be tried again"), PATIENCE, || {
+            let sql = "SELECT last_error FROM rotation_plan WHERE retry_at > now() AND attempts = 1";
+            match session.query_opt(sql, &[]).unwrap() {
+                Some(row) if row.get::<_, String>(0).contains(expected) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        eventually(&format!("{encoding}: both runs are over"), PATIENCE, || {
+            let sql = "SELECT cause, outcome, error, finished_at IS NOT NULL FROM rotation_history WHERE secret_id = $1 ORDER BY run";
+            let rows = session.query(sql, &[&subject.secret]).unwrap();
+            let is_noted = rows.iter().all(|row| {
+                row.get::<_, Option<&str>>(1) == Some("failed")
+                    && row.get::<_, &str>(2).contains(expected)
+                    && row.get(3)
+            });
+            let causes: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+            if is_noted && causes == ["call", "schedule"] { Ok(()) } else { Err(format!("{rows:?}")) }
+        });
+        assert_eq!(subject.at("AWSCURRENT"), before);
+        assert!(subject.logs_in(&before));
+        drop(session);
+        ground.session().batch_execute("DROP DATABASE kept WITH (FORCE)").unwrap();
+    }
 }
