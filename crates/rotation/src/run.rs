@@ -84,7 +84,7 @@ pub struct Run {
     limits: Limits,
     issuer: Issuer,
     job: Job,
-    /// Where `AWSPENDING` was found, if it was at the current version.
+    /// Where `AWSPENDING` was found, if a rotation that is over has left it there.
     pending_at: Option<String>,
     current: Option<Account>,
     pending: Option<Account>,
@@ -145,8 +145,13 @@ pub async fn prepare(
         version_id: String::new(),
         from: current.clone(),
     };
+    let is_over = |version_id: &String| match strategy {
+        // RotateSecret takes any other version for one of a rotation under way.
+        Some(Strategy::Managed) => Some(version_id) == current.as_ref(),
+        _ => stages.has_been_current(version_id),
+    };
     let mut run = Box::new(Run {
-        pending_at: holder.clone().filter(|_| holder == current),
+        pending_at: holder.clone().filter(is_over),
         ..Run::new(aws, surroundings, limits, issuer, job)
     });
     let held = holder.filter(|_| run.pending_at.is_none());

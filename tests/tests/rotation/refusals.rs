@@ -58,6 +58,23 @@ fn somebody_elses_awspending_is_not_stolen() {
     assert!(subject.current_logs_in());
 }
 
+/// A rotation by somebody else has ended, and a hand has written another version since: nobody is at work any more.
+#[test]
+fn awspending_that_was_left_at_the_previous_version() {
+    let subject = ground().subject("left");
+    let text = subject.at("AWSCURRENT").to_string();
+    let theirs = api().put_secret_value(&subject.secret, &text, &["AWSCURRENT"]);
+    api().put_secret_value(&subject.secret, &text, &["AWSCURRENT"]);
+    let left = json!({ "SecretId": subject.secret, "VersionStage": "AWSPENDING", "MoveToVersionId": theirs });
+    api().call("UpdateSecretVersionStage", left).unwrap();
+    for stage in ["AWSPENDING", "AWSPREVIOUS"] {
+        assert_eq!(api().version_at(&subject.secret, stage).as_ref(), Some(&theirs), "{stage}");
+    }
+    let version = subject.rotate().unwrap();
+    assert_eq!(api().version_at(&subject.secret, "AWSCURRENT"), Some(version));
+    subject.assert_at_rest();
+}
+
 #[test]
 fn arguments_and_transactions() {
     let subject = ground().subject("arguments");

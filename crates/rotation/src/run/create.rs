@@ -1,7 +1,7 @@
 //! createSecret: a version with the new password, and `AWSPENDING`, which is taken and given back, never stolen.
 
 use secretlink_aws::AwsError;
-use secretlink_aws::stage::{CURRENT, PENDING};
+use secretlink_aws::stage::PENDING;
 use secretlink_versions::random_password_of;
 
 use super::{OURS, Run, TRIES, is_elsewhere, is_gone};
@@ -68,7 +68,7 @@ impl Run {
                     if holder.as_ref() == Some(&self.job.version_id) {
                         return Ok(());
                     }
-                    if holder.is_some() && holder.as_deref() != stages.holder(CURRENT) {
+                    if holder.as_ref().is_some_and(|version_id| !stages.has_been_current(version_id)) {
                         return Err(Trouble::InProgress { secret: self.name(), version_id: holder });
                     }
                     // A rotation that has just ended has left it, or taken it away.

@@ -68,7 +68,7 @@ impl Run {
         }
         check(&stages, self.issuer, &secret)?;
         let holder = stages.holder(PENDING);
-        self.pending_at = holder.filter(|_| holder == stages.holder(CURRENT)).map(str::to_owned);
+        self.pending_at = holder.filter(|version_id| stages.has_been_current(version_id)).map(str::to_owned);
         let pending = self.read_version(&self.job.version_id).await?;
         let current = self.read(VersionSelector::default()).await?;
         let current = current.ok_or_else(|| Trouble::Edited { secret: self.name() })?;
