@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// By when the worker has done what it has to: its interval, and a machine that is busy.
-pub const SETTLED: Duration = Duration::from_secs(40);
+pub const SETTLED: Duration = Duration::from_secs(120);
 
 /// A server with the library preloaded, on which roles log in by TCP and SCRAM.
 pub struct Ground {

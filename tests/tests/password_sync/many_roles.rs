@@ -12,6 +12,8 @@ fn of_more_roles_than_account_is_kept_of_those_in_doubt_come_first() {
         cluster
             .conf(&format!("secretlink.max_synced_roles = {LIMIT}"))
             .conf("secretlink.sync_secret_template = 'many/{role}'")
+            // One transaction changes all of them, and a busy stand-in is slow.
+            .conf("secretlink.request_timeout = '2min'")
     });
     let mut session = ground.session();
     let changes: Vec<_> = (0..ROLES).map(|n| format!("CREATE ROLE m{n} LOGIN PASSWORD 'p{n}'")).collect();

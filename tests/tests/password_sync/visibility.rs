@@ -209,7 +209,7 @@ fn the_view_lists_synced_roles_alone() {
 #[test]
 fn neither_activity_nor_the_log_of_errors_shows_a_password_while_it_is_stored() {
     let ground = Ground::with(|cluster| {
-        cluster.conf("log_min_error_statement = error").conf("secretlink.request_timeout = 1500")
+        cluster.conf("log_min_error_statement = error").conf("secretlink.request_timeout = '1min'")
     });
     let role = ground.synced_role("unseen");
     let mut session = ground.session();

@@ -82,7 +82,10 @@ fn the_stack_of_a_login_is_wiped() {
 /// The worker goes on to the next secret in the same process: what the first left is looked for then.
 #[test]
 fn nothing_is_left_of_a_password() {
-    let ground = Ground::with(|local| local.conf("secretlink.rotation_workers = 1"));
+    // Requests are held while the memory of processes is read.
+    let ground = Ground::with(|local| {
+        local.conf("secretlink.rotation_workers = 1").conf("secretlink.request_timeout = '2min'")
+    });
     let (first, second) = (ground.subject("first"), ground.subject("second"));
     let before = first.password();
     let keys_before = keys(&first, &before);

@@ -52,7 +52,7 @@ impl World {
     pub fn start(seed: u64, secrets: usize) -> Arc<Self> {
         let relay = SecretsRelay::to(moto());
         let cluster = Ground::builder(&relay)
-            .conf("secretlink.request_timeout = 1200")
+            .conf("secretlink.request_timeout = 2000")
             .conf("secretlink.connect_timeout = 500")
             .conf("secretlink.promote_timeout = 600")
             .conf("secretlink.max_attempts = 2")
@@ -150,7 +150,7 @@ impl World {
             match random.usize(..6) {
                 0 => ("cut", Fault::Cut),
                 1 => ("answer cut", Fault::CutAnswer),
-                2 => ("delayed", Fault::Delay(Duration::from_millis(random.u64(50..2500)))),
+                2 => ("delayed", Fault::Delay(Duration::from_millis(random.u64(50..3000)))),
                 3 => ("500", Fault::Refuse(500, "InternalServiceError")),
                 4 => ("400 throttled", Fault::Refuse(400, "ThrottlingException")),
                 _ => ("403 denied", Fault::Refuse(403, "AccessDeniedException")),
@@ -172,7 +172,7 @@ impl World {
         let (name, fault) = match random.usize(..3) {
             0 => ("server: cut", Fault::Cut),
             1 => ("server: answer cut", Fault::CutAnswer),
-            _ => ("server: delayed", Fault::Delay(Duration::from_millis(random.u64(50..2500)))),
+            _ => ("server: delayed", Fault::Delay(Duration::from_millis(random.u64(50..3000)))),
         };
         *self.faults.lock().unwrap().entry(name).or_default() += 1;
         fault
