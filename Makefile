@@ -64,7 +64,7 @@ sync-storm: install-dev ## Change synced passwords 20 times 2,000 times, with fa
 
 bench: ## Measure against contrib dblink and boto3, side by side
 	@scripts/deps.sh bench
-	@$(SETUP); install_extension bench-build; cargo run --profile bench-build --package secretlink-benches
+	@$(SETUP); install_extension release; cargo run --release --package secretlink-benches
 
 package: deps ## Build the files to install, as a directory and a tar archive below target/
 	@scripts/package.sh

@@ -282,11 +282,12 @@ pub(crate) fn note_outcome(
     });
 }
 
-/// A run has to wait.
+/// A run has to wait. The reason of an outcome that was told stays.
 pub(crate) fn note_later(tables: &Tables, id: i64, error: Option<&str>, pause: Duration) {
     write(|| {
         let sql = format!(
-            "UPDATE {} SET attempts = attempts + 1, error = coalesce($2, error), \
+            "UPDATE {} SET attempts = attempts + 1, \
+                 error = CASE WHEN outcome IS NULL THEN coalesce($2, error) ELSE error END, \
                  retry_at = clock_timestamp() + make_interval(secs => $3) WHERE run = $1",
             tables.runs
         );

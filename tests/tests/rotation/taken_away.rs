@@ -291,6 +291,7 @@ fn aws_is_away_when_a_run_ends() {
         assert_eq!(first.is_ok(), outcome == "succeeded", "{first:?}");
         let told = subject.history();
         assert_eq!(told[0].1.as_deref(), Some(outcome));
+        assert_eq!(told[0].2.is_none(), outcome == "succeeded", "the reason is the outcome's: {told:?}");
         // No worker takes it up by itself before the next call.
         let mut session = ground.session();
         eventually("nobody is at it", PATIENCE, || {
