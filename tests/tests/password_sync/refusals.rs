@@ -106,6 +106,27 @@ fn somebody_elses_rotation_in_progress_is_not_disturbed() {
 }
 
 #[test]
+fn a_label_that_cannot_be_cleared_fails_no_change() {
+    let role = ground().synced_role("label");
+    let value = json!({ "username": role.name, "password": role.password() }).to_string();
+    let rotated = api().put_secret_value(&role.secret, &value, &["AWSCURRENT", "AWSPENDING"]);
+    role.ground.relay.rule(&role.secret, |request| match request.input["VersionStage"].as_str() {
+        Some("AWSPENDING") => Fault::Refuse(400, "ThrottlingException"),
+        _ => Fault::None,
+    });
+    let (sql, password) = role.alter();
+    role.ground.session().run_quietly(&sql);
+    assert_eq!(role.password(), password);
+    role.try_log_in().unwrap();
+    assert_eq!(api().version_at(&role.secret, "AWSPENDING"), Some(rotated));
+    // The next change takes it away.
+    role.ground.relay.pass(&role.secret);
+    let (sql, password) = role.alter();
+    role.ground.session().run_quietly(&sql);
+    role.assert_password(&password);
+}
+
+#[test]
 fn a_rotation_that_is_over_is_in_nobodys_way_whoever_makes_the_next_version() {
     // A version that is current and has AWSPENDING, as AWS leaves it.
     let rotated = |role: &SyncedRole<'_>| {
