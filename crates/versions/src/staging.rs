@@ -159,6 +159,13 @@ pub fn plan(
     // Somebody has edited the secret since: whatever else it says by now is kept, or refused.
     let edited = current.filter(|current| change.password.is_some() && is_later(current, base));
     let mut secret = edited.unwrap_or(base).secret()?;
+    // Whoever has edited it saw the name from before a rename that was committed and is not promoted yet.
+    if edited.is_some()
+        && let Err(Obstacle::OtherUser { .. }) = check_user(&secret, change)
+        && let Ok(Some(username)) = base.username()
+    {
+        secret.rename(&username);
+    }
     check_user(&secret, change)?;
     let before = secret.to_secret();
     match &change.password {
@@ -462,6 +469,33 @@ mod tests {
         assert_eq!(value, r#"{"username":"app","password":"new"}"#);
         let notes = planned("host=h user=app password=p", 3);
         assert!(matches!(notes, Err(Obstacle::NotUnderstood { .. })), "{notes:?}");
+    }
+
+    #[test]
+    fn what_was_edited_after_a_rename_that_is_not_promoted_gets_the_new_name() {
+        let planned = |renamed: &str, edited: &str, change: &Change| {
+            let mut versions = versions(Some(edited), Some((OURS, renamed)));
+            let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            versions.staged.as_mut().unwrap().created = at(2);
+            versions.current.as_mut().unwrap().created = at(3);
+            plan(change, Some(&versions), |password| password.expose() == b"old")
+        };
+        let renamed = r#"{"username":"app2","password":"old"}"#;
+        let edited = r#"{"username":"app","password":"old","x":"y"}"#;
+        let to = |role: &str, renamed_from: Option<&str>| Change {
+            role: role.into(),
+            renamed_from: renamed_from.map(str::to_owned),
+            ..change(Some("new"))
+        };
+        let (first, value, current) = put(planned(renamed, edited, &to("app2", None)));
+        assert!(matches!(first, Some(First::Promote(_))), "{first:?}");
+        assert_eq!(value, r#"{"username":"app2","password":"new","x":"y"}"#);
+        assert_eq!(current.as_deref(), Some(OURS));
+        let (_, value, _) = put(planned(renamed, edited, &to("app3", Some("app2"))));
+        assert_eq!(value, r#"{"username":"app3","password":"new","x":"y"}"#);
+        // Where no rename is known of, it is somebody else's by now.
+        let refused = planned(r#"{"password":"old"}"#, edited, &to("app2", None));
+        assert!(matches!(refused, Err(Obstacle::OtherUser { .. })), "{refused:?}");
     }
 
     #[test]
