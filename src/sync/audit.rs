@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::error::{SyncError, sentence};
 use super::notice::Notice;
-use super::pace::Pace;
+use super::pace::{Answers, Pace};
 use super::pass::{self, AT_ONCE};
 use super::settle;
 use super::{states, target};
@@ -120,7 +120,7 @@ fn look(subjects: Vec<Subject>, pace: &mut Pace) -> Result<bool, SyncError> {
         })
         .await
     })?;
-    let mut is_throttled = false;
+    let mut answers = if known.is_empty() { Answers::Some } else { Answers::All };
     for (subject, found) in known.into_iter().zip(found) {
         match found {
             Ok(true) => {}
@@ -129,7 +129,11 @@ fn look(subjects: Vec<Subject>, pace: &mut Pace) -> Result<bool, SyncError> {
                 found_doubts = true;
             }
             Err(error) => {
-                is_throttled |= error.is_throttled();
+                match () {
+                    () if error.is_throttled() => answers = Answers::Throttled,
+                    () if error.is_unreachable() && answers == Answers::All => answers = Answers::Some,
+                    () => {}
+                }
                 let reason = sentence(&error.to_string());
                 if states::failed(subject.oid, &reason) {
                     let secret = subject.secret.as_str().to_owned();
@@ -139,8 +143,6 @@ fn look(subjects: Vec<Subject>, pace: &mut Pace) -> Result<bool, SyncError> {
             }
         }
     }
-    if is_throttled {
-        pace.throttled();
-    }
+    pace.heard(answers);
     Ok(found_doubts)
 }

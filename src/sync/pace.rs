@@ -16,10 +16,21 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How often the reads become half as many.
 const MOST_HALVINGS: u32 = 6;
 
+/// How Secrets Manager has answered those who asked it for secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Something was asked, and nothing was without an answer.
+    All,
+    /// Nothing was asked, or not everything had an answer.
+    Some,
+    /// It asks to be asked less often.
+    Throttled,
+}
+
 /// How fast the worker may ask, all of it together.
 #[derive(Default)]
 pub(crate) struct Pace {
-    /// How often Secrets Manager has asked to be asked less often, less the passes since that went well.
+    /// How often Secrets Manager has asked to be asked less often, less how often it has answered everything since.
     halvings: u32,
     /// The moment until which nothing is asked.
     rests_until: Option<Instant>,
@@ -40,16 +51,20 @@ impl Pace {
             .filter(|rest| !rest.is_zero())
     }
 
+    /// Takes note of how Secrets Manager has answered.
+    pub(crate) fn heard(&mut self, answers: Answers) {
+        match answers {
+            Answers::All => self.halvings = self.halvings.saturating_sub(1),
+            Answers::Some => {}
+            Answers::Throttled => self.throttled(),
+        }
+    }
+
     /// Secrets Manager has asked to be asked less often.
-    pub(crate) fn throttled(&mut self) {
+    fn throttled(&mut self) {
         let pause = FIRST_PAUSE * 2_u32.pow(self.halvings);
         self.rests_until = Some(Instant::now() + pause.min(settings::sync::reconcile_interval()));
         self.halvings = (self.halvings + 1).min(MOST_HALVINGS);
-    }
-
-    /// A pass had all its answers.
-    pub(crate) fn went_well(&mut self) {
-        self.halvings = self.halvings.saturating_sub(1);
     }
 
     /// Something is about to be written.

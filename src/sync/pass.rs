@@ -9,7 +9,7 @@ use secretlink_versions::read_each;
 
 use super::error::sentence;
 use super::notice::Notice;
-use super::pace::Pace;
+use super::pace::{Answers, Pace};
 use super::settle::{Doubt, Settled, drifted, log, not_settled, settle};
 use super::states::{self, State};
 use super::target;
@@ -30,14 +30,12 @@ const GLANCE: Duration = Duration::from_millis(200);
 const GLANCES: u32 = 10;
 
 /// How a pass over the roles in doubt went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// Each was looked at.
-    Done,
-    /// Some roles were being changed just then.
-    SomeBusy,
-    /// The pass ended early, since Secrets Manager asks to be asked less often.
-    Throttled,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pass {
+    /// How Secrets Manager has answered. The pass ends early when it asks to be asked less often.
+    pub answers: Answers,
+    /// Whether some roles were being changed just then.
+    pub some_busy: bool,
 }
 
 /// Settles every role in doubt, as far as Secrets Manager can be reached. For the background worker:
@@ -50,7 +48,8 @@ pub(crate) enum Pass {
 /// # Errors
 /// If no call could even be tried.
 pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) -> Result<Pass, SyncError> {
-    let (mut doubts, mut pass) = doubts();
+    let (mut doubts, some_busy) = doubts();
+    let mut pass = Pass { answers: Answers::Some, some_busy };
     if doubts.is_empty() {
         silent.clear();
         return Ok(pass);
@@ -67,6 +66,7 @@ pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) 
             async move { sender.send((place, versions)).await.is_ok() }
         }));
     let (mut without_answer, mut left) = (0, doubts.len());
+    let mut all_answered = true;
     let mut others = doubts.iter().filter(|doubt| !silent.contains(&doubt.oid)).count();
     let mut is_read = vec![false; doubts.len()];
     let mut glances = 0;
@@ -99,15 +99,17 @@ pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) 
         };
         match settled {
             Settled::Yes => without_answer = 0,
-            Settled::Busy => pass = Pass::SomeBusy,
+            Settled::Busy => pass.some_busy = true,
             Settled::NoAnswer => {
+                all_answered = false;
                 silent.insert(doubt.oid);
                 without_answer += 1;
             }
             // Nor would the others be answered.
             Settled::Throttled => {
                 silent.insert(doubt.oid);
-                return Ok(Pass::Throttled);
+                pass.answers = Answers::Throttled;
+                return Ok(pass);
             }
         }
         // The others would not fare better, and would each take as long.
@@ -115,22 +117,25 @@ pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) 
             break;
         }
     }
+    if all_answered && left == 0 {
+        pass.answers = Answers::All;
+    }
     Ok(pass)
 }
 
 /// The roles in doubt with their secrets, and whether a transaction was changing others just then: it rings before it
 /// lets go of its locks. A role that is gone, or not synced any more, is forgotten.
-fn doubts() -> (Vec<Doubt>, Pass) {
+fn doubts() -> (Vec<Doubt>, bool) {
     let in_doubt = states::in_doubt();
     if in_doubt.is_empty() {
-        return (Vec::new(), Pass::Done);
+        return (Vec::new(), false);
     }
     in_transaction(|| {
         let all = roles::with_password_or_label();
         let owners = target::Owners::of(all.iter().cloned());
         let mut roles: std::collections::HashMap<_, _> =
             all.into_iter().map(|(role, label)| (role.oid, (role, label))).collect();
-        let (mut doubts, mut pass) = (Vec::new(), Pass::Done);
+        let (mut doubts, mut some_busy) = (Vec::new(), false);
         for oid in in_doubt {
             let secret = roles.remove(&oid).map(|(role, label)| (target::by_label(&role, label), role));
             match secret {
@@ -138,7 +143,7 @@ fn doubts() -> (Vec<Doubt>, Pass) {
                     let generation = states::generation(oid);
                     let doubt = Doubt { oid, role: role.display(), secret, generation };
                     match owners.rival(oid) {
-                        Some(_) if !lock_role(oid, false) => pass = Pass::SomeBusy,
+                        Some(_) if !lock_role(oid, false) => some_busy = true,
                         Some(rival) => drifted(&doubt, Some(&sentence(&rival.to_string()))),
                         None => doubts.push(doubt),
                     }
@@ -150,7 +155,7 @@ fn doubts() -> (Vec<Doubt>, Pass) {
                     states::failed(oid, &sentence(&error.to_string()));
                 }
                 // A role that a running transaction creates or ties to a secret is not to be seen yet.
-                Some((Ok(None), _)) | None if !lock_role(oid, false) => pass = Pass::SomeBusy,
+                Some((Ok(None), _)) | None if !lock_role(oid, false) => some_busy = true,
                 Some((Ok(None), _)) | None => {
                     if !is_synced(oid) {
                         states::forget(oid);
@@ -158,7 +163,7 @@ fn doubts() -> (Vec<Doubt>, Pass) {
                 }
             }
         }
-        (doubts, pass)
+        (doubts, some_busy)
     })
 }
 

@@ -44,7 +44,7 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
         if let Some(rest) = pace.rest() {
             notify::start_if_needed();
             worker::wait(rest.max(Duration::from_millis(1)));
-            // What has rung meanwhile is looked at then.
+            // Whatever has rung, before or meanwhile, is looked at then.
             looked = None;
             continue;
         }
@@ -59,6 +59,9 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
                     next = next.min(step.pause);
                 }
                 Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
+            }
+            if pace.rest().is_some() {
+                continue;
             }
             let template = Some((settings::sync::secret_template(), settings::sync::cluster_name()));
             let is_first = looked_with != template;
@@ -78,15 +81,18 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
                     again = Duration::ZERO;
                 }
                 match pass::settle_doubts(&mut silent, &mut pace) {
-                    Ok(Pass::Done) => pace.went_well(),
-                    Ok(Pass::SomeBusy) => again = again.min(SOON),
-                    Ok(Pass::Throttled) => {
-                        pace.throttled();
-                        again = Duration::ZERO;
+                    Ok(Pass { answers, some_busy }) => {
+                        if some_busy {
+                            again = again.min(SOON);
+                        }
+                        pace.heard(answers);
                     }
                     Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
                 }
                 looked = Some(Instant::now());
+            }
+            if pace.rest().is_some() {
+                continue;
             }
             next = next.min(again);
         }

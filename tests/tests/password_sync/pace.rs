@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A server with roles that a template covers, which have secrets.
-fn ground_with(roles: usize, interval: u32) -> Ground {
+fn ground_with(roles: usize, interval: u32, audit_interval: u32) -> Ground {
     let ground = Ground::with(|cluster| {
         cluster
             .conf("secretlink.sync_secret_template = 'paced/{cluster}/{role}'")
             .conf(&format!("secretlink.cluster_name = '{}'", secretlink_e2e::unique("pace")))
             .conf(&format!("secretlink.reconcile_interval = {interval}"))
+            .conf(&format!("secretlink.audit_interval = {audit_interval}"))
     });
     let each: Vec<_> = (0..roles).map(|n| format!("CREATE ROLE p{n} LOGIN PASSWORD 'p{n}'")).collect();
     ground.session().run(&format!("BEGIN; {}; COMMIT", each.join("; ")));
@@ -34,7 +35,7 @@ fn until_in_sync(session: &mut Session, roles: usize) {
 #[test]
 fn all_of_the_worker_rests_when_it_is_throttled_whoever_rings() {
     const ROLES: usize = 40;
-    let mut ground = ground_with(ROLES, 60);
+    let mut ground = ground_with(ROLES, 60, 3600);
     ground.session().run("CREATE ROLE ringing");
     ground.relay.rule_for_others(|_| Fault::Refuse(400, "ThrottlingException"));
     ground.cluster.restart(StopMode::Fast);
@@ -56,9 +57,30 @@ fn all_of_the_worker_rests_when_it_is_throttled_whoever_rings() {
 }
 
 #[test]
+fn each_rest_is_longer_than_the_one_before_with_nobody_in_doubt() {
+    const ROLES: usize = 24;
+    let mut ground = ground_with(ROLES, 60, 1);
+    // Then the worker has verified them all.
+    ground.cluster.restart(StopMode::Fast);
+    until_in_sync(&mut ground.session(), ROLES);
+    ground.relay.rule_for_others(|_| Fault::Refuse(400, "ThrottlingException"));
+    let (before, began) = (ground.relay.total(), Instant::now());
+    let asked = || ground.relay.total() - before;
+    eventually("the worker asks", SETTLED, || if asked() > 0 { Ok(()) } else { Err("nothing".to_owned()) });
+    while began.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // After one second, two more, four more and so on; each time sixteen secrets, of one call each.
+    let steps = 2 + (began.elapsed().as_secs() + 1).ilog2() as usize;
+    println!("throttled: {} calls in {:?}", asked(), began.elapsed());
+    assert!(asked() <= steps * 16, "{} in {:?}", asked(), began.elapsed());
+    ground.relay.pass_all();
+}
+
+#[test]
 fn what_is_written_leaves_half_of_the_quota_to_others() {
     const ROLES: usize = 12;
-    let ground = ground_with(ROLES, 1);
+    let ground = ground_with(ROLES, 1, 3600);
     let mut session = ground.session();
     until_in_sync(&mut session, ROLES);
     ground.relay.rule_for_others(|request| match request.operation.as_str() {
