@@ -1,6 +1,7 @@
 //! The files of AWS's command line, read before the SDK would: it takes any number of bytes from a file, waits
 //! for ever where that is a pipe, and keeps whatever a `credential_process` writes.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -31,9 +32,11 @@ const TOKENS: [&str; 2] = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORI
 /// empty, as in the SDK.
 ///
 /// # Errors
-/// If one of them is too large, or a file with a token that the environment or a profile names is no file to read
-/// a token from.
-pub(crate) fn files() -> Result<EnvConfigFiles, AwsError> {
+/// If one of them is too large, or a file with a token that the environment or the profile names is no file to read
+/// a token from. `profile` is the one that is used, if a setting says so.
+pub(crate) fn files(profile: Option<&str>) -> Result<EnvConfigFiles, AwsError> {
+    let used = profile.map(str::to_owned).or_else(|| std::env::var("AWS_PROFILE").ok());
+    let used = used.as_deref().unwrap_or("default");
     for variable in TOKENS {
         if let Some(path) = std::env::var_os(variable) {
             check(Path::new(&path))?;
@@ -52,20 +55,21 @@ pub(crate) fn files() -> Result<EnvConfigFiles, AwsError> {
             }
             Err(_) => String::new(),
         };
-        for token in values(&content, "web_identity_token_file") {
-            check(Path::new(token))?;
-        }
-        files = files.with_contents(kind, with_bounded_processes(&content));
+        files = files.with_contents(kind, bounded(&content, used)?);
     }
     Ok(files.build())
 }
 
 /// Whether this is a file that can be read to its end; one that is not there is for the SDK to tell.
 fn check(path: &Path) -> Result<(), AwsError> {
+    problem(path).map_or(Ok(()), |why| Err(unusable(path, why)))
+}
+
+fn problem(path: &Path) -> Option<&'static str> {
     match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(unusable(path, "is not a plain file")),
-        Ok(metadata) if metadata.len() > MAX_FILE as u64 => Err(unusable(path, "is too large")),
-        _ => Ok(()),
+        Ok(metadata) if !metadata.is_file() => Some("is not a plain file"),
+        Ok(metadata) if metadata.len() > MAX_FILE as u64 => Some("is too large"),
+        _ => None,
     }
 }
 
@@ -81,30 +85,45 @@ fn expand(path: &str) -> PathBuf {
     }
 }
 
-/// The file, with the output of each `credential_process` bounded.
-fn with_bounded_processes(content: &str) -> String {
+/// The file, with the output of each `credential_process` bounded, and with no file of a token that has no end.
+///
+/// # Errors
+/// If the profile that is used names such a file.
+fn bounded(content: &str, used: &str) -> Result<String, AwsError> {
     let mut bounded = String::with_capacity(content.len());
+    let mut is_used = false;
     for line in content.lines() {
+        is_used = profile_of(line).map_or(is_used, |profile| profile == used);
         match line.split_once('=') {
-            Some((name, command)) if name.trim().eq_ignore_ascii_case("credential_process") => {
-                bounded
-                    .push_str(&format!("{name}= {}\n", with_bounded_output(without_comment(command).trim())));
+            Some((name, value)) => {
+                bounded.push_str(&bounded_line(line, name, without_comment(value).trim(), is_used)?);
             }
-            _ => {
-                bounded.push_str(line);
-                bounded.push('\n');
-            }
+            None => bounded.push_str(line),
         }
+        bounded.push('\n');
     }
-    bounded
+    Ok(bounded)
 }
 
-/// What the lines of this name say, in whichever profile.
-fn values<'a>(content: &'a str, wanted: &str) -> impl Iterator<Item = &'a str> {
-    content.lines().filter_map(move |line| {
-        let (name, value) = line.split_once('=')?;
-        name.trim().eq_ignore_ascii_case(wanted).then(|| without_comment(value).trim())
-    })
+fn bounded_line<'a>(line: &'a str, name: &str, value: &str, is_used: bool) -> Result<Cow<'a, str>, AwsError> {
+    let is = |wanted: &str| name.trim().eq_ignore_ascii_case(wanted);
+    if is("credential_process") {
+        return Ok(format!("{name}= {}", with_bounded_output(value)).into());
+    }
+    let why = if is("web_identity_token_file") { problem(Path::new(value)) } else { None };
+    match why {
+        Some(why) if is_used => Err(unusable(Path::new(value), why)),
+        // Another profile may lead to this one. The SDK has no source of this name, tells it, and looks no further.
+        Some(why) => Ok(format!("credential_source = {value} {why}").into()),
+        None => Ok(line.into()),
+    }
+}
+
+/// The profile that begins with this line, if one does: `[default]`, `[profile other]`.
+fn profile_of(line: &str) -> Option<&str> {
+    let name = line.strip_prefix('[')?.split(']').next()?.trim();
+    let rest = name.strip_prefix("profile").filter(|rest| rest.starts_with([' ', '\t']));
+    Some(rest.unwrap_or(name).trim().trim_matches('"'))
 }
 
 /// A comment begins with a `#` or `;` behind white space.
@@ -149,9 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn only_processes_are_changed() {
-        let file = "[default]\nregion = x\ncredential_process = a 'b' #c\n[profile p]\n s3 =\n  a = b";
-        let bounded = with_bounded_processes(file);
+    fn only_what_has_no_end_is_changed() {
+        let file = "[default]\nregion = x\ncredential_process = a 'b' #c\n[profile p]\n s3 =\n  a = b\n\
+                    Web_Identity_Token_File=/dev/zero ;d\nweb_identity_token_file = /dev/null/none";
+        let refused = bounded(file, "p").unwrap_err();
+        assert!(matches!(refused, AwsError::CredentialsFailed { .. }), "{refused:?}");
+        let bounded = bounded(file, "default").unwrap();
         let lines: Vec<&str> = bounded.lines().collect();
         assert_eq!(
             (lines[0], lines[1], lines[3], lines[5]),
@@ -159,7 +181,8 @@ mod tests {
         );
         assert_eq!(lines[2], format!("credential_process = {}", with_bounded_output("a 'b'")));
         assert_eq!(without_comment(lines[2]), lines[2], "nothing in it is taken for a comment");
-        let named: Vec<&str> = values("a = b\n[p]\nA=c d #e\n# a = f\nab = g", "a").collect();
-        assert_eq!(named, ["b", "c d"]);
+        assert_eq!(lines[6], "credential_source = /dev/zero is not a plain file");
+        assert_eq!(profile_of("[profile \"a b\"] # c"), Some("a b"));
+        assert_eq!(lines[7], "web_identity_token_file = /dev/null/none", "that is for the SDK to tell");
     }
 }

@@ -360,6 +360,16 @@ async fn a_failing_credential_process_is_not_quoted() {
 }
 
 #[tokio::test]
+async fn a_token_without_end_fails_its_own_profile_alone() {
+    let in_profile = |name: &str| Settings { profile: Some(name.into()), ..settings("http://127.0.0.1:1") };
+    let error = get(in_profile("token-without-end")).await.unwrap_err();
+    assert!(matches!(error, AwsError::CredentialsFailed { .. }), "{error:?}");
+    assert!(error.detail().unwrap().contains("/dev/zero is not a plain file"), "{error:?}");
+    let error = get(in_profile("with-region")).await.unwrap_err();
+    assert!(matches!(error, AwsError::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn no_region() {
     let settings = Settings { region: None, ..settings("http://127.0.0.1:1") };
     let error = get(settings).await.unwrap_err();
