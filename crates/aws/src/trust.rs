@@ -32,7 +32,10 @@ pub(crate) fn context(setting: Option<&str>) -> Result<SslContext, AwsError> {
     match (setting, from_environment()) {
         (Some(path), _) => trust_bundle(&mut builder, "secretlink.ca_bundle", path)?,
         (None, Some(path)) => trust_bundle(&mut builder, VARIABLE, &path)?,
-        (None, None) => trust_system(&mut builder).map_err(failed)?,
+        (None, None) => {
+            check_system()?;
+            trust_system(&mut builder).map_err(failed)?;
+        }
     }
     Ok(builder.build())
 }
@@ -53,6 +56,15 @@ pub(crate) fn session(context: &SslContext, host: &str) -> Result<Ssl, ErrorStac
     Ok(session)
 }
 
+/// OpenSSL would wait for a pipe on the thread of everybody's I/O.
+fn check_system() -> Result<(), AwsError> {
+    secretlink_tls::check_default_roots().map_err(|(setting, unfit)| AwsError::BadCaBundle {
+        setting,
+        path: unfit.path.display().to_string(),
+        problem: format!("It could not be read: {}.", unfit.error),
+    })
+}
+
 /// OpenSSL reads all of the system's roots from a file, 25 ms for each backend, or only those that it
 /// needs from a directory in which their names are hashes. Debian and others have both.
 fn trust_system(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
@@ -60,22 +72,11 @@ fn trust_system(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
     if !is_set("SSL_CERT_FILE")
         && !is_set("SSL_CERT_DIR")
         && let Some(directory) = secretlink_tls::default_certificate_directory()
-        && has_hashed_names(directory)
+        && secretlink_tls::has_hashed_names(directory)
     {
         return builder.load_verify_locations(None, Some(directory));
     }
     builder.set_default_verify_paths()
-}
-
-/// Whether there is a name such as `5ed36f99.0`.
-fn has_hashed_names(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|entries| {
-        entries.flatten().any(|entry| {
-            let name = entry.file_name();
-            let name = name.as_encoded_bytes();
-            name.len() > 9 && name[8] == b'.' && name[..8].iter().all(u8::is_ascii_hexdigit)
-        })
-    })
 }
 
 /// The largest bundle that is read. All of an operating system's certificates take a quarter of a megabyte.

@@ -230,6 +230,7 @@ fn without_keys(local: ClusterBuilder) -> ClusterBuilder {
 fn files_without_end_are_errors() {
     for (variable, path) in [
         ("AWS_CA_BUNDLE", "/dev/zero"),
+        ("SSL_CERT_FILE", "/dev/zero"),
         ("AWS_CONFIG_FILE", "/dev/zero"),
         ("AWS_SHARED_CREDENTIALS_FILE", "/dev/zero"),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", "/dev/zero"),
@@ -237,7 +238,7 @@ fn files_without_end_are_errors() {
         let mut builder = Cluster::local_with_endpoint("https://127.0.0.1:1")
             .conf("secretlink.request_timeout = '3s'")
             .env(variable, path);
-        if variable != "AWS_CA_BUNDLE" {
+        if !["AWS_CA_BUNDLE", "SSL_CERT_FILE"].contains(&variable) {
             builder = builder.without_env("AWS_ACCESS_KEY_ID");
         }
         if variable == "AWS_WEB_IDENTITY_TOKEN_FILE" {

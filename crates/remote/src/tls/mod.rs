@@ -8,14 +8,12 @@ mod client_certificate;
 mod files;
 mod peer_name;
 
-use std::path::Path;
-
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslRef, SslVerifyMode, SslVersion};
 use openssl::x509::verify::X509VerifyFlags;
 use secretlink_tls::{OwnErrors, TlsStream};
 
-use self::files::{check_file, check_hashed_names, check_if_opened, check_name, content_error};
+use self::files::{check_file, check_name, content_error, unfit};
 use crate::conninfo::{RootCert, SslCertMode, SslMode, SslOptions, TlsVersion};
 use crate::framed::Transport;
 use crate::tls_error::TlsError;
@@ -152,9 +150,8 @@ fn trust(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result<(), TlsErr
     let verify = matches!(ssl.mode, SslMode::VerifyCa | SslMode::VerifyFull);
     match &ssl.root_cert {
         RootCert::System => {
-            if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
-                check_if_opened("root certificate file", Path::new(&file))?;
-            }
+            let checked = secretlink_tls::check_default_roots();
+            checked.map_err(|(_, file)| unfit("root certificate file", &file))?;
             builder.set_default_verify_paths().map_err(|error| setup_error(&error))?;
         }
         RootCert::DefaultFile(None) if verify => return Err(TlsError::NoRootLocation),
@@ -189,7 +186,7 @@ fn revocation_lists(builder: &mut SslContextBuilder, ssl: &SslOptions) -> Result
     if let Some(dir) = &ssl.crl_dir {
         let what = "certificate revocation directory";
         check_name(what, dir)?;
-        check_hashed_names(what, dir)?;
+        secretlink_tls::check_hashed_names(dir).map_err(|file| unfit(what, &file))?;
         let loaded = builder.load_verify_locations(None, Some(dir));
         loaded.map_err(|error| content_error(what, dir, &error))?;
     }
