@@ -30,16 +30,16 @@ const GLANCE: Duration = Duration::from_millis(200);
 const GLANCES: u32 = 10;
 
 /// How a pass over the roles in doubt went.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Pass {
     /// How Secrets Manager has answered. The pass ends early when it asks to be asked less often.
     pub answers: Answers,
-    /// Whether some roles were being changed just then.
-    pub some_busy: bool,
+    /// Roles that were being changed just then.
+    pub busy: HashSet<pg_sys::Oid>,
 }
 
-/// Settles every role in doubt, as far as Secrets Manager can be reached. For the background worker:
-/// there must be no transaction.
+/// Settles every role in doubt, or those of them that are in `only`, as far as Secrets Manager can be reached. For the
+/// background worker: there must be no transaction.
 ///
 /// Secrets are read at the same time, and each role is settled as soon as its secret was read: one without
 /// an answer keeps nobody waiting but for a place among those that are read. What had no answer, `silent`, comes
@@ -47,11 +47,17 @@ pub(crate) struct Pass {
 ///
 /// # Errors
 /// If no call could even be tried.
-pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) -> Result<Pass, SyncError> {
-    let (mut doubts, some_busy) = doubts();
-    let mut pass = Pass { answers: Answers::Some, some_busy };
+pub(crate) fn settle_doubts(
+    only: Option<&HashSet<pg_sys::Oid>>,
+    silent: &mut HashSet<pg_sys::Oid>,
+    pace: &mut Pace,
+) -> Result<Pass, SyncError> {
+    let (mut doubts, busy) = doubts(only);
+    let mut pass = Pass { answers: Answers::Some, busy };
     if doubts.is_empty() {
-        silent.clear();
+        if only.is_none() {
+            silent.clear();
+        }
         return Ok(pass);
     }
     doubts.sort_by_key(|doubt| silent.contains(&doubt.oid));
@@ -99,7 +105,9 @@ pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) 
         };
         match settled {
             Settled::Yes => without_answer = 0,
-            Settled::Busy => pass.some_busy = true,
+            Settled::Busy => {
+                pass.busy.insert(doubt.oid);
+            }
             Settled::NoAnswer => {
                 all_answered = false;
                 silent.insert(doubt.oid);
@@ -123,19 +131,20 @@ pub(crate) fn settle_doubts(silent: &mut HashSet<pg_sys::Oid>, pace: &mut Pace) 
     Ok(pass)
 }
 
-/// The roles in doubt with their secrets, and whether a transaction was changing others just then: it rings before it
+/// The roles in doubt with their secrets, and others that a transaction was changing just then: it rings before it
 /// lets go of its locks. A role that is gone, or not synced any more, is forgotten.
-fn doubts() -> (Vec<Doubt>, bool) {
-    let in_doubt = states::in_doubt();
+fn doubts(only: Option<&HashSet<pg_sys::Oid>>) -> (Vec<Doubt>, HashSet<pg_sys::Oid>) {
+    let mut in_doubt = states::in_doubt();
+    in_doubt.retain(|oid| only.is_none_or(|only| only.contains(oid)));
     if in_doubt.is_empty() {
-        return (Vec::new(), false);
+        return (Vec::new(), HashSet::new());
     }
     in_transaction(|| {
         let all = roles::with_password_or_label();
         let owners = target::Owners::of(all.iter().cloned());
         let mut roles: std::collections::HashMap<_, _> =
             all.into_iter().map(|(role, label)| (role.oid, (role, label))).collect();
-        let (mut doubts, mut some_busy) = (Vec::new(), false);
+        let (mut doubts, mut busy) = (Vec::new(), HashSet::new());
         for oid in in_doubt {
             let secret = roles.remove(&oid).map(|(role, label)| (target::by_label(&role, label), role));
             match secret {
@@ -143,7 +152,9 @@ fn doubts() -> (Vec<Doubt>, bool) {
                     let generation = states::generation(oid);
                     let doubt = Doubt { oid, role: role.display(), secret, generation };
                     match owners.rival(oid) {
-                        Some(_) if !lock_role(oid, false) => some_busy = true,
+                        Some(_) if !lock_role(oid, false) => {
+                            busy.insert(oid);
+                        }
                         Some(rival) => drifted(&doubt, Some(&sentence(&rival.to_string()))),
                         None => doubts.push(doubt),
                     }
@@ -155,7 +166,9 @@ fn doubts() -> (Vec<Doubt>, bool) {
                     states::failed(oid, &sentence(&error.to_string()));
                 }
                 // A role that a running transaction creates or ties to a secret is not to be seen yet.
-                Some((Ok(None), _)) | None if !lock_role(oid, false) => some_busy = true,
+                Some((Ok(None), _)) | None if !lock_role(oid, false) => {
+                    busy.insert(oid);
+                }
                 Some((Ok(None), _)) | None => {
                     if !is_synced(oid) {
                         states::forget(oid);
@@ -163,7 +176,7 @@ fn doubts() -> (Vec<Doubt>, bool) {
                 }
             }
         }
-        (doubts, some_busy)
+        (doubts, busy)
     })
 }
 

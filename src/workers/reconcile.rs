@@ -12,7 +12,7 @@ use crate::settings;
 use crate::settings::sync::PasswordSync;
 use crate::sync::audit::Audit;
 use crate::sync::pace::Pace;
-use crate::sync::pass::{self, Pass};
+use crate::sync::pass;
 use crate::sync::states;
 
 /// When to look again at a role that was being changed: most often by a transaction that woke us up, and
@@ -39,6 +39,9 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
     // When the roles in doubt were looked at last, and how soon again at the latest.
     let mut looked = None::<Instant>;
     let mut again = Duration::ZERO;
+    // Those that were being changed then, and when they are looked at again: nobody else's secret is read for that.
+    let mut busy = HashSet::new();
+    let mut busy_again = Instant::now();
     let mut pace = Pace::default();
     loop {
         if let Some(rest) = pace.rest() {
@@ -80,21 +83,31 @@ pub(crate) unsafe extern "C-unwind" fn secretlink_reconcile(_arg: pg_sys::Datum)
                 if (1..waiting).contains(&unseen.len()) {
                     again = Duration::ZERO;
                 }
-                match pass::settle_doubts(&mut silent, &mut pace) {
-                    Ok(Pass { answers, some_busy }) => {
-                        if some_busy {
-                            again = again.min(SOON);
-                        }
-                        pace.heard(answers);
+            }
+            if is_due || (!busy.is_empty() && busy_again <= Instant::now()) {
+                let were_busy = std::mem::take(&mut busy);
+                let only = (!is_due).then_some(&were_busy);
+                match pass::settle_doubts(only, &mut silent, &mut pace) {
+                    Ok(pass) => {
+                        pace.heard(pass.answers);
+                        busy = pass.busy;
                     }
                     Err(error) => RawReport::new(&error).emit(PgLogLevel::LOG),
                 }
-                looked = Some(Instant::now());
+                busy_again = Instant::now() + SOON;
+                if is_due {
+                    looked = Some(Instant::now());
+                }
             }
             if pace.rest().is_some() {
                 continue;
             }
-            next = next.min(again);
+            if let Some(looked) = looked {
+                next = next.min(again.saturating_sub(looked.elapsed()));
+            }
+            if !busy.is_empty() {
+                next = next.min(busy_again.saturating_duration_since(Instant::now()));
+            }
         }
         notify::start_if_needed();
         // It stays rung for the next round, which looks at the roles in doubt for that alone.

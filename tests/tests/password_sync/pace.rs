@@ -78,6 +78,44 @@ fn each_rest_is_longer_than_the_one_before_with_nobody_in_doubt() {
 }
 
 #[test]
+fn a_role_that_is_held_has_nobody_elses_secret_read_again_and_again() {
+    const ROLES: usize = 6;
+    let ground = ground_with(ROLES, 60, 3600);
+    let mut session = ground.session();
+    session.run("CREATE ROLE ringing");
+    for n in 0..ROLES {
+        session.run(&format!("SET secretlink.password_sync = off; ALTER ROLE p{n} PASSWORD 'r{n}'"));
+        assert_eq!(session.text(&format!("SELECT check_role_sync('p{n}')")).as_deref(), Some("drifted"));
+    }
+    session.run("RESET secretlink.password_sync");
+    let prefix = format!("paced/{}", session.text("SHOW secretlink.cluster_name").unwrap());
+    let looked_at = |n: usize| ground.relay.count(&format!("{prefix}/p{n}"), "DescribeSecret");
+    let mut holder = ground.session();
+    holder.run("BEGIN; ALTER ROLE p0 PASSWORD 'held'");
+    let before: Vec<usize> = (0..ROLES).map(looked_at).collect();
+    session.run(&format!("SECURITY LABEL FOR secretlink ON ROLE ringing IS '{prefix}/ringing'"));
+    let now = |n: usize| looked_at(n) - before[n];
+    eventually("the one that is held is looked at again and again", SETTLED, || match now(0) {
+        5.. => Ok(()),
+        few => Err(few.to_string()),
+    });
+    let others: Vec<usize> = (1..ROLES).map(now).collect();
+    assert!(others.iter().all(|looks| (1..=2).contains(looks)), "{others:?}");
+    // And it is found out about soon after it is let go.
+    holder.run("ROLLBACK");
+    let looks = now(0);
+    eventually("it is looked at once more", SETTLED, || {
+        if now(0) > looks { Ok(()) } else { Err(String::new()) }
+    });
+    session.run("ALTER ROLE p0 PASSWORD 'settled'");
+    let sql = "SELECT state FROM role_sync WHERE role = 'p0'";
+    eventually("it is in sync", SETTLED, || match session.text(sql).as_deref() {
+        Some("in_sync") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
 fn what_is_written_leaves_half_of_the_quota_to_others() {
     const ROLES: usize = 12;
     let ground = ground_with(ROLES, 1, 3600);
