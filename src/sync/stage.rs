@@ -13,7 +13,7 @@ use pgrx::{PgLogLevel, pg_sys};
 use secretlink_aws::{AwsError, Client, SecretId};
 use secretlink_core::{Report, Secret, side_by_side};
 use secretlink_versions::{
-    Change, Missing, NewFields, Obstacle, Plan, Versions, plan, read_all_versions, unlabelled, write,
+    Change, Missing, NewFields, Obstacle, StagingPlan, Versions, plan, read_all_versions, unlabelled, write,
 };
 use std::time::Instant;
 
@@ -285,7 +285,7 @@ fn plan_all(
     versions: Vec<Result<Option<Versions>, AwsError>>,
     settings: &PasswordSettings,
     after: &mut AfterCommit,
-) -> Result<Vec<(Work, Plan)>, SyncError> {
+) -> Result<Vec<(Work, StagingPlan)>, SyncError> {
     let strict = |work: &Work| is_strict(work, settings);
     let mut plans = Vec::new();
     for (work, versions) in works.into_iter().zip(versions) {
@@ -301,13 +301,13 @@ fn plan_all(
             .map_err(Obstacle::from)
             .and_then(|versions| plan(&work.change, versions.as_ref(), |p| work.was_right(p)));
         match planned {
-            Ok(Plan::Nothing { version_id }) => after.standings.push(Standing {
+            Ok(StagingPlan::Nothing { version_id }) => after.standings.push(Standing {
                 oid: work.role.oid,
                 state: State::InSync,
                 version_id: Some(version_id),
                 error: None,
             }),
-            Ok(Plan::Leave { version_id }) => after.standings.push(Standing {
+            Ok(StagingPlan::Leave { version_id }) => after.standings.push(Standing {
                 oid: work.role.oid,
                 state: State::Pending,
                 version_id: Some(version_id),
@@ -326,12 +326,12 @@ fn plan_all(
 /// Carries out the plans, side by side.
 fn write_all(
     aws: Client,
-    plans: Vec<(Work, Plan)>,
+    plans: Vec<(Work, StagingPlan)>,
     settings: &PasswordSettings,
     after: &mut AfterCommit,
 ) -> Result<(), SyncError> {
     let strict = |work: &Work| is_strict(work, settings);
-    let (works, plans): (Vec<Work>, Vec<Plan>) = plans.into_iter().unzip();
+    let (works, plans): (Vec<Work>, Vec<StagingPlan>) = plans.into_iter().unzip();
     let values: Vec<_> = plans.iter().map(|plan| plan.value().cloned()).collect();
     let requests: Vec<_> = works.iter().map(|work| work.change.clone()).zip(plans).collect();
     let server = server::observer();

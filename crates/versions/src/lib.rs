@@ -27,7 +27,7 @@ pub use promotion::promote;
 pub use random_password::{PASSWORD_CHARACTERS, random_password, random_password_of};
 pub use role_secret::NewFields;
 pub use settlement::{Candidate, clear, is_at_rest, is_left_over, promote_found, unlabelled};
-pub use staging::{Change, First, Missing, Plan, Staged, plan, write};
+pub use staging::{Change, First, Missing, Staged, StagingPlan, plan, write};
 pub use template::{SecretTemplate, TemplateError};
 pub use versions::{
     Username, Versions, check_versions, may_be_of, read_all_versions, read_each, read_versions,

@@ -42,7 +42,7 @@ pub enum Missing {
 
 /// How a change is brought into Secrets Manager.
 #[derive(Clone, Debug)]
-pub enum Plan {
+pub enum StagingPlan {
     /// The current version has the password already.
     Nothing {
         /// The version's id.
@@ -74,12 +74,12 @@ pub enum Plan {
     },
 }
 
-impl Plan {
+impl StagingPlan {
     /// The value that will be written, if any.
     pub fn value(&self) -> Option<&Secret> {
         match self {
-            Plan::Put { value, .. } | Plan::Create { value } => Some(value),
-            Plan::Nothing { .. } | Plan::Leave { .. } | Plan::Adopt(_) => None,
+            StagingPlan::Put { value, .. } | StagingPlan::Create { value } => Some(value),
+            StagingPlan::Nothing { .. } | StagingPlan::Leave { .. } | StagingPlan::Adopt(_) => None,
         }
     }
 }
@@ -119,19 +119,19 @@ pub fn plan(
     change: &Change,
     versions: Option<&Versions>,
     was_right: impl Fn(&Secret) -> bool,
-) -> Result<Plan, Obstacle> {
+) -> Result<StagingPlan, Obstacle> {
     check_name(&change.secret)?;
     let Some(versions) = versions else {
         // Only a name can be given to a new secret.
         if change.password.is_some() && change.secret.region().is_some() {
             return Err(Obstacle::Missing { secret: name(change) });
         }
-        return Ok(Plan::Create { value: first_value(change)? });
+        return Ok(StagingPlan::Create { value: first_value(change)? });
     };
     check(&versions.stages, &change.secret, versions.server)?;
     if let Missing::MustCreate(fields) = &change.missing
         && let Some(current) = &versions.current
-        && !is_left_over(current, versions, fields, change)
+        && !is_of_aborted_create(current, versions, fields, change)
     {
         return Err(Obstacle::NotNew { secret: name(change) });
     }
@@ -154,7 +154,7 @@ pub fn plan(
 
     let finished = finished_rotation(&versions.stages).map(str::to_owned);
     let Some(base) = base else {
-        return Ok(Plan::Put { first, value: first_value(change)?, current: None, finished });
+        return Ok(StagingPlan::Put { first, value: first_value(change)?, current: None, finished });
     };
     // Somebody has edited the secret since: whatever else it says by now is kept, or refused.
     let edited = current.filter(|current| change.password.is_some() && is_later(current, base));
@@ -182,9 +182,9 @@ pub fn plan(
     // With a staged version about, a promotion of it may still be under way. It must find AWSCURRENT moved,
     // so a new version is written even if the value is the current one.
     if value == before && versions.staged.is_none() {
-        return Ok(Plan::Nothing { version_id: base.version_id.clone() });
+        return Ok(StagingPlan::Nothing { version_id: base.version_id.clone() });
     }
-    Ok(Plan::Put { first, value, current: Some(base.version_id.clone()), finished })
+    Ok(StagingPlan::Put { first, value, current: Some(base.version_id.clone()), finished })
 }
 
 /// The value for a secret without one, if it may be given one.
@@ -200,21 +200,25 @@ fn first_value(change: &Change) -> Result<Secret, Obstacle> {
 
 /// The plan while a rotation is in progress, ours or another, whose version `pending` has `AWSPENDING`: only what
 /// that rotation does itself can be done.
-fn beside_rotation(change: &Change, pending: &Version, current: Option<&Version>) -> Result<Plan, Obstacle> {
+fn beside_rotation(
+    change: &Change,
+    pending: &Version,
+    current: Option<&Version>,
+) -> Result<StagingPlan, Obstacle> {
     let is_ours = pending.origin() == Origin::Rotation;
     let held = |version: &Version| change.password.is_some() && change.password == version.password();
     let version_id = pending.version_id.clone();
     if held(pending) {
         check_user(&pending.secret()?, change)?;
         return Ok(match is_ours {
-            true => Plan::Leave { version_id },
-            false => Plan::Adopt(staged(pending, current)),
+            true => StagingPlan::Leave { version_id },
+            false => StagingPlan::Adopt(staged(pending, current)),
         });
     }
     // Our rotation puts back the password that the role had before.
     if let Some(current) = current.filter(|current| is_ours && held(current)) {
         check_user(&current.secret()?, change)?;
-        return Ok(Plan::Nothing { version_id: current.version_id.clone() });
+        return Ok(StagingPlan::Nothing { version_id: current.version_id.clone() });
     }
     Err(Obstacle::Rotating { secret: name(change), version_id })
 }
@@ -269,13 +273,18 @@ async fn put_staged(aws: &Client, id: &SecretId, server: Issuer, value: Secret) 
 /// # Errors
 /// Those of the calls. A version may have been written even so, if only the answer was lost; it has the label
 /// of password sync, and nobody takes it for the password.
-pub async fn write(aws: &Client, server: Issuer, change: &Change, plan: Plan) -> Result<Staged, Obstacle> {
+pub async fn write(
+    aws: &Client,
+    server: Issuer,
+    change: &Change,
+    plan: StagingPlan,
+) -> Result<Staged, Obstacle> {
     match plan {
-        Plan::Nothing { version_id } | Plan::Leave { version_id } => {
+        StagingPlan::Nothing { version_id } | StagingPlan::Leave { version_id } => {
             Ok(Staged { current: Some(version_id.clone()), version_id })
         }
-        Plan::Adopt(staged) => Ok(staged),
-        Plan::Put { first, value, mut current, finished } => {
+        StagingPlan::Adopt(staged) => Ok(staged),
+        StagingPlan::Put { first, value, mut current, finished } => {
             match first {
                 Some(First::Promote(first)) => {
                     let expected = first.current.as_deref();
@@ -294,7 +303,7 @@ pub async fn write(aws: &Client, server: Issuer, change: &Change, plan: Plan) ->
             // That a label stays which others have left is no failure of this change. The next one finds it again.
             Ok(Staged { version_id: staged?, current })
         }
-        Plan::Create { value } => {
+        StagingPlan::Create { value } => {
             let version_id = server.new_version_id(Origin::Sync)?;
             let created = aws
                 .create_secret(NewSecret {
@@ -329,7 +338,7 @@ pub async fn write(aws: &Client, server: Issuer, change: &Change, plan: Plan) ->
 /// Whether a secret was made for this very role by a transaction that did not commit, since it never heard
 /// of it: it has one version, which is of this extension, and says what a new one would say, but for the
 /// password.
-fn is_left_over(current: &Version, versions: &Versions, fields: &NewFields, change: &Change) -> bool {
+fn is_of_aborted_create(current: &Version, versions: &Versions, fields: &NewFields, change: &Change) -> bool {
     let Some(password) = &change.password else { return false };
     let same_but_for_the_password = || {
         let mut secret = current.secret().ok()?;
@@ -399,14 +408,14 @@ mod tests {
         change: &Change,
         current: Option<&str>,
         pending: Option<(&str, &str)>,
-    ) -> Result<Plan, Obstacle> {
+    ) -> Result<StagingPlan, Obstacle> {
         plan(change, Some(&versions(current, pending)), |password| password.expose() == b"old")
     }
 
     #[track_caller]
-    fn put(plan: Result<Plan, Obstacle>) -> (Option<First>, String, Option<String>) {
+    fn put(plan: Result<StagingPlan, Obstacle>) -> (Option<First>, String, Option<String>) {
         match plan {
-            Ok(Plan::Put { first, value, current, .. }) => {
+            Ok(StagingPlan::Put { first, value, current, .. }) => {
                 (first, value.expose_str().unwrap_or_default().to_owned(), current)
             }
             other => panic!("{other:?}"),
@@ -418,7 +427,10 @@ mod tests {
         let plan = put(planned(&change(Some("new")), Some(CURRENT), None));
         let value = r#"{"username":"app","password":"new","host":"h"}"#;
         assert_eq!(plan, (None, value.into(), Some("current".into())));
-        assert!(matches!(planned(&change(Some("old")), Some(CURRENT), None), Ok(Plan::Nothing { .. })));
+        assert!(matches!(
+            planned(&change(Some("old")), Some(CURRENT), None),
+            Ok(StagingPlan::Nothing { .. })
+        ));
     }
 
     #[test]
@@ -555,7 +567,7 @@ mod tests {
             |to: &str| Change { role: to.into(), renamed_from: Some("app".into()), ..change(Some("new")) };
         for (to, is_right) in [("app_clone", true), ("app2", false)] {
             let plan = planned(&renamed(to), Some(clone), None);
-            assert_eq!(matches!(plan, Ok(Plan::Put { .. })), is_right, "{to} {plan:?}");
+            assert_eq!(matches!(plan, Ok(StagingPlan::Put { .. })), is_right, "{to} {plan:?}");
             put(planned(&renamed(to), Some(CURRENT), None));
         }
     }
@@ -569,10 +581,10 @@ mod tests {
         // The role's own password is no notes, however it looks, nor is the one it is being given.
         let right = |password: &Secret| password.expose() == b"{old";
         let planned = plan(&change, Some(&versions(Some("{old"), None)), right);
-        assert!(matches!(planned, Ok(Plan::Put { .. })), "{planned:?}");
+        assert!(matches!(planned, Ok(StagingPlan::Put { .. })), "{planned:?}");
         let odd = Change { password: Some(Secret::new("{odd")), ..change };
         let planned = plan(&odd, Some(&versions(Some("{odd"), None)), |_| false);
-        assert!(matches!(planned, Ok(Plan::Nothing { .. })), "{planned:?}");
+        assert!(matches!(planned, Ok(StagingPlan::Nothing { .. })), "{planned:?}");
     }
 
     #[test]
@@ -582,7 +594,7 @@ mod tests {
         assert!(matches!(refused, Err(Obstacle::Rotating { version_id, .. }) if version_id == "5f0c"));
         // But its own step, setting the password it has staged, goes through.
         match planned(&change(Some("theirs")), Some(CURRENT), rotation) {
-            Ok(Plan::Adopt(staged)) => assert_eq!(staged.version_id, "5f0c"),
+            Ok(StagingPlan::Adopt(staged)) => assert_eq!(staged.version_id, "5f0c"),
             other => panic!("{other:?}"),
         }
     }
@@ -591,12 +603,12 @@ mod tests {
     fn our_own_rotations_version_is_left_to_it() {
         let rotation = Some(("slrotate-1", r#"{"username":"app","password":"theirs"}"#));
         match planned(&change(Some("theirs")), Some(CURRENT), rotation) {
-            Ok(Plan::Leave { version_id }) => assert_eq!(version_id, "slrotate-1"),
+            Ok(StagingPlan::Leave { version_id }) => assert_eq!(version_id, "slrotate-1"),
             other => panic!("{other:?}"),
         }
         // It takes its password back.
         match planned(&change(Some("old")), Some(CURRENT), rotation) {
-            Ok(Plan::Nothing { version_id }) => assert_eq!(version_id, "current"),
+            Ok(StagingPlan::Nothing { version_id }) => assert_eq!(version_id, "current"),
             other => panic!("{other:?}"),
         }
         let refused = planned(&change(Some("new")), Some(CURRENT), rotation);
@@ -615,7 +627,7 @@ mod tests {
         let drifted = planned(&renamed, Some(r#"{"username":"app","password":"x"}"#), None);
         assert!(matches!(drifted, Err(Obstacle::Drifted { .. })));
         assert!(
-            matches!(planned(&renamed, Some("old"), None), Ok(Plan::Nothing { .. })),
+            matches!(planned(&renamed, Some("old"), None), Ok(StagingPlan::Nothing { .. })),
             "nothing to rename"
         );
         // Without a secret there is nothing to keep, and a rename is no reason to make one.
@@ -627,7 +639,9 @@ mod tests {
     fn a_missing_secret_is_made_or_refused() {
         let right = |_: &Secret| false;
         match plan(&change(Some("new")), None, right) {
-            Ok(Plan::Create { value }) => assert!(value.expose_str().unwrap().contains(r#""host":"h""#)),
+            Ok(StagingPlan::Create { value }) => {
+                assert!(value.expose_str().unwrap().contains(r#""host":"h""#))
+            }
             other => panic!("{other:?}"),
         }
         let refuse = Change { missing: Missing::Refuse, ..change(Some("new")) };
