@@ -153,7 +153,7 @@ fn an_answer_without_end_is_an_error_in_time() {
             let took = began.elapsed();
             println!("{what}: {function} {took:?} {} {}", error.code().code(), error.message());
             assert!(["58000", "08001"].contains(&error.code().code()), "{what}: {error:?}");
-            assert!(took < limit + Duration::from_secs(2), "{what}: took {took:?}");
+            assert!(took < limit + Duration::from_secs(8), "{what}: took {took:?}");
             assert!(!until_timeout || took > limit / 2, "{what}: took {took:?}");
             client.batch_execute("SELECT 1").unwrap();
         }
@@ -213,7 +213,7 @@ fn an_answer_without_end_to_who_asks_for_credentials_is_an_error_in_time() {
             let took = began.elapsed();
             println!("{what}: {took:?} {} {}", error.code().code(), error.message());
             assert!(["58000", "08001", "28000"].contains(&error.code().code()), "{what}: {error:?}");
-            assert!(took < limit + Duration::from_secs(2), "{what}: took {took:?}");
+            assert!(took < limit + Duration::from_secs(8), "{what}: took {took:?}");
             let peak = backend.peak_resident_bytes();
             assert!(peak < (40 << 20) + GROWTH, "{what}: {peak} bytes at most");
             client.batch_execute("SELECT 1").unwrap();
@@ -270,7 +270,7 @@ fn a_token_file_of_a_profile_that_is_a_pipe_is_an_error() {
         );
         std::fs::write(&config, profile).unwrap();
         let cluster = without_keys(Cluster::local_with_endpoint("http://127.0.0.1:1"))
-            .conf("secretlink.request_timeout = '3s'")
+            .conf("secretlink.request_timeout = '30s'")
             .env("AWS_CONFIG_FILE", &config.display().to_string())
             .start();
         let mut client = cluster.connect("postgres", "postgres");
@@ -279,7 +279,7 @@ fn a_token_file_of_a_profile_that_is_a_pipe_is_an_error() {
             let error = db_error(client.batch_execute("SELECT get_secret_value('x')"));
             assert_eq!(error.code().code(), "28000", "{path}: {error:?}");
             assert!(error.detail().unwrap_or_default().contains("is not a plain file"), "{path}: {error:?}");
-            assert!(began.elapsed() < Duration::from_secs(2), "{path}: {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(20), "{path}: {:?}", began.elapsed());
         }
     }
 }

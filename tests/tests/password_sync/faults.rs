@@ -63,15 +63,15 @@ fn request_timeout_bounds_all_of_staging() {
     let ground = ground();
     let roles = [1, 2].map(|_| ground.synced_role("slow"));
     for role in &roles {
-        ground.relay.rule(&role.secret, |_| Fault::Delay(Duration::from_millis(600)));
+        ground.relay.rule(&role.secret, |_| Fault::Delay(Duration::from_secs(3)));
     }
     let mut session = ground.session();
-    session.run("SET secretlink.request_timeout = 1000");
+    session.run("SET secretlink.request_timeout = '4s'");
     let all = roles.iter().map(|role| role.alter().0).collect::<Vec<_>>().join("; ");
     let began = Instant::now();
     let error = session.fails(&format!("BEGIN; {all}; COMMIT"));
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(2500), "{took:?}: {error:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}: {error:?}");
     assert_eq!(error.code().code(), "58000", "{error:?}");
     for role in &roles {
         ground.relay.pass(&role.secret);
@@ -162,7 +162,7 @@ fn warn_does_not_wait_longer_than_strict() {
     let (sql, password) = role.alter();
     let began = Instant::now();
     session.warned(&sql);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     assert_eq!(role.ground.log_in(&role.name, &password).as_ref(), Ok(&role.name));
 }
 
@@ -205,7 +205,7 @@ fn a_promotion_that_does_not_get_through_is_the_workers() {
         || Fault::Refuse(400, "ThrottlingException"),
         || Fault::Refuse(403, "AccessDeniedException"),
         // It lands late, after the worker has done the same.
-        || Fault::Delay(Duration::from_secs(3)),
+        || Fault::Delay(Duration::from_secs(9)),
     ] {
         let role = ground.synced_role("promotion");
         fail(&role, "UpdateSecretVersionStage", fault);
@@ -213,7 +213,7 @@ fn a_promotion_that_does_not_get_through_is_the_workers() {
         let mut session = ground.session();
         let began = Instant::now();
         let warning = session.warned(&sql);
-        assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
         assert!(warning.message().contains(&role.name), "{warning:?}");
         assert!(!format!("{warning:?}").contains(&password));
         assert_eq!(ground.log_in(&role.name, &password).as_ref(), Ok(&role.name), "it is committed");
