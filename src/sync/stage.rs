@@ -270,9 +270,9 @@ fn bring_in(
     after.with = Some((client, settings.promote_timeout));
 
     let ids = works.iter().map(|work| work.change.secret.clone()).collect();
-    let versions = read_all(&aws, ids)?;
-    find_moved(&aws, &mut works)?;
-    find_renamed(&aws, &mut works, &versions)?;
+    let mut versions = read_all(&aws, ids)?;
+    find_moved(&aws, &mut works, &mut versions)?;
+    find_renamed(&aws, &mut works, &mut versions)?;
     find_hashed(&mut works, &versions);
 
     let plans = plan_all(works, versions, settings, after)?;
@@ -282,7 +282,7 @@ fn bring_in(
 /// The plans for the changes that need one. What is to be said of the others goes into `after`.
 fn plan_all(
     works: Vec<Work>,
-    versions: Vec<Result<Option<Versions>, AwsError>>,
+    versions: Vec<Read>,
     settings: &PasswordSettings,
     after: &mut AfterCommit,
 ) -> Result<Vec<(Work, StagingPlan)>, SyncError> {
@@ -366,18 +366,30 @@ fn write_all(
     Ok(())
 }
 
-fn read_all(aws: &Client, ids: Vec<SecretId>) -> Result<Vec<Result<Option<Versions>, AwsError>>, SyncError> {
+/// What was read of a secret, or why it could not be read. Each further read that a change needs and that fails
+/// stands here, too: what then becomes of the change is decided in one place.
+type Read = Result<Option<Versions>, AwsError>;
+
+fn read_all(aws: &Client, ids: Vec<SecretId>) -> Result<Vec<Read>, SyncError> {
     Ok(io::run(WaitEvent::SecretsManager, read_all_versions(aws.clone(), ids, server::observer()))?)
 }
 
 /// A renamed role whose secret goes by its name takes its password along to the new secret.
-fn find_moved(aws: &Client, works: &mut [Work]) -> Result<(), SyncError> {
-    let mut moved: Vec<_> =
-        works.iter_mut().filter(|work| work.change.password.is_none() && work.moved_from.is_some()).collect();
-    let ids = moved.iter().filter_map(|work| work.moved_from.clone()).collect();
-    for (work, versions) in moved.iter_mut().zip(read_all(aws, ids)?) {
+fn find_moved(aws: &Client, works: &mut [Work], versions: &mut [Read]) -> Result<(), SyncError> {
+    let all = works.iter_mut().zip(versions);
+    let moved: Vec<_> =
+        all.filter(|(work, _)| work.change.password.is_none() && work.moved_from.is_some()).collect();
+    let ids = moved.iter().filter_map(|(work, _)| work.moved_from.clone()).collect();
+    for ((work, versions), former) in moved.into_iter().zip(read_all(aws, ids)?) {
+        let former = match former {
+            Ok(former) => former,
+            Err(error) => {
+                *versions = Err(error);
+                continue;
+            }
+        };
         let name = work.change.name_before();
-        let found = versions?.and_then(|versions| versions.of_role(name, |p| work.was_right(p)));
+        let found = former.and_then(|former| former.of_role(name, |p| work.was_right(p)));
         let own = found.filter(|candidate| candidate.may_be_of(name));
         work.change.password = own.map(|candidate| candidate.password);
     }
@@ -386,19 +398,18 @@ fn find_moved(aws: &Client, works: &mut [Work]) -> Result<(), SyncError> {
 
 /// A rename that was committed, and whose version was neither promoted nor has kept its label, must not be
 /// lost with the next change: the secret still has the former name.
-fn find_renamed(
-    aws: &Client,
-    works: &mut [Work],
-    versions: &[Result<Option<Versions>, AwsError>],
-) -> Result<(), SyncError> {
-    for (work, versions) in works.iter_mut().zip(versions) {
-        let Ok(Some(versions)) = versions else { continue };
+fn find_renamed(aws: &Client, works: &mut [Work], versions: &mut [Read]) -> Result<(), SyncError> {
+    for (work, read) in works.iter_mut().zip(versions) {
+        let Ok(Some(versions)) = &*read else { continue };
         let name = work.change.name_before().to_owned();
         let Some(former) = versions.other_name(&name, |password| work.was_right(password)) else { continue };
         let (aws, id, then) = (aws.clone(), work.change.secret.clone(), versions.clone());
-        let found = io::run(WaitEvent::SecretsManager, async move { unlabelled(&aws, &id, &then).await })??;
-        if found.iter().any(|c| c.is_of(&name, |password| work.was_right(password))) {
-            work.change.renamed_from = Some(former);
+        match io::run(WaitEvent::SecretsManager, async move { unlabelled(&aws, &id, &then).await })? {
+            Ok(found) if found.iter().any(|c| c.is_of(&name, |password| work.was_right(password))) => {
+                work.change.renamed_from = Some(former);
+            }
+            Ok(_) => {}
+            Err(error) => *read = Err(error),
         }
     }
     Ok(())
@@ -406,7 +417,7 @@ fn find_renamed(
 
 /// Takes a password that came as a hash if the secret has that password already: a tool that sends hashes has put it
 /// there first. From here on it is as any other.
-fn find_hashed(works: &mut [Work], versions: &[Result<Option<Versions>, AwsError>]) {
+fn find_hashed(works: &mut [Work], versions: &[Read]) {
     for (work, versions) in works.iter_mut().zip(versions).filter(|(work, _)| work.hashed) {
         let Ok(Some(versions)) = versions else { continue };
         let names = [Some(&work.change.role), work.change.renamed_from.as_ref()];

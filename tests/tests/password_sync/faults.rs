@@ -232,10 +232,10 @@ fn a_promotion_that_does_not_get_through_is_the_workers() {
 
 #[test]
 fn a_put_that_lands_late_is_harmless() {
-    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = 700"));
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = '3s'"));
     let role = ground.synced_role("late");
     let mut session = ground.session();
-    fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_millis(2500)));
+    fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_secs(6)));
     session.fails(&role.alter().0);
     // Meanwhile another change goes through.
     ground.relay.pass(&role.secret);
@@ -255,10 +255,10 @@ fn a_put_that_lands_late_is_harmless() {
 
 #[test]
 fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
-    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = 700"));
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = '3s'"));
     let role = ground.synced_role("label_lost");
     let mut session = ground.session();
-    fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_millis(1500)));
+    fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_secs(5)));
     session.fails(&role.alter().0);
     // The second change is committed but not promoted; then the put of the first takes the label away.
     fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
@@ -278,11 +278,11 @@ fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
 
 #[test]
 fn a_rename_whose_version_has_lost_its_label_is_not_lost_with_the_next_change() {
-    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = 700"));
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = '3s'"));
     for with_password in [false, true] {
         let mut role = ground.synced_role("rename_lost");
         let mut session = ground.session();
-        fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_millis(1500)));
+        fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_secs(5)));
         session.fails(&role.alter().0);
         // The rename is committed but not promoted, by nobody; then that put takes the label away.
         fail(&role, "UpdateSecretVersionStage", || Fault::Cut);

@@ -2,7 +2,7 @@
 
 use crate::ground::{Ground, api};
 use crate::synced_role::{SyncedRole, password_in};
-use secretlink_e2e::random_password;
+use secretlink_e2e::{Fault, random_password};
 use serde_json::{Value, json};
 
 #[test]
@@ -74,6 +74,24 @@ fn the_template_names_a_secret_for_every_role_and_creates_it() {
     let moved =
         SyncedRole { ground: &ground, name: "moved".to_owned(), secret: "pg/Main=2F1/moved".to_owned() };
     moved.assert_password(&password);
+}
+
+#[test]
+fn where_the_secret_of_the_former_name_cannot_be_read_a_rename_fails_or_warns_as_any_change() {
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.sync_secret_template = 'former/{role}'"));
+    let mut session = ground.session();
+    session.run(&format!("CREATE ROLE former LOGIN PASSWORD '{}'", random_password()));
+    ground.relay.rule("former/former", |_| Fault::Refuse(403, "AccessDeniedException"));
+    let error = session.fails("ALTER ROLE former RENAME TO latter");
+    assert_eq!(error.message(), "password of role \"latter\" cannot be stored in secret \"former/latter\"");
+    assert_eq!(error.code().code(), "42501", "{error:?}");
+    session.run("SET secretlink.password_sync = warn");
+    let warning = session.warned("ALTER ROLE former RENAME TO latter");
+    assert!(warning.message().contains("latter"), "{warning:?}");
+    assert_eq!(
+        session.text("SELECT rolname FROM pg_roles WHERE rolname = 'latter'").as_deref(),
+        Some("latter")
+    );
 }
 
 #[test]
