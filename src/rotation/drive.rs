@@ -502,8 +502,12 @@ fn pause(attempts: i32) -> Duration {
     (FIRST_PAUSE * 2_u32.pow(doublings)).min(settings::sync::reconcile_interval())
 }
 
+/// How long a request that was given up may be under way at the least: its sender's patience says nothing about
+/// how busy the machines are that it passes through.
+const UNDER_WAY: Duration = Duration::from_secs(3);
+
 /// When a request that was given up has surely arrived, if it ever does.
 fn client_pause() -> Duration {
     let patience = settings::aws::current().map_or(Duration::from_secs(10), |aws| aws.request_timeout);
-    patience.max(Duration::from_secs(1)).min(settings::sync::reconcile_interval())
+    patience.min(settings::sync::reconcile_interval()).max(UNDER_WAY)
 }
