@@ -254,35 +254,48 @@ impl World {
     pub fn tend(&self) {
         let Some(mut old) = self.old.lock().unwrap().take() else { return };
         self.weather.store(0, Ordering::SeqCst);
-        eventually("the new primary has looked at what was in flight", SETTLED, || self.none_in_flight());
-        self.journal.note("", "-- the old primary is back");
-        std::fs::write(old.data_dir().join("postgresql.auto.conf"), "").unwrap();
-        old.start();
-        sleep(RECONCILE_INTERVAL * 2);
-        old.stop(StopMode::Immediate);
-        self.journal.note("", "-- the old primary is gone");
+        let is_clear =
+            eventually("the new primary has looked at what was in flight", SETTLED, || self.none_in_flight());
+        if is_clear {
+            self.journal.note("", "-- the old primary is back");
+            std::fs::write(old.data_dir().join("postgresql.auto.conf"), "").unwrap();
+            old.start();
+            sleep(RECONCILE_INTERVAL * 2);
+            old.stop(StopMode::Immediate);
+            self.journal.note("", "-- the old primary is gone");
+        } else {
+            // What drifted by somebody's edit is for people to decide, and nothing was written to it.
+            self.journal.note("", "-- the old primary stays away");
+        }
         self.old_logs.lock().unwrap().push(old.log());
         self.make_standby();
     }
 
-    /// No version that the primary of before has staged is still to be settled.
-    fn none_in_flight(&self) -> Result<(), String> {
+    /// No version that the primary of before has staged is still to be settled. Whether none is left at all: one of a role
+    /// that drifted stays.
+    fn none_in_flight(&self) -> Result<bool, String> {
         let mut client = self.connect();
         let timeline = client
             .query_one("SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)", &[])
             .map_err(|e| format!("{e:?}"))?
             .get::<_, String>(0)
             .to_lowercase();
+        let mut is_clear = true;
         for (_, secret) in self.synced_roles(&mut client).map_err(|e| format!("{e:?}"))? {
             let staged = api().version_at(&secret, "SECRETLINK");
             if let Some(staged) = staged
                 && staged.split('-').nth(2) != Some(&timeline)
                 && api().version_at(&secret, "AWSCURRENT").as_ref() != Some(&staged)
             {
-                return Err(format!("{secret}: {staged}"));
+                let sql = "SELECT state FROM role_sync WHERE secret_id = $1";
+                let row = client.query_opt(sql, &[&secret]).map_err(|e| format!("{e:?}"))?;
+                match row.map(|row| row.get::<_, String>(0)) {
+                    Some(state) if state == "drifted" => is_clear = false,
+                    state => return Err(format!("{secret}: {staged}, {state:?}")),
+                }
             }
         }
-        Ok(())
+        Ok(is_clear)
     }
 
     /// From here on nothing happens to what rotations say to the server.
