@@ -182,7 +182,7 @@ impl Worker {
         request: &RotationRequest,
         cause: Cause,
         limits: Limits,
-        prepared: Prepared,
+        mut prepared: Prepared,
         begun: impl FnOnce(i64),
     ) -> Result<Drive, RotationError> {
         let begin = |prepared: &Prepared| {
@@ -190,20 +190,16 @@ impl Worker {
                 .ok_or(RotationError::NotWrittenDown)
         };
         let refused = |error: RotationError| self.refused(request, cause, error);
-        let mut prepared = prepared;
-        let mut found = begin(&prepared).map_err(refused)?;
-        if let Begun::TakenUp(row) = found {
-            found = match row.outcome {
-                None => Begun::TakenUp(row),
-                // Who waited for it was told how it ended. Only AWSPENDING is left to be taken away.
-                Some(_) => {
-                    let (known, run, next) = self.taken_up(tools, row);
-                    self.clear(&known, run, next);
-                    prepared = self.prepare(tools, request, limits).map_err(refused)?;
-                    begin(&prepared).map_err(refused)?
-                }
-            };
-        }
+        let found = match begin(&prepared).map_err(refused)? {
+            // Who waited for it was told how it ended. Only AWSPENDING is left to be taken away.
+            Begun::TakenUp(row) if row.outcome.is_some() => {
+                let (known, run, next) = self.taken_up(tools, row);
+                self.clear(&known, run, next);
+                prepared = self.prepare(tools, request, limits).map_err(refused)?;
+                begin(&prepared).map_err(refused)?
+            }
+            found => found,
+        };
         let (known, run, next) = match found {
             Begun::New(id) => {
                 let known = Known { id, name: request.secret.clone(), attempts: 1, is_new: true };

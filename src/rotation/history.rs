@@ -121,12 +121,16 @@ pub(crate) fn run(sql: &str, arguments: &[DatumWithOid<'_>]) {
 /// A text as an argument. What another server says may have characters that this database has not: that prevents
 /// nothing from being written down.
 pub(crate) fn given(text: &str) -> DatumWithOid<'_> {
-    ServerText(to_server(text).into_bytes()).into()
+    storable(text).into()
 }
 
 /// A text that may be missing as an argument, as [`given`] makes it.
 pub(crate) fn optional<'a>(text: Option<&str>) -> DatumWithOid<'a> {
-    text.map(|text| ServerText(to_server(text).into_bytes())).into()
+    text.map(storable).into()
+}
+
+fn storable(text: &str) -> ServerText {
+    ServerText(to_server(text).into_bytes())
 }
 
 /// How many characters of an error are written down. In a notification each takes up to six bytes, of fewer than 8,000

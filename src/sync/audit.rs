@@ -129,10 +129,10 @@ fn look(subjects: Vec<Subject>, pace: &mut Pace) -> Result<bool, SyncError> {
                 found_doubts = true;
             }
             Err(error) => {
-                match () {
-                    () if error.is_throttled() => answers = Answers::Throttled,
-                    () if error.is_unreachable() && answers == Answers::All => answers = Answers::Some,
-                    () => {}
+                if error.is_throttled() {
+                    answers = Answers::Throttled;
+                } else if error.is_unreachable() && answers == Answers::All {
+                    answers = Answers::Some;
                 }
                 let reason = sentence(&error.to_string());
                 if states::failed(subject.oid, &reason) {

@@ -150,15 +150,9 @@ impl Client {
     }
 
     async fn configured_region(&self) -> Result<Option<&Region>, AwsError> {
-        let configured = async || {
-            Ok::<_, AwsError>(
-                region::configured(
-                    &self.inner.settings,
-                    profile::files(self.inner.settings.profile.as_deref())?,
-                )
-                .await,
-            )
-        };
+        let settings = &self.inner.settings;
+        let configured =
+            async || Ok::<_, AwsError>(region::configured(settings, profile::files(settings)?).await);
         Ok(self.inner.configured_region.get_or_try_init(configured).await?.as_ref())
     }
 
@@ -167,15 +161,7 @@ impl Client {
     async fn config(&self, region: &Region) -> Result<&SdkConfig, AwsError> {
         let load = async || {
             let (settings, http) = (&self.inner.settings, self.inner.http.shared());
-            Ok::<_, AwsError>(
-                config::load(
-                    settings,
-                    profile::files(self.inner.settings.profile.as_deref())?,
-                    region.clone(),
-                    http,
-                )
-                .await,
-            )
+            Ok::<_, AwsError>(config::load(settings, profile::files(settings)?, region.clone(), http).await)
         };
         self.inner.config.get_or_try_init(load).await
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use secretlink_core::{OutOfMemory, file};
 
-use crate::AwsError;
+use crate::{AwsError, Settings};
 
 /// The largest of these files that is read.
 const MAX_FILE: usize = 1 << 20;
@@ -33,9 +33,9 @@ const TOKENS: [&str; 2] = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORI
 ///
 /// # Errors
 /// If one of them is too large, or a file with a token that the environment or the profile names is no file to read
-/// a token from. `profile` is the one that is used, if a setting says so.
-pub(crate) fn files(profile: Option<&str>) -> Result<EnvConfigFiles, AwsError> {
-    let used = profile.map(str::to_owned).or_else(|| std::env::var("AWS_PROFILE").ok());
+/// a token from.
+pub(crate) fn files(settings: &Settings) -> Result<EnvConfigFiles, AwsError> {
+    let used = settings.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok());
     let used = used.as_deref().unwrap_or("default");
     for variable in TOKENS {
         if let Some(path) = std::env::var_os(variable) {

@@ -17,11 +17,9 @@ pub struct UnfitFile {
     pub error: io::Error,
 }
 
-/// Whether OpenSSL may be given a file without which it goes on if it cannot be opened.
-///
-/// # Errors
-/// If it is no plain file, or too large.
-pub fn check_if_opened(path: &Path) -> Result<(), UnfitFile> {
+/// Whether OpenSSL may be given a file without which it goes on if it cannot be opened: an error if it is no plain
+/// file, or too large.
+fn check_if_opened(path: &Path) -> Result<(), UnfitFile> {
     match file::check(path, MAX_FILE) {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::FileTooLarge) => {
             Err(UnfitFile { path: path.to_owned(), error })
@@ -34,18 +32,21 @@ pub fn check_if_opened(path: &Path) -> Result<(), UnfitFile> {
 /// `5ed36f99.r0`. It reads them whenever it needs them.
 ///
 /// # Errors
-/// Names the directory if it cannot be read, else the first file that does not pass [`check_if_opened`].
+/// Names the directory if it cannot be read, else the first file that is no plain file, or too large.
 pub fn check_hashed_names(directory: &Path) -> Result<(), UnfitFile> {
-    let entries = std::fs::read_dir(directory);
-    let entries = entries.map_err(|error| UnfitFile { path: directory.to_owned(), error })?;
-    let mut hashed = entries.flatten().filter(|entry| is_hashed(entry.file_name().as_encoded_bytes()));
-    hashed.try_for_each(|entry| check_if_opened(&entry.path()))
+    let mut files = hashed(directory).map_err(|error| UnfitFile { path: directory.to_owned(), error })?;
+    files.try_for_each(|file| check_if_opened(&file))
 }
 
 /// Whether there is a name in a directory for which OpenSSL would look.
 pub fn has_hashed_names(directory: &Path) -> bool {
-    std::fs::read_dir(directory)
-        .is_ok_and(|entries| entries.flatten().any(|entry| is_hashed(entry.file_name().as_encoded_bytes())))
+    hashed(directory).is_ok_and(|mut files| files.next().is_some())
+}
+
+/// The files of a directory for whose names OpenSSL would look.
+fn hashed(directory: &Path) -> io::Result<impl Iterator<Item = PathBuf>> {
+    let entries = std::fs::read_dir(directory)?.flatten();
+    Ok(entries.filter(|entry| is_hashed(entry.file_name().as_encoded_bytes())).map(|entry| entry.path()))
 }
 
 /// Whether OpenSSL looks for this name in a directory: eight digits of a hash, and a number.
@@ -69,9 +70,8 @@ pub fn check_default_roots() -> Result<(), (&'static str, UnfitFile)> {
     }
     for directory in std::env::split_paths(&std::env::var_os(DIRECTORIES).unwrap_or_default()) {
         // One that is not there, or not readable, is none for OpenSSL.
-        if has_hashed_names(&directory) {
-            check_hashed_names(&directory).map_err(|unfit| (DIRECTORIES, unfit))?;
-        }
+        let mut files = hashed(&directory).into_iter().flatten();
+        files.try_for_each(|file| check_if_opened(&file)).map_err(|unfit| (DIRECTORIES, unfit))?;
     }
     Ok(())
 }

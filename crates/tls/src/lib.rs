@@ -14,9 +14,7 @@ mod own_errors;
 mod stream;
 
 pub use errors::{Distrust, Error, NO_MEMORY, reason};
-pub use files::{
-    MAX_FILE, UnfitFile, check_default_roots, check_hashed_names, check_if_opened, has_hashed_names,
-};
+pub use files::{MAX_FILE, UnfitFile, check_default_roots, check_hashed_names, has_hashed_names};
 pub use more::{
     AlternativeName, alternative_name, certificate_was_requested, default_certificate_directory,
     note_requests_for_certificate, server_end_point,

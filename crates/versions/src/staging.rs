@@ -159,7 +159,7 @@ pub fn plan(
     // Somebody has edited the secret since: whatever else it says by now is kept, or refused.
     let edited = current.filter(|current| change.password.is_some() && is_later(current, base));
     let mut secret = edited.unwrap_or(base).secret()?;
-    // Whoever has edited it saw the name from before a rename that was committed and is not promoted yet.
+    // The edit has the former user name where it was made between the commit of a rename and its promotion.
     if edited.is_some()
         && let Err(Obstacle::OtherUser { .. }) = check_user(&secret, change)
         && let Ok(Some(username)) = base.username()

@@ -5,7 +5,7 @@ use crate::limits::{PATIENCE, SOON, at_once};
 use crate::scene::Scene;
 use crate::waiting::Waiting;
 use postgres::Client;
-use secretlink_e2e::{HostileServer, HostileSession, StopMode, backend_pid, server_messages as says};
+use secretlink_e2e::{HostileServer, HostileSession, backend_pid, server_messages as says};
 use std::io::Result;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -97,6 +97,25 @@ fn closes(client: &mut Client, what: &str) {
     assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
 }
 
+/// The backend holds no more memory after the work than before. Returns what the work returns: how late it was.
+fn without_growing(client: &mut Client, what: &str, work: impl FnOnce(&mut Client) -> Duration) -> Duration {
+    let backend = backend_pid(client);
+    let before = backend.anonymous_bytes();
+    let late = work(client);
+    let held = backend.anonymous_bytes().saturating_sub(before);
+    assert!(held < HELD, "{what}: {held} bytes are held");
+    late
+}
+
+/// A backend that has waited in the statement for so long can be terminated.
+fn can_be_terminated(scene: &mut Scene, client: Client, statement: &str, waited: Duration) {
+    let waiting = Waiting::start(client, statement);
+    let backend = waiting.backend;
+    sleep(waited);
+    scene.order("pg_terminate_backend", backend);
+    backend.until_gone(SOON);
+}
+
 /// `c` asks in each of these ways.
 const STATEMENTS: [&str; 4] = [
     "SELECT dblink_exec('c', 'DO 1')",
@@ -123,11 +142,8 @@ fn whatever_is_said_in_place_of_an_answer_does_not_keep_a_backend() {
             let what = format!("{name} after beginning {number}, {statement}");
             at_once(&what, || {
                 let mut client = connected(&scene, &server.conninfo());
-                let backend = backend_pid(&mut client);
-                let before = backend.anonymous_bytes();
-                let late = ends_in_time(&mut client, statement, &what);
-                let held = backend.anonymous_bytes().saturating_sub(before);
-                assert!(held < HELD, "{what}: {held} bytes are held");
+                let late =
+                    without_growing(&mut client, &what, |client| ends_in_time(client, statement, &what));
                 closes(&mut client, &what);
                 late
             });
@@ -155,12 +171,11 @@ fn what_is_said_to_a_backend_that_has_turned_away_is_not_kept() {
         let backend = backend_pid(&mut client);
         let what = format!("{name} after a cancel");
         at_once(&what, || ends_in_time(&mut client, STATEMENTS[0], &what));
-        let before = backend.anonymous_bytes();
-        sleep(2 * TIMEOUT);
-        // The next query waits for the end of the last one, or is told that the connection is lost.
-        ends_in_time(&mut client, STATEMENTS[0], &what);
-        let held = backend.anonymous_bytes().saturating_sub(before);
-        assert!(held < HELD, "{what}: {held} bytes are held");
+        without_growing(&mut client, &what, |client| {
+            sleep(2 * TIMEOUT);
+            // The next query waits for the end of the last one, or is told that the connection is lost.
+            ends_in_time(client, STATEMENTS[0], &what)
+        });
         if waiting.len() % 2 == 0 {
             closes(&mut client, &what);
         } else {
@@ -170,10 +185,7 @@ fn what_is_said_to_a_backend_that_has_turned_away_is_not_kept() {
         waiting.push(Waiting::start(connected(&scene, &server.conninfo()), STATEMENTS[0]));
         servers.push(server);
     }
-    scene.confirm();
-    let ordered = Instant::now();
-    scene.local.stop(StopMode::Fast);
-    assert!(ordered.elapsed() < Duration::from_secs(10), "{:?}", ordered.elapsed());
+    scene.can_be_stopped();
     drop(waiting);
 }
 
@@ -209,11 +221,8 @@ fn floods_through_tls_and_at_commit_do_not_keep_a_backend() {
                 closes(&mut client, &what);
                 late
             });
-            let waiting = Waiting::start(connected(&scene, &conninfo), "INSERT INTO t VALUES (1)");
-            let backend = waiting.backend;
-            sleep(TIMEOUT / 4);
-            scene.order("pg_terminate_backend", backend);
-            backend.until_gone(SOON);
+            let client = connected(&scene, &conninfo);
+            can_be_terminated(&mut scene, client, "INSERT INTO t VALUES (1)", TIMEOUT / 4);
         }
     }
     scene.confirm();
@@ -238,11 +247,8 @@ fn a_query_that_nobody_reads_does_not_keep_a_backend() {
             // Sending has its time, in which the text is made.
             ends_in_time(&mut client, statement, statement);
             closes(&mut client, statement);
-            let waiting = Waiting::start(connected(&scene, &conninfo), statement);
-            let backend = waiting.backend;
-            sleep(TIMEOUT);
-            scene.order("pg_terminate_backend", backend);
-            backend.until_gone(SOON);
+            let client = connected(&scene, &conninfo);
+            can_be_terminated(&mut scene, client, statement, TIMEOUT);
         }
     }
     scene.confirm();
@@ -269,14 +275,10 @@ fn whatever_is_said_in_a_login_does_not_keep_a_backend() {
             for conninfo in [plain.conninfo(), tls.conninfo_with_tls()] {
                 let what = format!("{name} after beginning {number} of a login, {conninfo}");
                 at_once(&what, || {
-                    let mut client = scene.client();
-                    let backend = backend_pid(&mut client);
-                    let before = backend.anonymous_bytes();
                     let connect = format!("SELECT dblink_connect('c', '{conninfo} password=x')");
-                    let late = ends_in_time(&mut client, &connect, &what);
-                    let held = backend.anonymous_bytes().saturating_sub(before);
-                    assert!(held < HELD, "{what}: {held} bytes are held");
-                    late
+                    without_growing(&mut scene.client(), &what, |client| {
+                        ends_in_time(client, &connect, &what)
+                    })
                 });
             }
         }
@@ -325,19 +327,10 @@ fn whatever_is_said_to_a_request_for_tls_does_not_keep_a_backend() {
             let connect = format!("SELECT dblink_connect('c', '{conninfo} password=x')");
             let what = format!("{name}, {connect}");
             at_once(&what, || {
-                let mut client = scene.client();
-                let backend = backend_pid(&mut client);
-                let before = backend.anonymous_bytes();
-                let late = ends_in_time(&mut client, &connect, &what);
-                let held = backend.anonymous_bytes().saturating_sub(before);
-                assert!(held < HELD, "{what}: {held} bytes are held");
-                late
+                without_growing(&mut scene.client(), &what, |client| ends_in_time(client, &connect, &what))
             });
-            let waiting = Waiting::start(scene.client(), &connect);
-            let backend = waiting.backend;
-            sleep(TIMEOUT / 4);
-            scene.order("pg_terminate_backend", backend);
-            backend.until_gone(SOON);
+            let client = scene.client();
+            can_be_terminated(&mut scene, client, &connect, TIMEOUT / 4);
         }
     }
     scene.confirm();
@@ -410,13 +403,10 @@ fn floods_at_cursors_and_later_results_do_not_keep_a_backend() {
             let what = format!("{name} at {word}, {statement}, TLS: {tls}");
             at_once(&what, || {
                 let mut client = connected(&scene, &conninfo);
-                let backend = backend_pid(&mut client);
                 // What was sent may be answered before it is read.
                 client.batch_execute(before).unwrap_or_else(|error| panic!("{what}: {error:?}"));
-                let held_before = backend.anonymous_bytes();
-                let late = ends_in_time(&mut client, statement, &what);
-                let held = backend.anonymous_bytes().saturating_sub(held_before);
-                assert!(held < HELD, "{what}: {held} bytes are held");
+                let late =
+                    without_growing(&mut client, &what, |client| ends_in_time(client, statement, &what));
                 closes(&mut client, &what);
                 late
             });
@@ -439,9 +429,6 @@ fn a_server_with_floods_behind_tls_can_be_stopped() {
         servers.push(server);
     }
     sleep(TIMEOUT);
-    scene.confirm();
-    let ordered = Instant::now();
-    scene.local.stop(StopMode::Fast);
-    assert!(ordered.elapsed() < Duration::from_secs(10), "{:?}", ordered.elapsed());
+    scene.can_be_stopped();
     drop(waiting);
 }

@@ -4,7 +4,7 @@ use crate::limits::PATIENCE;
 use crate::waiting::Waiting;
 use postgres::Client;
 use postgres::error::SqlState;
-use secretlink_e2e::{Cluster, ClusterBuilder, NeverAnswers, Process, Proxy, Witness, eventually};
+use secretlink_e2e::{Cluster, ClusterBuilder, NeverAnswers, Process, Proxy, StopMode, Witness, eventually};
 use std::time::{Duration, Instant};
 
 /// Where a backend waits for somebody else.
@@ -186,6 +186,14 @@ impl Scene {
 
     pub fn confirm(&mut self) {
         self.witness.confirm(&self.local);
+    }
+
+    /// The server can be stopped, whatever its backends are at.
+    pub fn can_be_stopped(&mut self) {
+        self.confirm();
+        let ordered = Instant::now();
+        self.local.stop(StopMode::Fast);
+        assert!(ordered.elapsed() < Duration::from_secs(10), "{:?}", ordered.elapsed());
     }
 }
 
