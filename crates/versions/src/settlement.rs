@@ -1,8 +1,9 @@
 //! Which version holds the password that was committed, asked afterwards. The caller verifies the candidates
 //! against `pg_authid`; here is where they come from and what is done with the answer.
 
-use secretlink_aws::{AwsError, Client, SecretId, SecretStages, stage};
+use secretlink_aws::{AwsError, Client, SecretId, SecretStages, SecretVersion, stage};
 use secretlink_core::Secret;
+use std::time::SystemTime;
 
 use crate::staging::put_current;
 use crate::versions::{Username, Version, Versions, by_id, is_name_of, may_be_of, read};
@@ -75,11 +76,12 @@ impl Versions {
     }
 }
 
-/// Versions of password sync without a label, newest first, that are not older than the current one.
+/// Versions of password sync without a label, newest first, that are not older than what the current one replaced.
 ///
-/// A request to stage that arrives after its sender gave up takes the label from a version staged since. If that one was committed and its promotion did not get through, this is where it is found.
-/// An older version is none of that: its password was replaced for good, and who has it as theirs is a
-/// copy of this server from an earlier day.
+/// A request to stage that arrives after its sender gave up takes the label from a version staged since. If
+/// that one was committed and its promotion did not get through, this is where it is found. An older version
+/// is none of that: its password was replaced for good, and who has it as theirs is a copy of this server
+/// from an earlier day.
 ///
 /// # Errors
 /// Those of the calls.
@@ -88,8 +90,8 @@ pub async fn unlabelled(
     id: &SecretId,
     versions: &Versions,
 ) -> Result<Vec<Candidate>, AwsError> {
-    let since = versions.current.as_ref().and_then(|current| current.created);
     let mut listed = aws.list_versions(id).await?;
+    let since = replaced_since(versions, &listed);
     if listed.iter().any(|version| versions.server.is_superseded_by(&version.version_id)) {
         return Ok(Vec::new());
     }
@@ -104,6 +106,18 @@ pub async fn unlabelled(
         }
     }
     Ok(found)
+}
+
+/// When the oldest version was made that can be waiting to become current.
+///
+/// A version of ours is current since everything before it was settled. An edit of somebody else is made
+/// from the version that it replaces, and settles nothing: what was staged after that one may still be waiting.
+fn replaced_since(versions: &Versions, listed: &[SecretVersion]) -> Option<SystemTime> {
+    let current = versions.current.as_ref()?;
+    let replaced = versions.stages.holder(stage::PREVIOUS).filter(|_| current.origin() == Origin::Other);
+    let replaced = listed.iter().find(|version| Some(version.version_id.as_str()) == replaced);
+    let replaced = replaced.and_then(|version| version.created);
+    replaced.into_iter().chain(current.created).min()
 }
 
 /// Makes a version current that was found to hold the role's password, and returns it. One that was staged

@@ -308,3 +308,43 @@ fn a_rename_whose_version_has_lost_its_label_is_not_lost_with_the_next_change() 
         assert_eq!(value["username"], role.name.as_str(), "with a password: {with_password}");
     }
 }
+
+#[test]
+fn a_version_that_has_lost_its_label_is_found_behind_an_edit_of_somebody_else() {
+    let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = '3s'"));
+    for (renamed, with_password) in [(true, false), (true, true), (false, true)] {
+        let mut role = ground.synced_role("edited");
+        let mut session = ground.session();
+        fail(&role, "PutSecretValue", || Fault::Delay(Duration::from_secs(5)));
+        session.fails(&role.alter().0);
+        // The change is committed but not promoted, by nobody.
+        fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
+        let before: serde_json::Value = serde_json::from_str(&role.current()).unwrap();
+        let (change, password) = match with_password {
+            true => role.alter(),
+            false => ("SELECT 1".to_owned(), role.password()),
+        };
+        let name = if renamed { format!("{}_renamed", role.name) } else { role.name.clone() };
+        let rename = match renamed {
+            true => format!("ALTER ROLE \"{}\" RENAME TO \"{name}\"", role.name),
+            false => "SELECT 1".to_owned(),
+        };
+        session.warned(&format!("BEGIN; {change}; {rename}; COMMIT"));
+        role.name = name;
+        let ours = api().version_at(&role.secret, "SECRETLINK");
+        eventually("the late one lands", SETTLED, || {
+            let now = api().version_at(&role.secret, "SECRETLINK");
+            if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
+        });
+        // The edit is of what was current. The stand-in says of a version in which second it was made.
+        std::thread::sleep(Duration::from_millis(1100));
+        let mut edited = before.clone();
+        edited["note"] = "by hand".into();
+        api().put_secret_value(&role.secret, &edited.to_string(), &["AWSCURRENT"]);
+        ground.relay.pass(&role.secret);
+        role.until_in_sync();
+        role.assert_password(&password);
+        let value: serde_json::Value = serde_json::from_str(&role.current()).unwrap();
+        assert_eq!(value["username"], role.name.as_str(), "renamed: {renamed}, password: {with_password}");
+    }
+}
