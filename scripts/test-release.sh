@@ -51,7 +51,16 @@ CONF
 toolchain=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # The registry alone: cargo would take the programs in its home for its own, and rustup's do not work there.
-mkdir -p "$cargo_home/registry" "$ROOT/target/tools" "$root-target/tools" "$root"/{secretlink,opt/rust,opt/cargo/registry}
+mkdir -p "$cargo_home/registry" "$ROOT/target/tools" "$root-target/tools" "$root/opt/rust"
+# The first build there begins with what is built here: the paths are the same, and so are most crates. What
+# was compiled against this machine's OpenSSL is not taken.
+if [ "$command" != "make deps" ] && [ -d target/debug ] && [ ! -d "$root-target/debug" ]; then
+    say "copying what is built to begin with"
+    rm -rf "$root-target/debug.part"
+    cp -a target/debug "$root-target/debug.part"
+    rm -rf "$root-target"/debug.part/{.fingerprint,build}/openssl-sys-*
+    mv "$root-target/debug.part" "$root-target/debug"
+fi
 cp /etc/ssl/certs/ca-certificates.crt "$root/opt/ca-certificates.crt"
 export ROOT root toolchain cargo_home command
 # The mounts are seen by this process and its children alone, and end with them.
@@ -59,21 +68,23 @@ exec unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
     mount --make-rprivate /
     # So that / is a mount in there: a test gives itself mounts of its own.
     mount --bind "$root" "$root"
-    mount --bind "$ROOT" "$root/secretlink"
-    mount --bind "$root-target" "$root/secretlink/target"
-    mount --bind "$ROOT/target/tools" "$root/secretlink/target/tools"
+    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+    # At the same paths as outside, so that cargo takes what was built there for its own.
+    mkdir -p "$root$ROOT" "$root$cargo_home/registry"
+    mount --bind "$ROOT" "$root$ROOT"
+    mount --bind "$root-target" "$root$ROOT/target"
+    mount --bind "$ROOT/target/tools" "$root$ROOT/target/tools"
     mount --bind -o ro "$toolchain" "$root/opt/rust"
-    mount --bind "$cargo_home/registry" "$root/opt/cargo/registry"
+    mount --bind "$cargo_home/registry" "$root$cargo_home/registry"
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
-    mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
     cp /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || true
     unset CARGO_TARGET_DIR PG_CONFIG PGRX_HOME RUSTUP_HOME
     export PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    export HOME=/root CARGO_HOME=/opt/cargo LC_ALL=C.UTF-8
+    export HOME=/root CARGO_HOME="$cargo_home" LC_ALL=C.UTF-8
     exec chroot "$root" bash -euo pipefail -c "
-        cd /secretlink
+        cd \"$ROOT\"
         if ! command -v make >/dev/null; then
             apt-get update -q
             DEBIAN_FRONTEND=noninteractive apt-get install -q -y make git ca-certificates
