@@ -7,6 +7,7 @@
 use ring::{digest, hmac};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::linux::net::TcpStreamExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -124,7 +125,10 @@ impl TokenVerifier {
 
 /// Answers binds until the client goes. A message is `30 len (02 len id) (60 len …)`.
 fn serve(mut stream: TcpStream, rules: &Mutex<Rules>) {
-    while let Some((0x30, message)) = element(&mut stream) {
+    loop {
+        // The client of OpenLDAP sends a message in parts, and waits for each to be acknowledged.
+        let _ = stream.set_quickack(true);
+        let Some((0x30, message)) = element(&mut stream) else { return };
         let mut message = message.as_slice();
         let Some((0x02, id)) = element(&mut message) else { return };
         // Anything but a bind is the unbind at the end.
