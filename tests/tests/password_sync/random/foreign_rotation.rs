@@ -12,6 +12,8 @@ const CALLS: u32 = 3;
 pub struct ForeignRotation {
     pub secret: String,
     version: String,
+    /// The user that the secret named when the rotation began, if it names one.
+    username: Option<String>,
     password: String,
     sends_a_hash: bool,
     failed: u32,
@@ -34,6 +36,7 @@ impl ForeignRotation {
         }
         let mut value: Value = serde_json::from_str(&api().get_secret_value(secret).ok()?).ok()?;
         value["password"] = password.clone().into();
+        let username = value["username"].as_str().map(str::to_owned);
         let version = api().put_secret_value(secret, &value.to_string(), &["FOREIGN"]);
         // RotateSecret is refused while a rotation is under way: nobody's AWSPENDING is taken away.
         let mut input =
@@ -42,7 +45,7 @@ impl ForeignRotation {
             input["RemoveFromVersionId"] = from.into();
         }
         api().call("UpdateSecretVersionStage", input).ok()?;
-        Some(Self { secret: secret.to_owned(), version, password, sends_a_hash, failed: 0 })
+        Some(Self { secret: secret.to_owned(), version, username, password, sends_a_hash, failed: 0 })
     }
 
     /// setSecret: what is said to the server.
@@ -55,26 +58,31 @@ impl ForeignRotation {
     /// testSecret, whatever setSecret was answered, and then finishSecret. `None` if AWS calls once more.
     pub fn test_and_finish(&mut self, world: &World) -> Option<End> {
         let role = world.role_at_rest(&self.secret);
-        let logs_in = role.as_ref().is_some_and(|role| log_in(world.port(), role, &self.password).is_ok());
-        let current = api().version_at(&self.secret, "AWSCURRENT");
-        if logs_in {
-            // Password sync may have done it already.
-            if current.as_ref() != Some(&self.version) {
-                let input = json!({ "SecretId": self.secret, "VersionStage": "AWSCURRENT",
-                                    "MoveToVersionId": self.version, "RemoveFromVersionId": current });
-                api().call("UpdateSecretVersionStage", input).ok()?;
-            }
+        let at = |label| api().version_at(&self.secret, label);
+        let current = at("AWSCURRENT");
+        // What AWS's functions look at before each step: password sync may have finished the rotation, and whoever
+        // has changed the role since has ended it.
+        if current.as_ref() == Some(&self.version) {
+            return Some(End::Finished);
+        }
+        if at("AWSPENDING").as_ref() != Some(&self.version) {
+            return Some(End::Cancelled);
+        }
+        // Who logs in is whom the secret names, even if the role has another name by now.
+        let user = self.username.as_ref().or(role.as_ref());
+        if user.is_some_and(|user| log_in(world.port(), user, &self.password).is_ok()) {
+            let input = json!({ "SecretId": self.secret, "VersionStage": "AWSCURRENT",
+                                "MoveToVersionId": self.version, "RemoveFromVersionId": current });
+            api().call("UpdateSecretVersionStage", input).ok()?;
             return Some(End::Finished);
         }
         self.failed += 1;
         if role.is_some() && self.failed < CALLS {
             return None;
         }
-        if current.as_ref() != Some(&self.version) {
-            let input = json!({ "SecretId": self.secret, "VersionStage": "AWSPENDING",
-                                "RemoveFromVersionId": self.version });
-            let _ = api().call("UpdateSecretVersionStage", input);
-        }
+        let input = json!({ "SecretId": self.secret, "VersionStage": "AWSPENDING",
+                            "RemoveFromVersionId": self.version });
+        let _ = api().call("UpdateSecretVersionStage", input);
         Some(End::Cancelled)
     }
 }
