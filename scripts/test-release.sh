@@ -52,9 +52,9 @@ toolchain=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 # The registry alone: cargo would take the programs in its home for its own, and rustup's do not work there.
 mkdir -p "$cargo_home/registry" "$ROOT/target/tools" "$root-target/tools" "$root/opt/rust"
-# The first build there begins with what is built here: the paths are the same, and so are most crates. What
+# The first build of the tests there begins with what is built here: the paths are the same, and so are most crates. What
 # was compiled against this machine's OpenSSL is not taken.
-if [ "$command" != "make deps" ] && [ -d target/debug ] && [ ! -d "$root-target/debug" ]; then
+if [ "$command" = "make test" ] && [ -d target/debug ] && [ ! -d "$root-target/debug" ]; then
     say "copying what is built to begin with"
     rm -rf "$root-target/debug.part"
     cp -a target/debug "$root-target/debug.part"

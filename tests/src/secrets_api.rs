@@ -114,6 +114,26 @@ impl SecretsApi {
         versions.into_iter().find_map(|(id, stages)| stages.iter().any(|s| s == stage).then_some(id))
     }
 
+    /// Moves a staging label, or takes it away: only if it is at the version `from`.
+    ///
+    /// # Errors
+    /// As the service says; above all, that the label is at another version.
+    pub fn move_label(
+        &self,
+        id: &str,
+        label: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<(), ApiError> {
+        let mut input = json!({ "SecretId": id, "VersionStage": label });
+        for (field, version) in [("RemoveFromVersionId", from), ("MoveToVersionId", to)] {
+            if let Some(version) = version {
+                input[field] = version.into();
+            }
+        }
+        self.call("UpdateSecretVersionStage", input).map(drop)
+    }
+
     /// Store a new text value at `stages`; returns its version id.
     pub fn put_secret_value(&self, id: &str, value: &str, stages: &[&str]) -> String {
         let input = json!({ "SecretId": id, "SecretString": value, "VersionStages": stages });

@@ -419,10 +419,7 @@ fn the_stand_in_knows_versions_as_aws_does() {
     assert_eq!(put(2, "other", "AWSPENDING").unwrap_err().kind, "ResourceExistsException");
 
     // A label moves from where it is, to where it can be, or not at all.
-    let mv = |from: &str, to: &str| {
-        let input = serde_json::json!({ "SecretId": "s", "VersionStage": "AWSCURRENT", "RemoveFromVersionId": from, "MoveToVersionId": to });
-        api.call("UpdateSecretVersionStage", input)
-    };
+    let mv = |from: &str, to: &str| api.move_label("s", "AWSCURRENT", Some(from), Some(to));
     mv(&first, "no-such-version-0123456789-0123456789").unwrap_err();
     mv(&token(1), &token(2)).unwrap_err();
     assert_eq!(api.version_at("s", "AWSCURRENT").as_ref(), Some(&first));

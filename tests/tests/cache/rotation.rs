@@ -39,9 +39,7 @@ fn rotate(api: &SecretsApi, secret: &str, remote: &Cluster, mut between: impl Fn
         .batch_execute(&format!("ALTER ROLE app PASSWORD '{password}'"))
         .unwrap();
     between();
-    let input = json!({ "SecretId": secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": pending,
-                        "RemoveFromVersionId": before });
-    api.call("UpdateSecretVersionStage", input).unwrap();
+    api.move_label(secret, "AWSCURRENT", Some(&before), Some(&pending)).unwrap();
     between();
 }
 
@@ -360,12 +358,8 @@ fn a_version_that_was_tried_too_early_is_tried_again() {
                 let alter = format!("ALTER ROLE app PASSWORD '{}'", passwords[*set]);
                 admin.lock().unwrap().batch_execute(&alter).unwrap();
                 for (label, to) in ["AWSCURRENT", "AWSPENDING"].into_iter().zip(at) {
-                    let mut input = json!({ "SecretId": request.secret, "VersionStage": label,
-                                            "MoveToVersionId": versions[*to] });
-                    if let Some(from) = api().version_at(&request.secret, label) {
-                        input["RemoveFromVersionId"] = from.into();
-                    }
-                    api().call("UpdateSecretVersionStage", input).unwrap();
+                    let from = api().version_at(&request.secret, label);
+                    api().move_label(&request.secret, label, from.as_deref(), Some(&versions[*to])).unwrap();
                 }
             }
             Fault::None

@@ -253,6 +253,15 @@ fn a_put_that_lands_late_is_harmless() {
     role.assert_password(&password);
 }
 
+/// A request to stage that was given up arrives, and takes the label from the version that has it now.
+fn until_another_takes_the_label(role: &SyncedRole<'_>) {
+    let ours = api().version_at(&role.secret, "SECRETLINK");
+    eventually("the late one lands", SETTLED, || {
+        let now = api().version_at(&role.secret, "SECRETLINK");
+        if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+}
+
 #[test]
 fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
     let ground = Ground::with(|cluster| cluster.conf("secretlink.request_timeout = '3s'"));
@@ -264,11 +273,7 @@ fn a_put_that_lands_late_takes_the_label_from_a_change_that_is_in_doubt() {
     fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
     let (sql, password) = role.alter();
     session.warned(&sql);
-    let ours = api().version_at(&role.secret, "SECRETLINK");
-    eventually("the late one lands", SETTLED, || {
-        let now = api().version_at(&role.secret, "SECRETLINK");
-        if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
-    });
+    until_another_takes_the_label(&role);
     assert_ne!(role.password(), password);
     ground.relay.pass(&role.secret);
     role.until_in_sync();
@@ -292,11 +297,7 @@ fn a_rename_whose_version_has_lost_its_label_is_not_lost_with_the_next_change() 
         session
             .warned(&format!("BEGIN; {change}; ALTER ROLE \"{}\" RENAME TO \"{name}\"; COMMIT", role.name));
         role.name = name;
-        let ours = api().version_at(&role.secret, "SECRETLINK");
-        eventually("the late one lands", SETTLED, || {
-            let now = api().version_at(&role.secret, "SECRETLINK");
-            if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
-        });
+        until_another_takes_the_label(&role);
         // The next change goes on from there.
         let (sql, password) = role.alter();
         session.warned(&sql);
@@ -319,7 +320,7 @@ fn a_version_that_has_lost_its_label_is_found_behind_an_edit_of_somebody_else() 
         session.fails(&role.alter().0);
         // The change is committed but not promoted, by nobody.
         fail(&role, "UpdateSecretVersionStage", || Fault::Cut);
-        let before: serde_json::Value = serde_json::from_str(&role.current()).unwrap();
+        let mut edited: serde_json::Value = serde_json::from_str(&role.current()).unwrap();
         let (change, password) = match with_password {
             true => role.alter(),
             false => ("SELECT 1".to_owned(), role.password()),
@@ -331,14 +332,9 @@ fn a_version_that_has_lost_its_label_is_found_behind_an_edit_of_somebody_else() 
         };
         session.warned(&format!("BEGIN; {change}; {rename}; COMMIT"));
         role.name = name;
-        let ours = api().version_at(&role.secret, "SECRETLINK");
-        eventually("the late one lands", SETTLED, || {
-            let now = api().version_at(&role.secret, "SECRETLINK");
-            if now != ours { Ok(()) } else { Err(format!("{now:?}")) }
-        });
+        until_another_takes_the_label(&role);
         // The edit is of what was current. The stand-in says of a version in which second it was made.
         std::thread::sleep(Duration::from_millis(1100));
-        let mut edited = before.clone();
         edited["note"] = "by hand".into();
         api().put_secret_value(&role.secret, &edited.to_string(), &["AWSCURRENT"]);
         ground.relay.pass(&role.secret);

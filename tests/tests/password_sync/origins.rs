@@ -88,9 +88,7 @@ fn what_the_release_before_has_left_at_awspending_is_taken_away() {
     let password = new_password();
     put(&role, BEFORE, &password, "AWSPENDING");
     let current = api().version_at(&role.secret, "AWSCURRENT").unwrap();
-    let input = json!({ "SecretId": role.secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": BEFORE,
-                        "RemoveFromVersionId": current });
-    api().call("UpdateSecretVersionStage", input).unwrap();
+    api().move_label(&role.secret, "AWSCURRENT", Some(&current), Some(BEFORE)).unwrap();
     set_unseen(&role, &password);
     gone(&role);
     role.assert_password(&password);

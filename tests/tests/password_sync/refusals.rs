@@ -87,13 +87,7 @@ fn somebody_elses_rotation_in_progress_is_not_disturbed() {
 
     // AWS leaves AWSPENDING on a version that has become AWSCURRENT: that rotation is over.
     let current = api().version_at(&role.secret, "AWSCURRENT").unwrap();
-    let input = json!({
-        "SecretId": role.secret,
-        "VersionStage": "AWSCURRENT",
-        "RemoveFromVersionId": current,
-        "MoveToVersionId": theirs,
-    });
-    api().call("UpdateSecretVersionStage", input).unwrap();
+    api().move_label(&role.secret, "AWSCURRENT", Some(&current), Some(&theirs)).unwrap();
     // Nor is it in the way of later ones, of ours or of AWS's: the label goes when another version becomes current.
     for _ in 0..3 {
         let (sql, password) = role.alter();
@@ -152,9 +146,7 @@ fn a_rotation_that_is_over_is_in_nobodys_way_whoever_makes_the_next_version() {
     let theirs = rotated(&role);
     let value = json!({ "username": role.name, "password": role.password() });
     let edited = api().put_secret_value(&role.secret, &value.to_string(), &["EDITED"]);
-    let input = json!({ "SecretId": role.secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": edited,
-                        "RemoveFromVersionId": theirs });
-    api().call("UpdateSecretVersionStage", input).unwrap();
+    api().move_label(&role.secret, "AWSCURRENT", Some(&theirs), Some(&edited)).unwrap();
     assert_eq!(api().version_at(&role.secret, "AWSPENDING"), Some(theirs));
     change(&role);
     assert_eq!(api().version_at(&role.secret, "AWSPENDING"), None);

@@ -65,8 +65,7 @@ fn awspending_that_was_left_at_the_previous_version() {
     let text = subject.at("AWSCURRENT").to_string();
     let theirs = api().put_secret_value(&subject.secret, &text, &["AWSCURRENT"]);
     api().put_secret_value(&subject.secret, &text, &["AWSCURRENT"]);
-    let left = json!({ "SecretId": subject.secret, "VersionStage": "AWSPENDING", "MoveToVersionId": theirs });
-    api().call("UpdateSecretVersionStage", left).unwrap();
+    api().move_label(&subject.secret, "AWSPENDING", None, Some(&theirs)).unwrap();
     for stage in ["AWSPENDING", "AWSPREVIOUS"] {
         assert_eq!(api().version_at(&subject.secret, stage).as_ref(), Some(&theirs), "{stage}");
     }

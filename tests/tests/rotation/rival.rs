@@ -134,9 +134,8 @@ impl<'a> Rival<'a> {
             }
             "finishSecret" => {
                 let holder = self.api.version_at(secret, "AWSCURRENT").ok_or("no current version")?;
-                let input = json!({ "SecretId": secret, "VersionStage": "AWSCURRENT",
-                                    "MoveToVersionId": self.token, "RemoveFromVersionId": holder });
-                self.api.call("UpdateSecretVersionStage", input).map_err(|e| format!("{e:?}"))?;
+                let moved = self.api.move_label(secret, "AWSCURRENT", Some(&holder), Some(&self.token));
+                moved.map_err(|e| format!("{e:?}"))?;
             }
             _ => {}
         }

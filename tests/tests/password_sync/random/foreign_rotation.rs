@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::ground::{api, log_in};
 use postgres_protocol::password::scram_sha_256;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// How often setSecret fails before somebody cancels the rotation.
 const CALLS: u32 = 3;
@@ -39,12 +39,7 @@ impl ForeignRotation {
         let username = value["username"].as_str().map(str::to_owned);
         let version = api().put_secret_value(secret, &value.to_string(), &["FOREIGN"]);
         // RotateSecret is refused while a rotation is under way: nobody's AWSPENDING is taken away.
-        let mut input =
-            json!({ "SecretId": secret, "VersionStage": "AWSPENDING", "MoveToVersionId": version });
-        if let Some(from) = pending {
-            input["RemoveFromVersionId"] = from.into();
-        }
-        api().call("UpdateSecretVersionStage", input).ok()?;
+        api().move_label(secret, "AWSPENDING", pending.as_deref(), Some(&version)).ok()?;
         Some(Self { secret: secret.to_owned(), version, username, password, sends_a_hash, failed: 0 })
     }
 
@@ -71,18 +66,14 @@ impl ForeignRotation {
         // Who logs in is whom the secret names, even if the role has another name by now.
         let user = self.username.as_ref().or(role.as_ref());
         if user.is_some_and(|user| log_in(world.port(), user, &self.password).is_ok()) {
-            let input = json!({ "SecretId": self.secret, "VersionStage": "AWSCURRENT",
-                                "MoveToVersionId": self.version, "RemoveFromVersionId": current });
-            api().call("UpdateSecretVersionStage", input).ok()?;
+            api().move_label(&self.secret, "AWSCURRENT", current.as_deref(), Some(&self.version)).ok()?;
             return Some(End::Finished);
         }
         self.failed += 1;
         if role.is_some() && self.failed < CALLS {
             return None;
         }
-        let input = json!({ "SecretId": self.secret, "VersionStage": "AWSPENDING",
-                            "RemoveFromVersionId": self.version });
-        let _ = api().call("UpdateSecretVersionStage", input);
+        let _ = api().move_label(&self.secret, "AWSPENDING", Some(&self.version), None);
         Some(End::Cancelled)
     }
 }

@@ -314,9 +314,7 @@ impl<'a> Player<'a> {
 
 /// Moves AWSCURRENT, if it is where it is thought to be.
 fn move_current(secret: &str, from: &str, to: &str) -> bool {
-    let input = json!({ "SecretId": secret, "VersionStage": "AWSCURRENT", "MoveToVersionId": to,
-                        "RemoveFromVersionId": from });
-    api().call("UpdateSecretVersionStage", input).is_ok()
+    api().move_label(secret, "AWSCURRENT", Some(from), Some(to)).is_ok()
 }
 
 /// Makes a changed value current, if nobody else has been quicker. The versions before and after.
